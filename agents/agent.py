@@ -1,0 +1,199 @@
+"""One agent's face, for the loop of the original idea:
+
+    agent = TinyLLMAgent(base_model="smollm2-135m", lora_adapter=None, energy=100.0)
+    agent.enter(world)
+    while agent.alive:
+        obs = world.observe(agent.position)
+        action = agent.decide(obs)
+        reward = agent.act(action)
+        agent.learn(obs, action, reward)
+        agent.energy -= cost
+    agent.save_lora("agent_{id}_gen_{gen}")
+
+It is a view on one row of a bank, not a second implementation: alone it has a bank of one; `population` makes many
+that share one base and one bank.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.base_model import load_base_model
+from agents.codec import ForageCodec, TextCodec
+from agents.lora import Adapter, AdapterBank
+from agents.mind import Mind
+from agents.optimiser import StackedAdam
+from agents.peft_format import load_adapter, save_adapter
+from agents.policy import Policy
+from agents.types import AdapterConfig, ModelConfig
+from agents.value_head import ValueHead
+
+Position = tuple[int, int]
+
+
+class SoloWorld(Protocol):
+    """What an agent needs of a world to live in it alone, see `envs.solo.Habitat`."""
+
+    def start(self) -> Position:
+        """Where a new agent stands: (row, column)."""
+
+    def observe(self, position: Position) -> np.ndarray:
+        """What is seen from there: (O,) float32."""
+
+    def act(self, position: Position, action: int) -> tuple[Position, float, float]:
+        """New position, reward and energy eaten."""
+
+
+class _Shared(NamedTuple):
+    """What the agents of a population have in common."""
+
+    policy: Policy
+    codec: TextCodec
+    optimiser: StackedAdam
+
+
+class _Deed(NamedTuple):
+    """One remembered decision."""
+
+    text: str
+    action: int
+    legal: Tensor  # (A,) bool
+
+
+class TinyLLMAgent:
+    """A language model agent with an adapter, a memory and a store of energy.
+
+    Learns online by OLPOMDP (Baxter, Weaver & Bartlett 2001, "Experiments with infinite-horizon policy-gradient
+    estimation", algorithm 2): each reward moves the policy along an eligibility trace of the decisions before it.
+    Departures: 1. the trace is cut after `window` decisions, recomputed with the adapter as it is now; 2. a running
+    mean of the reward is subtracted; 3. Adam takes the step.
+    """
+
+    def __init__(self, base_model: str = "smollm2-135m", lora_adapter: str | Path | Mapping[str, Tensor] | None = None,
+                 energy: float = 100.0, *, id: int = 0, generation: int = 0, learning_rate: float = 1e-3, discount: float = 0.9,
+                 window: int = 8, codec: TextCodec | None = None, adapter_config: AdapterConfig | None = None, seed: int = 0,
+                 _shared: tuple[_Shared, int] | None = None):  # fmt: skip
+        """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units."""
+        if not (np.isfinite(energy) and energy > 0):
+            raise ValueError(f"energy = {energy!r}: must be finite and above 0")
+        shared, row = _shared or (_share(base_model, 1, codec, adapter_config or AdapterConfig(), seed), 0)
+        self._shared, self._row = shared, row
+        self.id, self.generation, self.energy = id, generation, float(energy)
+        self.learning_rate, self.discount = learning_rate, discount
+        self.fitness = 0.0  # sum of rewards so far
+        self.world: SoloWorld | None = None
+        self.position: Position | None = None
+        self._memory = None
+        self._last_action: np.ndarray | None = None
+        self._trace: deque[_Deed] = deque(maxlen=window)
+        self._mean_reward, self._rewards = 0.0, 0
+        self._rng = np.random.default_rng([seed, id])
+        if lora_adapter is not None:
+            self.adapter = lora_adapter
+
+    @classmethod
+    def population(cls, count: int, base_model: str = "smollm2-135m", *, seed: int = 0, codec: TextCodec | None = None,
+                   adapter_config: AdapterConfig | None = None, **settings: float) -> list["TinyLLMAgent"]:  # fmt: skip
+        """Make `count` agents that share one base and one bank; `settings` as in the constructor."""
+        shared = _share(base_model, count, codec, adapter_config or AdapterConfig(), seed)
+        return [cls(base_model, id=i, seed=seed, _shared=(shared, i), **settings) for i in range(count)]
+
+    @property
+    def alive(self) -> bool:
+        """Whether any energy is left."""
+        return self.energy > 0
+
+    @property
+    def adapter(self) -> Adapter:
+        """A copy of the agent's LoRA tensors by PEFT's names; assign tensors or a PEFT folder to replace them."""
+        return self._bank.read(self._row)
+
+    @adapter.setter
+    def adapter(self, adapter: str | Path | Mapping[str, Tensor]) -> None:
+        if not isinstance(adapter, Mapping):
+            adapter = load_adapter(adapter, self._bank.shapes, self._bank.config)
+        self._bank.write(self._row, dict(adapter))
+        self._shared.optimiser.forget(self._row)
+
+    @property
+    def _bank(self) -> AdapterBank:
+        return self._shared.policy.mind.bank
+
+    def enter(self, world: SoloWorld) -> None:
+        """Be born into a world: take a position there, remembering nothing of worlds before."""
+        self.world, self.position = world, world.start()
+        self._memory = self._last_action = None
+        self._trace.clear()
+
+    def decide(self, observation: np.ndarray) -> int:
+        """Read an observation (O,) and choose an action by its number; RuntimeError if the agent is dead."""
+        if not self.alive:
+            raise RuntimeError(f"agent {self.id} is dead and decides nothing")
+        seen = np.asarray(observation)[None]
+        self._memory = self._shared.codec.remember(self._memory, seen, self._last_action)
+        self._last_action = self._shared.policy.act(
+            self._texts(seen), np.array([self._row]), self._shared.codec.legal(seen), self._rng
+        ).action
+        return int(self._last_action[0])
+
+    def act(self, action: int) -> float:
+        """Do it in the world that was entered: move, take in what is eaten, and return the reward."""
+        if self.world is None or self.position is None:
+            raise RuntimeError(f"agent {self.id} is in no world: call agent.enter(world) first")
+        self.position, reward, eaten = self.world.act(self.position, action)
+        self.energy += eaten
+        self.fitness += reward
+        return reward
+
+    def learn(self, observation: np.ndarray, action: int, reward: float) -> None:
+        """Update this agent's adapter, and nothing else, from the reward of the action it just decided on."""
+        if not np.isfinite(reward):
+            raise ValueError(f"reward = {reward!r}: must be finite")
+        seen = np.asarray(observation)[None]
+        legal = torch.from_numpy(self._shared.codec.legal(seen)[0])
+        self._trace.append(_Deed(self._texts(seen)[0], int(action), legal))
+        surprise = reward - self._mean_reward
+        self._rewards += 1
+        self._mean_reward += surprise / min(self._rewards, 100)
+        log_prob, _ = self._shared.policy.evaluate(
+            [deed.text for deed in self._trace], torch.tensor([self._row]),
+            torch.tensor([deed.action for deed in self._trace]), torch.stack([deed.legal for deed in self._trace]),
+        )  # fmt: skip
+        decay = self.discount ** torch.arange(len(self._trace) - 1, -1, -1)
+        (-surprise * decay * log_prob).sum().backward()
+        is_learning = torch.arange(len(self._bank)) == self._row
+        rates = torch.full((len(self._bank),), self.learning_rate)
+        self._shared.optimiser.step(rates, max_norm=0.5, is_learning=is_learning)
+
+    def die(self) -> None:
+        """Lose all energy, and with it life."""
+        self.energy = 0.0
+
+    def save_lora(self, folder: str | Path) -> Path:
+        """Write the adapter in PEFT's format; "{id}" and "{gen}" in the name are filled in. Returns the folder."""
+        mind = self._shared.policy.mind
+        return save_adapter(
+            str(folder).format(id=self.id, gen=self.generation), self.adapter, self._bank.config,
+            base_model=mind.base.name, layers=mind.base.causal_lm.config.num_hidden_layers, answer_id=mind.answer_id,
+        )  # fmt: skip
+
+    def _texts(self, seen: np.ndarray) -> list[str]:
+        if self._memory is None:
+            raise RuntimeError(f"agent {self.id} has not decided on anything yet")
+        return self._shared.codec.encode(seen, self._memory)
+
+
+def _share(base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig, seed: int) -> _Shared:
+    codec = codec or ForageCodec(view_radius=3)
+    base = load_base_model(ModelConfig(name=base_model))
+    bank = AdapterBank(base.causal_lm, adapters, count, seed)
+    mind = Mind(
+        base, bank, instructions=codec.instructions, answer=codec.answer, action_words=codec.action_words,
+        text_memory_mb=ModelConfig().text_memory_mb,
+    )  # fmt: skip
+    return _Shared(Policy(mind, ValueHead(mind.width, seed=seed)), codec, StackedAdam(bank))

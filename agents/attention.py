@@ -1,0 +1,80 @@
+"""Attention in two halves: reading a text with the bare base, and answering from what was read.
+
+All agents and all texts share the instructions in front, whose keys and values exist once. A text is read once
+(`Reading` records its keys and values); after that the answer token alone asks (`Recollection`), one row per agent.
+Both go through transformers' own layers: this module is the attention function that they are told to use
+(`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
+
+Symbols: B rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Reading:
+    """One pass of texts through the bare base, behind instructions already read; records keys and values."""
+
+    def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, length: int):
+        self.instructions = instructions  # per layer (V, I, d) twice, or None while they are read themselves
+        self.first_recorded = first_recorded
+        self.recorded: list[KeysValues] = []  # per recorded layer (B, V, S, d) twice, after position embedding
+        known = instructions[0][0].shape[1] if instructions else 0
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        self.may_see = torch.cat([torch.ones(length, known, dtype=torch.bool), causal], dim=1)  # (S, I + S)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """Causal attention of (B, H, S, d) over the instructions and the text itself."""
+        if layer >= self.first_recorded:
+            self.recorded.append((k, v))
+        if self.instructions:
+            ik, iv = (x.expand(len(k), -1, -1, -1) for x in self.instructions[layer])
+            k, v = torch.cat([ik, k], dim=2), torch.cat([iv, v], dim=2)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.may_see, scale=scaling, enable_gqa=True)
+
+
+class Recollection(NamedTuple):
+    """What the answer token of each row may look at: the instructions and its text, as remembered."""
+
+    instructions: list[KeysValues]  # per adapted layer (V, I, d) twice
+    texts: list[KeysValues]  # per adapted layer (V, B, S, d) twice
+    is_padding: Tensor  # (B, S), True where a shorter text has no token
+    first_layer: int
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """Attention of one token per row, q (B, H, 1, d), over what is remembered and over itself.
+
+        The g query heads of a key-value head are rows of one product, so nothing is repeated in memory.
+        """
+        rows, heads, _, d = q.shape
+        shared = k.shape[1]
+        ik, iv = self.instructions[layer - self.first_layer]
+        tk, tv = self.texts[layer - self.first_layer]
+        q = (q * scaling).reshape(rows, shared, heads // shared, d).transpose(0, 1)  # (V, B, g, d)
+        k, v = k.transpose(0, 1), v.transpose(0, 1)  # (V, B, 1, d)
+        to_instructions = (q.flatten(1, 2) @ ik.mT).view(*q.shape[:3], -1)  # (V, B, g, I)
+        to_text = (q @ tk.mT).masked_fill(self.is_padding[:, None], -torch.inf)  # (V, B, g, S)
+        scores = torch.cat([to_instructions, to_text, q @ k.mT], dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+        wi, wt, ws = weights.split([ik.shape[1], tk.shape[2], 1], dim=-1)
+        seen = (wi.flatten(1, 2) @ iv).view(q.shape) + wt @ tv + ws * v  # (V, B, g, d)
+        return seen.transpose(0, 1).reshape(rows, heads, 1, d)
+
+
+def terrarium_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+    scaling: float, attend_as: Reading | Recollection, **_: object,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """The attention function that transformers' layers call; returns (B, S, H, d)."""
+    assert attention_mask is None, "Terrarium builds its own masks"
+    out = attend_as.attend(module.layer_idx, query, key, value, scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("terrarium", terrarium_attention)

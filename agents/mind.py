@@ -1,0 +1,121 @@
+"""From texts to action logits: the frozen base reads, the adapters answer on the last token.
+
+Answer-token adapters are PEFT's activated LoRA (Greenewald et al. 2025, arXiv:2504.12397) with the answer token as
+invocation: instructions and text are read by the bare base, and agents differ only in the one token after them.
+`action_logits` computes just that token in the adapted layers, from memory; `plain_logits` computes everything anew
+through the same modules, the slow way that tests hold the fast one to.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from agents.attention import KeysValues, Reading, Recollection
+from agents.base_model import BaseModel
+from agents.lora import AdapterBank
+from agents.text_memory import ReadText, Recalled, TextMemory
+
+
+class Mind:
+    """A base model that reads the texts of one kind of world, and a bank of adapters that answer."""
+
+    def __init__(self, base: BaseModel, bank: AdapterBank, *, instructions: str, answer: str, action_words: Sequence[str],
+                 text_memory_mb: int = 128):  # fmt: skip
+        self.base, self.bank = base, bank
+        config = base.causal_lm.config
+        self.instruction_ids = base.tokens(instructions)
+        self.answer_id = base.one_token(answer)
+        self.action_ids = [base.one_token(word) for word in action_words]
+        self.first_layer = config.num_hidden_layers - bank.config.top_layers
+        base.causal_lm.set_attn_implementation("terrarium")
+        self._top = _last_layers(base.decoder, self.first_layer)
+        # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
+        self._head = base.causal_lm.get_output_embeddings().weight[self.action_ids].float()  # (A, D)
+        self._instructions = self._read_instructions()
+        heads, _, width = self._instructions[0][0].shape
+        self.memory = TextMemory(
+            self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20, base.causal_lm.dtype
+        )
+
+    @property
+    def width(self) -> int:
+        """Width D of the hidden states."""
+        return self.base.causal_lm.config.hidden_size
+
+    def action_logits(self, texts: Sequence[str], adapters: Tensor | None) -> Tensor:
+        """Logits (B, A) in float32 of the action words after B texts.
+
+        adapters: (G,) indices into the bank; the texts are G groups of B / G, in order. None: the bare base.
+        Gradients reach the adapters only.
+        """
+        recalled = self.memory.recall(texts)
+        with self.bank.using(adapters):
+            hidden = self._top(
+                inputs_embeds=recalled.entering[:, None],
+                position_ids=(len(self.instruction_ids) + recalled.lengths)[:, None],
+                use_cache=False,
+                attend_as=self._recollection(recalled),
+            ).last_hidden_state
+        return hidden[:, 0].float() @ self._head.T
+
+    def features(self, texts: Sequence[str]) -> Tensor:
+        """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""
+        return self.memory.entering(texts)
+
+    @torch.no_grad()
+    def plain_logits(self, text: str, adapter: int | None) -> Tensor:
+        """Logits (A,) of one text, everything computed anew and nothing remembered: the reference."""
+        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        self.base.causal_lm.set_attn_implementation("eager")
+        try:
+            before = self.base.decoder(torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+            with self.bank.using(None if adapter is None else torch.tensor([adapter])):
+                out = self.base.decoder(torch.tensor([ids[-1:]]), past_key_values=before)
+        finally:
+            self.base.causal_lm.set_attn_implementation("terrarium")
+        return out.last_hidden_state[0, -1].float() @ self._head.T
+
+    def _recollection(self, recalled: Recalled) -> Recollection:
+        longest = recalled.keys_values.shape[4]
+        return Recollection(
+            instructions=self._instructions[self.first_layer :],
+            texts=[(layer[0], layer[1]) for layer in recalled.keys_values],
+            is_padding=torch.arange(longest) >= recalled.lengths[:, None],
+            first_layer=self.first_layer,
+        )
+
+    @torch.no_grad()
+    def _read_instructions(self) -> list[KeysValues]:
+        reading = Reading(None, 0, len(self.instruction_ids))
+        self.base.decoder(torch.tensor([self.instruction_ids]), use_cache=False, attend_as=reading)
+        return [(k[0], v[0]) for k, v in reading.recorded]
+
+    @torch.no_grad()
+    def _read(self, texts: Sequence[str]) -> list[ReadText]:
+        """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
+        tokens = [[*self.base.tokens(text), self.answer_id] for text in texts]
+        longest = max(map(len, tokens))
+        ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
+        positions = torch.arange(longest)[None] + len(self.instruction_ids)
+        reading = Reading(self._instructions, self.first_layer, longest)
+        entering: list[Tensor] = []
+        hook = self._top.layers[0].register_forward_pre_hook(lambda _, args: entering.append(args[0]))
+        try:
+            self.base.decoder(ids, position_ids=positions, use_cache=False, attend_as=reading)
+        finally:
+            hook.remove()
+        keys_values = torch.stack([torch.stack(pair) for pair in reading.recorded])  # (K, 2, B, V, S, d)
+        return [
+            ReadText(keys_values[:, :, i, :, : len(row) - 1], entering[0][i, len(row) - 1].clone())
+            for i, row in enumerate(tokens)
+        ]
+
+
+def _last_layers(decoder: nn.Module, first: int) -> nn.Module:
+    """The same decoder, its modules shared, with only the layers from `first` on."""
+    top = copy.copy(decoder)
+    top._modules = dict(decoder._modules)
+    top.layers = nn.ModuleList(decoder.layers[first:])
+    return top

@@ -1,0 +1,95 @@
+"""From texts to actions: sampling with what is remembered, and the differentiable evaluation that learning needs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.mind import Mind
+from agents.value_head import ValueHead
+
+
+class Decision(NamedTuple):
+    """What M agents chose."""
+
+    action: np.ndarray  # (M,) int
+    log_prob: np.ndarray  # (M,) float32, of the action chosen
+    value: np.ndarray  # (M,) float32, the critic's estimate
+
+
+class Policy:
+    """Softmax over the action words, as in GLAM (Carta et al. 2023, arXiv:2302.02662), illegal actions masked.
+
+    Answers are remembered per (adapter, text) until the bank changes: a world repeats itself.
+    """
+
+    def __init__(self, mind: Mind, critic: ValueHead):
+        self.mind, self.critic = mind, critic
+        self._answers: dict[tuple[int, str], np.ndarray] = {}
+        self._answers_version = -1
+
+    def act(self, texts: Sequence[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
+        """Sample an action for each of M texts.
+
+        adapters: (M,) index into the bank, -1 for the bare base. legal: (M, A) bool. Draws M numbers from `rng`.
+        """
+        log_probs = log_softmax(self.logits(texts, adapters), legal)  # (M, A)
+        cumulative = np.exp(log_probs).cumsum(axis=1)
+        draw = rng.random(len(texts))[:, None] * cumulative[:, -1:]
+        action = (draw >= cumulative).sum(axis=1)
+        value = self.values(texts)
+        return Decision(action, np.take_along_axis(log_probs, action[:, None], axis=1)[:, 0], value)
+
+    @torch.no_grad()
+    def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
+        """Action logits (M, A), computed only where this adapter has not met this text since it last changed."""
+        if self._answers_version != self.mind.bank.version:
+            self._answers.clear()
+            self._answers_version = self.mind.bank.version
+        keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
+        new = sorted({key for key in keys if key not in self._answers})
+        for bare in (True, False):
+            some = [key for key in new if (key[0] < 0) == bare]
+            if some:
+                self._answer(some, bare)
+        return np.stack([self._answers[key] for key in keys])
+
+    def _answer(self, keys: list[tuple[int, str]], bare: bool) -> None:
+        """Compute and remember the logits of `keys`, sorted by adapter; groups are filled up to the same length."""
+        owners, texts = zip(*keys, strict=True)
+        if bare:
+            logits = self.mind.action_logits(texts, None)
+        else:
+            groups, counts = np.unique(owners, return_counts=True)
+            ends = counts.cumsum()
+            rows = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
+            is_filler = rows >= ends[:, None]
+            filled = np.where(is_filler, (ends - 1)[:, None], rows)
+            padded = self.mind.action_logits([texts[i] for i in filled.flat], torch.from_numpy(groups))
+            logits = padded[torch.from_numpy(~is_filler.reshape(-1))]
+        self._answers.update(zip(keys, logits.numpy(), strict=True))
+
+    @torch.no_grad()
+    def values(self, texts: Sequence[str]) -> np.ndarray:
+        """The critic's estimates (M,) of M texts."""
+        distinct = list(dict.fromkeys(texts))
+        estimates = dict(zip(distinct, self.critic(self.mind.features(distinct)).tolist(), strict=True))
+        return np.array([estimates[t] for t in texts], np.float32)
+
+    def evaluate(self, texts: Sequence[str], adapters: Tensor, actions: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of `actions` (B,) and entropies (B,), differentiable with respect to the adapters.
+
+        texts: B, as G groups of B / G. adapters: (G,) index into the bank. legal: (B, A) bool.
+        """
+        logits = self.mind.action_logits(texts, adapters).masked_fill(~legal, -torch.inf)
+        log_probs = logits.log_softmax(dim=1)
+        entropy = -(log_probs.exp() * log_probs.masked_fill(~legal, 0.0)).sum(dim=1)
+        return log_probs.gather(1, actions[:, None])[:, 0], entropy
+
+
+def log_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
+    """Log-probabilities (M, A) of the legal actions; -inf for the others."""
+    masked = torch.from_numpy(logits).masked_fill(~torch.from_numpy(legal), -torch.inf)
+    return masked.log_softmax(dim=1).numpy()

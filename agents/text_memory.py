@@ -1,0 +1,149 @@
+"""Remembers what the frozen base makes of a text: a bounded cache of keys, values and hidden states.
+
+With adapters on the answer token only, everything before it is a pure function of the text: the same for every
+agent, generation and update. What is kept of a text, for each of the K adapted layers, are its keys and values, and
+the hidden state with which the answer token enters the first of those layers.
+
+A product of matrices can differ in its last bit with the number of rows in it, so a text's numbers depend on the
+batch in which it was read. `reading_order` therefore tells which batches to read again, and in what order, to have
+the very same memory in another process: a resumed run equals one that was never stopped.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+class ReadText(NamedTuple):
+    """What the base made of one text of S tokens."""
+
+    keys_values: Tensor  # (K, 2, V, S, d)
+    entering: Tensor  # (D,), the answer token's hidden state before the first adapted layer
+
+
+class Recalled(NamedTuple):
+    """What is remembered of B texts, padded to the longest."""
+
+    keys_values: Tensor  # (K, 2, V, B, S, d)
+    entering: Tensor  # (B, D)
+    lengths: Tensor  # (B,) tokens of each text
+
+
+class _Entry(NamedTuple):
+    slots: Tensor  # (S,) token places in the arena
+    entering: Tensor  # (D,)
+    batch: int  # number of the batch in which it was read
+
+
+class TextMemory:
+    """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
+
+    `read` maps a list of new texts to their `ReadText`s, in one batch. The bound gives way only to a single call
+    whose own texts need more.
+    """
+
+    def __init__(self, read: Callable[[Sequence[str]], list[ReadText]], shape: tuple[int, int, int, int], max_bytes: int,
+                 dtype: torch.dtype = torch.float32):  # fmt: skip
+        layers, two, heads, width = shape
+        self.bytes_per_token = layers * two * heads * width * dtype.itemsize
+        places = max(1, max_bytes // self.bytes_per_token)
+        self._read = read
+        self._arena = torch.empty(layers, two, heads, places, width, dtype=dtype)
+        self._free = list(range(places - 1, -1, -1))
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._batches: dict[int, list[str]] = {}
+        self._next_batch = 0
+        self.hits = self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of keys and values held now."""
+        return (self._arena.shape[3] - len(self._free)) * self.bytes_per_token
+
+    def recall(self, texts: Sequence[str]) -> Recalled:
+        """What the base made of B texts, reading those that are new in one batch."""
+        distinct = self._ensure(texts)
+        return self._gather(texts, distinct)
+
+    def entering(self, texts: Sequence[str]) -> Tensor:
+        """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
+        self._ensure(texts)
+        return torch.stack([self._entries[t].entering for t in texts])
+
+    def _ensure(self, texts: Sequence[str]) -> list[str]:
+        """Read what is new of `texts` in one batch, mark all as used, and return them without repetition."""
+        distinct = list(dict.fromkeys(texts))
+        new = [t for t in distinct if t not in self._entries]
+        self.hits += len(texts) - len(new)
+        self.misses += len(new)
+        for text in distinct:
+            if text in self._entries:
+                self._entries.move_to_end(text)
+        if new:
+            self._keep(new, self._read(new), protected=set(distinct))
+        return distinct
+
+    def _gather(self, texts: Sequence[str], distinct: list[str]) -> Recalled:
+        entries = [self._entries[t] for t in distinct]
+        number = {text: i for i, text in enumerate(distinct)}
+        rows = torch.tensor([number[t] for t in texts])
+        slots = pad_sequence([e.slots for e in entries], batch_first=True)[rows]  # (B, S)
+        k, two, v, _, d = self._arena.shape
+        keys_values = self._arena.index_select(3, slots.flatten()).view(k, two, v, *slots.shape, d)
+        lengths = torch.tensor([len(e.slots) for e in entries])[rows]
+        return Recalled(keys_values, torch.stack([e.entering for e in entries])[rows], lengths)
+
+    def _keep(self, texts: Sequence[str], read: list[ReadText], protected: set[str]) -> None:
+        self._make_room(sum(r.keys_values.shape[3] for r in read), protected)
+        for text, (keys_values, entering) in zip(texts, read, strict=True):
+            slots = torch.tensor([self._free.pop() for _ in range(keys_values.shape[3])])
+            self._arena.index_copy_(3, slots, keys_values)
+            self._entries[text] = _Entry(slots, entering, self._next_batch)
+        self._batches[self._next_batch] = list(texts)
+        self._next_batch += 1
+
+    def _make_room(self, needed: int, protected: set[str]) -> None:
+        for text in list(self._entries):
+            if len(self._free) >= needed:
+                return
+            if text not in protected:
+                self._forget(text)
+        lacking = needed - len(self._free)
+        if lacking > 0:
+            k, two, v, places, d = self._arena.shape
+            self._arena = torch.cat([self._arena, self._arena.new_empty(k, two, v, lacking, d)], dim=3)
+            self._free.extend(range(places, places + lacking))
+
+    def _forget(self, text: str) -> None:
+        entry = self._entries.pop(text)
+        self._free.extend(entry.slots.tolist())
+        if not any(t in self._entries and self._entries[t].batch == entry.batch for t in self._batches[entry.batch]):
+            del self._batches[entry.batch]
+
+    def reading_order(self) -> dict[str, list]:
+        """Plain lists from which `read_again` makes the same memory: batches still alive, and texts by last use."""
+        numbers = list(self._batches)
+        place = {number: i for i, number in enumerate(numbers)}
+        return {
+            "batches": [self._batches[n] for n in numbers],
+            "texts": [[text, place[e.batch]] for text, e in self._entries.items()],
+        }
+
+    def read_again(self, order: dict[str, list]) -> None:
+        """Forget everything and read the batches of `order` again, keeping what it keeps."""
+        for text in list(self._entries):
+            self._forget(text)
+        batch_of = {text: batch for text, batch in order["texts"]}
+        for number, batch in enumerate(order["batches"]):
+            alive = [(t, r) for t, r in zip(batch, self._read(batch), strict=True) if batch_of.get(t) == number]
+            self._keep([t for t, _ in alive], [r for _, r in alive], protected=set(batch_of))
+            self._batches[self._next_batch - 1] = list(batch)
+        for text in batch_of:
+            self._entries.move_to_end(text)

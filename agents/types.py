@@ -1,0 +1,54 @@
+"""What a mind is made of, as plain settings. Never imports torch, so that `--help` stays quick."""
+
+from dataclasses import dataclass, field
+from math import isfinite
+
+
+def require(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a ValueError that names the field, its value and what is allowed, unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which frozen language model all agents share, and how it is held."""
+
+    name: str = "smollm2-135m"
+    """A known name, a GGUF file, or a model folder (config.json, model.safetensors, tokenizer.json)."""
+    dtype: str = "float32"
+    """Number format of the frozen weights: float32 or bfloat16."""
+    text_memory_mb: int = 128
+    """Bound, in MiB, on the keys and values remembered of texts already read."""
+    threads: int = 0
+    """CPU threads for torch; 0 leaves torch's own choice."""
+
+    def __post_init__(self):
+        require(self.dtype in ("float32", "bfloat16"), "model.dtype", self.dtype, "float32 or bfloat16")
+        require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
+        require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA adapter (Hu et al. 2021, arXiv:2106.09685) that each agent owns."""
+
+    rank: int = 8
+    """Inner width r of an adapter."""
+    alpha: float = 16.0
+    """The adapter's output is scaled by alpha / rank."""
+    top_layers: int = 8
+    """How many of the model's last layers carry adapters."""
+    modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
+    """Names of the linear modules that carry adapters, in each of those layers."""
+
+    def __post_init__(self):
+        require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
+        require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
+        require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")
+        require(len(self.modules) > 0, "adapter.modules", self.modules, "at least one module name")
+
+    @property
+    def scaling(self) -> float:
+        """The factor alpha / rank on an adapter's output."""
+        return self.alpha / self.rank

@@ -1,0 +1,16 @@
+"""The world: agents forage in a grid, eat what they find, and starve when they do not.
+
+The core is batched: arrays over W worlds x N agents (`ForageBatch`). The PettingZoo environment
+(`envs.forage_v0`) and the world of one agent (`Habitat`) are faces on it. A leaf of the project: NumPy, and
+Gymnasium and PettingZoo in `envs.forage` only. Knows no text, no model and no learning.
+
+Symbols of all shapes: W worlds, N agents in a world, H rows, B columns ("breadth"), F food items,
+A = 5 actions, V = 2 * view_radius + 1 cells along a side of the view, O numbers in an observation.
+"""
+
+from envs.batch import ForageBatch
+from envs.generator import HELD_OUT
+from envs.solo import Habitat
+from envs.types import Action, StepResult, WorldConfig, WorldState
+
+__all__ = ["HELD_OUT", "Action", "ForageBatch", "Habitat", "StepResult", "WorldConfig", "WorldState"]

@@ -1,0 +1,51 @@
+"""Yardsticks: what chance, sight without thought, and a plan with full knowledge reach in the same worlds."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from envs.dynamics import legal_actions
+from envs.observe import observe, unpack
+from envs.planner import Planner
+from envs.types import Action, WorldConfig, WorldState
+
+Bot = Callable[[WorldState], np.ndarray]
+"""From the state of W worlds to actions (W, N)."""
+
+
+def bots(config: WorldConfig, seed: int = 0) -> dict[str, Bot]:
+    """Return the three yardsticks by name: random, greedy, planner."""
+    rng = np.random.default_rng(seed)
+    return {
+        "random": lambda state: random_bot(config, state, rng),
+        "greedy": lambda state: greedy_bot(config, state, rng),
+        "planner": Planner(),
+    }
+
+
+def random_bot(config: WorldConfig, state: WorldState, rng: np.random.Generator) -> np.ndarray:
+    """Return actions (W, N), uniform over the legal moves; STAY where there is none."""
+    is_legal = legal_actions(state)
+    is_legal[..., Action.STAY] &= ~is_legal[..., 1:].any(-1)
+    return np.where(is_legal, rng.random(is_legal.shape), -1.0).argmax(-1)
+
+
+def greedy_bot(config: WorldConfig, state: WorldState, rng: np.random.Generator) -> np.ndarray:
+    """Return actions (W, N) towards the nearest food in each agent's own view, along the longer axis.
+
+    An agent that sees no food, or whose way is blocked, makes a random legal move.
+    """
+    radius = config.view_radius
+    seen = unpack(observe(config, state), radius).food  # (W, N, V, V)
+    around = np.arange(-radius, radius + 1)
+    reach = np.abs(around[:, None]) + np.abs(around)  # (V, V) steps
+    far = 4 * radius
+    steps = np.where(seen, reach, far).reshape(*seen.shape[:2], -1)
+    row, column = np.divmod(steps.argmin(-1), 2 * radius + 1)  # (W, N)
+    row, column = row - radius, column - radius
+    wish = np.zeros((*row.shape, len(Action)))
+    wish[..., Action.NORTH], wish[..., Action.SOUTH] = -row, row
+    wish[..., Action.WEST], wish[..., Action.EAST] = -column, column
+    wish = np.where(legal_actions(state) & (wish > 0), wish, 0)
+    is_lost = (steps.min(-1) == far) | ((wish.max(-1) == 0) & (steps.min(-1) > 0))
+    return np.where(is_lost, random_bot(config, state, rng), wish.argmax(-1))

@@ -1,0 +1,60 @@
+"""From one generation to the next."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from evolution.crossover import CROSSOVERS
+from evolution.genome import Genome, Parent
+from evolution.mutation import add_noise, mutate_hyperparameters
+from evolution.selection import select_top_k
+
+
+def breed(parent1: Parent, parent2: Parent, mutation_rate: float = 0.05, *, crossover: str = "mean",
+          hyperparameter_factor: float = 1.0, seed: int = 0, id: int = 0, generation: int = 0) -> Genome:  # fmt: skip
+    """A child of two parents: `crossover` of their adapters ("mean" or "swap"), plus noise of `mutation_rate`.
+
+    Everything random in it follows from `seed`. Hyperparameters come from one parent or the other, and mutate by
+    `hyperparameter_factor`. Raises ValueError for an unknown crossover or a negative rate.
+    """
+    if crossover not in CROSSOVERS:
+        raise ValueError(f"crossover = {crossover!r}: must be one of {', '.join(CROSSOVERS)}")
+    generator = torch.Generator().manual_seed(seed)
+    adapter = CROSSOVERS[crossover](parent1.adapter, parent2.adapter, generator)
+    heads = bool(torch.rand((), generator=generator) < 0.5)
+    hyperparameters = (parent1 if heads else parent2).hyperparameters
+    return Genome(
+        id=id,
+        adapter=add_noise(adapter, mutation_rate, generator),
+        hyperparameters=mutate_hyperparameters(hyperparameters, hyperparameter_factor, generator),
+        generation=generation,
+        parents=(parent1.id, parent2.id),
+        operator=crossover,
+        seed=seed,
+    )
+
+
+def next_generation(population: Sequence[Genome], *, generation: int, elites: int, parents: int, crossover: str,
+                    mutation_rate: float, hyperparameter_factor: float, rng: np.random.Generator) -> list[Genome]:  # fmt: skip
+    """The population of `generation`, slot by slot: the fittest `elites` live on in their own slots, each other slot
+    gets a child of two different ones of the fittest `parents`.
+
+    Raises ValueError if fewer than two may breed.
+    """
+    if parents < 2:
+        raise ValueError(f"evolution.parents = {parents}: must be 2 or more")
+    breeders = select_top_k(population, parents)
+    survivors = {g.id for g in select_top_k(population, elites)} if elites else set()
+    new_id = max(g.id for g in population) + 1
+    slots = []
+    for genome in population:
+        if genome.id not in survivors:
+            one, other = (breeders[i] for i in rng.choice(parents, size=2, replace=False))
+            genome = breed(
+                one, other, mutation_rate, crossover=crossover, hyperparameter_factor=hyperparameter_factor,
+                seed=int(rng.integers(2**31)), id=new_id, generation=generation,
+            )  # fmt: skip
+            new_id += 1
+        slots.append(genome)
+    return slots

@@ -1,0 +1,69 @@
+"""What is inherited: an adapter, the settings it learns with, and where it came from.
+
+Knows no model, no world and no trainer: an adapter is tensors by name, `...lora_A.weight` (r, D_in) and
+`...lora_B.weight` (D_out, r), whose product B A is what it does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Adapter = Mapping[str, Tensor]
+
+
+class Parent(Protocol):
+    """What `breed` needs of a parent: a `Genome` has it, and so has a living agent."""
+
+    id: int
+    adapter: Adapter
+    hyperparameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Genome:
+    """One individual's inheritance. `fitness` is NaN until it has been measured."""
+
+    id: int
+    adapter: Adapter
+    hyperparameters: Mapping[str, float]  # such as learning_rate and entropy_coef; they mutate by factors
+    generation: int = 0  # of birth
+    parents: tuple[int, ...] = ()
+    operator: str = "founder"  # how it was made
+    seed: int = 0  # of the noise and the choices at its making
+    fitness: float = float("nan")
+
+    def measured(self, fitness: float, adapter: Adapter) -> "Genome":
+        """The same individual after a life: with the adapter it has learned, and its fitness."""
+        return replace(self, fitness=fitness, adapter=adapter)
+
+
+def diversity(adapters: list[Adapter]) -> float:
+    """Mean Frobenius distance between what two of P adapters do, over all modules together.
+
+    Distances are between products B A, not between factors: equal adapters in rotated bases are no different. With
+    U = B_i A_i and the factors side by side, <U_i, U_j> = sum of (B_iᵀ B_j) ∘ (A_i A_jᵀ), so no product is formed.
+    """
+    count = len(adapters)
+    if count < 2:
+        return 0.0
+    inner = torch.zeros(count, count)
+    for a_name in (name for name in adapters[0] if "lora_A" in name):
+        a = torch.cat([x[a_name] for x in adapters])  # (P * r, D_in)
+        b = torch.cat([x[a_name.replace("lora_A", "lora_B")] for x in adapters], dim=1)  # (D_out, P * r)
+        both = (a @ a.T) * (b.T @ b)
+        inner += both.view(count, len(both) // count, count, -1).sum(dim=(1, 3))
+    squared = inner.diag()[:, None] + inner.diag() - 2 * inner
+    return float(squared.clamp(min=0).sqrt().sum() / (count * (count - 1)))
+
+
+def product_norms(adapter: Adapter) -> dict[str, float]:
+    """Frobenius norm of B A for each adapted module, by the module's path."""
+    norms = {}
+    for name, a in adapter.items():
+        if "lora_A" in name:
+            b = adapter[name.replace("lora_A", "lora_B")]
+            norms[name.removesuffix(".lora_A.weight")] = float(((a @ a.T) * (b.T @ b)).sum().clamp(min=0).sqrt())
+    return norms

@@ -1,0 +1,1 @@
+"""Experience and learning: the main program, and what it is made of."""

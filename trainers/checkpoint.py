@@ -1,0 +1,70 @@
+"""Checkpoints: atomic folders of safetensors and JSON, never pickle.
+
+A checkpoint is written beside its place and renamed into it, so that a folder of that name is always whole, whatever
+killed the run.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class DamagedRun(ValueError):
+    """A run folder lacks something, or something in it cannot be read; the message names it."""
+
+
+def save_checkpoint(run_dir: Path, generation: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a generation, atomically, and return its folder."""
+    folder = run_dir / "checkpoints" / f"gen_{generation:04d}"
+    box = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(box, ignore_errors=True)
+    box.mkdir(parents=True)
+    save_file(tensors, box / "tensors.safetensors")
+    (box / "state.json").write_text(json.dumps(state))
+    for file in box.iterdir():
+        _sync(file)
+    shutil.rmtree(folder, ignore_errors=True)
+    box.rename(folder)
+    _sync(folder.parent)
+    return folder
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written, so that a renamed folder is whole even after a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoints(run_dir: Path) -> dict[int, Path]:
+    """The checkpoints of a run by generation, oldest first."""
+    found = sorted((run_dir / "checkpoints").glob("gen_[0-9]*"))
+    return {int(folder.name.removeprefix("gen_")): folder for folder in found}
+
+
+def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:
+    """Delete all checkpoints but the newest few and that of the best generation."""
+    found = checkpoints(run_dir)
+    for generation in list(found)[:-keep_newest]:
+        if generation != best:
+            shutil.rmtree(found[generation])
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint; raises DamagedRun, naming the file, if one cannot be read."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedRun(f"{folder / 'state.json'}: damaged or missing ({error})") from error
+    try:
+        return load_file(folder / "tensors.safetensors"), state
+    except (OSError, SafetensorError) as error:
+        raise DamagedRun(f"{folder / 'tensors.safetensors'}: damaged or missing ({error})") from error

@@ -1,0 +1,115 @@
+"""Everything that lives in a run: built from its config, saved to a checkpoint, read back from one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.base_model import load_base_model
+from agents.codec import ForageCodec
+from agents.lora import AdapterBank
+from agents.mind import Mind
+from agents.policy import Policy
+from agents.value_head import ValueHead
+from evolution.genome import Genome
+from trainers.config import TrainConfig
+from trainers.learner import Learner
+from trainers.rollout import Outcome
+from trainers.seeding import named_streams, restore_streams, stream_states
+
+
+@dataclass
+class Colony:
+    """The living part of a run. Slot i of the population has row i of the bank."""
+
+    policy: Policy
+    codec: ForageCodec
+    learner: Learner
+    population: list[Genome]
+    streams: dict[str, np.random.Generator]
+
+    def settle(self, population: list[Genome]) -> None:
+        """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero."""
+        for slot, (old, new) in enumerate(zip(self.population, population, strict=True)):
+            if new.id != old.id:
+                self.policy.mind.bank.write(slot, dict(new.adapter))
+                self.learner.optimiser.forget(slot)
+        self.population = population
+
+    def measure(self, outcome: Outcome) -> None:
+        """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
+        fitness = outcome.episode_return.mean(axis=0)
+        bank = self.policy.mind.bank
+        self.population = [g.measured(float(f), bank.read(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))]
+
+    def hyperparameter(self, name: str) -> Tensor:
+        """One hyperparameter of all agents, (P,)."""
+        return torch.tensor([genome.hyperparameters[name] for genome in self.population])
+
+
+def found_colony(config: TrainConfig) -> Colony:
+    """Load the model and make the founders: equal adapters, equal hyperparameters."""
+    codec = ForageCodec(config.env.view_radius)
+    base = load_base_model(config.model)
+    bank = AdapterBank(base.causal_lm, config.adapter, config.env.agents, config.seed)
+    mind = Mind(
+        base, bank, instructions=codec.instructions, answer=codec.answer, action_words=codec.action_words,
+        text_memory_mb=config.model.text_memory_mb,
+    )  # fmt: skip
+    policy = Policy(mind, ValueHead(mind.width, seed=config.seed))
+    born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
+    founders = [Genome(id=i, adapter=bank.read(i), hyperparameters=born_with) for i in range(config.env.agents)]
+    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed))
+
+
+def colony_tensors(colony: Colony) -> dict[str, Tensor]:
+    """All tensors of a colony that change, by name."""
+    learner, bank = colony.learner, colony.policy.mind.bank
+    tensors = {"bank": bank.values, "mean": learner.optimiser.mean, "square": learner.optimiser.square, "steps": learner.optimiser.steps}
+    tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
+    for index, moments in learner.critic_optimiser.state_dict()["state"].items():
+        tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
+    return {name: t.contiguous() for name, t in tensors.items()}
+
+
+def colony_state(colony: Colony) -> dict[str, Any]:
+    """All else of a colony that changes, fit for JSON."""
+    people = [
+        {
+            "id": g.id, "hyperparameters": dict(g.hyperparameters), "generation": g.generation, "parents": list(g.parents),
+            "operator": g.operator, "seed": g.seed, "fitness": g.fitness,
+        }
+        for g in colony.population
+    ]  # fmt: skip
+    return {
+        "population": people,
+        "streams": stream_states(colony.streams),
+        "texts": colony.policy.mind.memory.reading_order(),
+    }
+
+
+def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Make a newly founded colony the one that was saved; KeyError or ValueError where something does not fit."""
+    learner, bank = colony.learner, colony.policy.mind.bank
+    pairs = zip((bank.values, learner.optimiser.mean, learner.optimiser.square, learner.optimiser.steps), ("bank", "mean", "square", "steps"))
+    for target, name in pairs:
+        if tensors[name].shape != target.shape:
+            raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}: must be {tuple(target.shape)}")
+        target.copy_(tensors[name])
+    bank.version += 1
+    critic = {k.removeprefix("critic."): v for k, v in tensors.items() if k.startswith("critic.")}
+    colony.policy.critic.load_state_dict(critic)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name in (n for n in tensors if n.startswith("critic_adam.")):
+        _, index, key = name.split(".")
+        moments.setdefault(int(index), {})[key] = tensors[name]
+    groups = learner.critic_optimiser.state_dict()["param_groups"]
+    learner.critic_optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    colony.population = [
+        Genome(adapter=bank.read(i), **{**person, "parents": tuple(person["parents"])})
+        for i, person in enumerate(state["population"])
+    ]
+    colony.streams = restore_streams(state["streams"])
+    colony.policy.mind.memory.read_again(state["texts"])

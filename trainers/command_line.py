@@ -1,0 +1,41 @@
+"""What the command lines have in common: how a mistake is said, and the arguments of those that read a run.
+
+A mistake of the user's is one sentence on standard error and exit code 2; anything else is a bug and shows its
+traceback. Never imports torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def fail(message: object) -> "None":
+    """Say what is wrong in one sentence and end with exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command; a ValueError or a missing file is the user's to mend, Ctrl-C is no error of anybody's."""
+    try:
+        command()
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_run_arguments(program: str, argv: list[str] | None, **options: tuple[type, object, str]) -> argparse.Namespace:
+    """Parse `RUN_DIR [--generation G]` and further options, given as name = (type, default, help)."""
+    parser = argparse.ArgumentParser(prog=f"python -m trainers.{program}", allow_abbrev=False)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")
+    parser.add_argument("--generation", type=int, metavar="G", help="which generation; the newest if not given")
+    for name, (kind, default, text) in options.items():
+        if kind is bool:
+            parser.add_argument(f"--{name}", action="store_true", help=text)
+        else:
+            shown = f"{text} (default: {default})" if default is not None else text
+            parser.add_argument(f"--{name}", type=kind, default=default, help=shown)
+    return parser.parse_args(argv)

@@ -1,0 +1,27 @@
+"""The losses of policy-gradient learning, per sample. Pure functions; the caller averages over an agent's samples."""
+
+import torch
+from torch import Tensor
+
+
+def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Clipped surrogate of PPO (Schulman et al. 2017, arXiv:1707.06347, equation 7), to be minimised; all (B,)."""
+    ratio = (log_prob - old_log_prob).exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def reinforce_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
+    """REINFORCE (Williams 1992, section 3) with the critic as baseline, to be minimised; all (B,)."""
+    return -log_prob * advantage
+
+
+def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
+    """Estimate of KL(old || new) per sample, never negative: (ratio - 1) - log ratio (Schulman 2020, "k3"); (B,)."""
+    log_ratio = log_prob - old_log_prob
+    return log_ratio.expm1() - log_ratio
+
+
+def explained_variance(predicted: Tensor, target: Tensor) -> float:
+    """1 - Var[target - predicted] / Var[target]: 1 is perfect, 0 no better than a constant. 0 if the target is constant."""
+    spread = target.var(correction=0)
+    return float(1 - (target - predicted).var(correction=0) / spread) if spread > 0 else 0.0

@@ -1,0 +1,80 @@
+"""The command line of the main program: any key of the config as a flag, a YAML file under it."""
+
+import argparse
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from trainers.config import TrainConfig
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
+    """The config that a command line asks for, and the folder of the run to resume, if any.
+
+    Raises ValueError, naming the key, for an unknown key, a wrong type or a value out of range.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if any(arg.split("=")[0] == "--resume" for arg in argv):
+        return _parse_resume(argv)
+    parser = _parser()
+    try:
+        return _instantiate(parser, parser.parse_args(argv)), None
+    except ArgumentError as error:
+        raise ValueError(_one_line(error)) from error
+
+
+def config_from_file(file: Path) -> TrainConfig:
+    """The config in a YAML file; ValueError, naming the key, if it is not one."""
+    parser = _parser()
+    try:
+        return _instantiate(parser, parser.parse_path(file))
+    except (ArgumentError, TypeError, yaml.YAMLError, OSError) as error:
+        raise ValueError(_one_line(error)) from error
+
+
+def config_to_yaml(config: TrainConfig) -> str:
+    """A config as YAML, all keys spelled out."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m trainers.train",
+        description="Let a population of small language models live, learn and evolve.",
+        epilog="To continue a run: python -m trainers.train --resume RUN_DIR [--generations N], without other keys.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
+    values = parser.instantiate_classes(parsed).as_dict()
+    values.pop("config", None)
+    return TrainConfig(**values)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    hint = "; must be keys that --help lists" if "unrecognized arguments" in text else ""
+    return text + hint
+
+
+def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
+    from trainers.run_folder import read_config
+
+    parser = argparse.ArgumentParser(prog="python -m trainers.train", allow_abbrev=False)
+    parser.add_argument("--resume", required=True, type=Path, metavar="RUN_DIR")
+    parser.add_argument("--generations", type=int)
+    options, others = parser.parse_known_args(argv)
+    if others:
+        raise ValueError(f"{others[0]}: must not be given with --resume, which takes only --generations")
+    config = read_config(options.resume)
+    config = replace(config, run_dir=str(options.resume))
+    return (replace(config, generations=options.generations) if options.generations else config), options.resume

@@ -1,0 +1,54 @@
+"""Live progress in the terminal: generation, step, who is alive, fitness, time left."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from trainers.config import TrainConfig
+
+
+class Progress:
+    """A bar over generations where there is a terminal, and a line for each generation anywhere."""
+
+    def __init__(self, config: TrainConfig):
+        self._config = config
+        console = Console()
+        self._bar = Bar(
+            TextColumn("generation {task.fields[generation]}"), BarColumn(bar_width=24), TextColumn("{task.fields[stage]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=config.generations, generation="", stage="")
+        self._generation = 0
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def generation(self, generation: int) -> None:
+        """A generation begins."""
+        self._generation = generation
+        self._bar.update(self._task, completed=generation, generation=f"{generation}/{self._config.generations - 1}", stage="")
+
+    def step(self, step: int, alive: int, agents: int) -> None:
+        """A step of a life is done; a life counts for half of its generation's time."""
+        share = 0.5 * step / self._config.env.max_steps
+        stage = f"step {step}/{self._config.env.max_steps}, {alive}/{agents} alive"
+        self._bar.update(self._task, completed=self._generation + share, stage=stage)
+
+    def stage(self, name: str) -> None:
+        """Something that is not a step begins."""
+        self._bar.update(self._task, stage=name)
+
+    def done(self, figures: dict[str, float]) -> None:
+        """A generation is over: leave a line about it."""
+        self._bar.console.print(
+            f"generation {figures['generation']:>3.0f}   fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "
+            f"food {figures['food_eaten_mean']:5.2f}   lived {figures['lifetime_mean']:5.1f} steps   "
+            f"{figures['decide_ms']:5.1f} ms/step   {figures['wall_s']:4.1f} s",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -1,0 +1,87 @@
+"""What a run writes while it lives: metrics.jsonl, lineage.jsonl and TensorBoard."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from evolution.genome import Adapter, product_norms
+from trainers.run_folder import truncate_lines
+
+TAGS = {
+    "fitness/mean": "fitness_mean", "fitness/max": "fitness_max", "life/food_eaten": "food_eaten_mean",
+    "life/lifetime": "lifetime_mean", "life/reward": "reward_mean", "life/energy": "energy_mean",
+    "learn/approx_kl": "approx_kl", "learn/entropy": "entropy", "learn/value_loss": "value_loss",
+    "learn/explained_variance": "explained_variance", "learn/clip_fraction": "clip_fraction", "learn/grad_norm": "grad_norm",
+    "evolve/diversity": "diversity", "time/decide_ms": "decide_ms", "time/learn_s": "learn_s",
+}  # fmt: skip
+"""TensorBoard tag -> key of metrics.jsonl."""
+
+
+class RunLog:
+    """The files of one run, opened new or for going on after `last_generation`."""
+
+    def __init__(self, run_dir: Path, last_generation: int = -1):
+        self._metrics, self._lineage = run_dir / "metrics.jsonl", run_dir / "lineage.jsonl"
+        for file in (self._metrics, self._lineage):
+            truncate_lines(file, last_generation)
+        self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
+
+    def events(self, events: Sequence[dict[str, Any]]) -> None:
+        """Append births and deaths to the lineage."""
+        _append(self._lineage, events)
+
+    def metrics(self, values: dict[str, Any]) -> None:
+        """Append one generation's figures, to the file and to TensorBoard."""
+        _append(self._metrics, [values])
+        for tag, key in TAGS.items():
+            self._tensorboard.add_scalar(tag, values[key], values["generation"])
+        self._tensorboard.flush()
+
+    def adapter_heatmap(self, adapters: Sequence[Adapter], generation: int) -> None:
+        """Log how far each agent's adapter has come from zero, as a picture of agents by layers."""
+        self._tensorboard.add_image("adapters/norm_by_agent_and_layer", heatmap(adapters), generation, dataformats="HWC")
+
+    def episode(self, frames: Sequence[np.ndarray], generation: int) -> None:
+        """Log an episode as an animated picture; frames (H, W, 3) uint8."""
+        height, width, _ = frames[0].shape
+        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif_bytes(frames))
+        writer = self._tensorboard._get_file_writer()
+        writer.add_summary(Summary(value=[Summary.Value(tag="life/episode", image=picture)]), generation)
+        self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Finish the TensorBoard file."""
+        self._tensorboard.close()
+
+
+def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
+    with file.open("a") as f:
+        f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+
+
+def heatmap(adapters: Sequence[Adapter], cell: int = 16) -> np.ndarray:
+    """Picture (P * cell, K * cell, 3) uint8 of the norms of B A by agent (down) and layer (across); brightest is largest."""
+    from evolution.crossover import layer_of
+
+    norms = [product_norms(adapter) for adapter in adapters]
+    layers = sorted({layer_of(path + ".") for path in norms[0]})
+    grid = np.array([[sum(n**2 for p, n in row.items() if layer_of(p + ".") == k) ** 0.5 for k in layers] for row in norms])
+    share = (grid / max(grid.max(), 1e-12))[..., None]
+    dark, bright = np.array([20, 24, 60]), np.array([255, 214, 90])
+    return np.kron(dark + share * (bright - dark), np.ones((cell, cell, 1))).astype(np.uint8)
+
+
+def gif_bytes(frames: Sequence[np.ndarray], milliseconds: int = 120) -> bytes:
+    """Frames (H, W, 3) uint8 as an animated GIF that loops."""
+    pictures = [Image.fromarray(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in frames]
+    out = io.BytesIO()
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False)
+    return out.getvalue()

@@ -1,0 +1,165 @@
+"""The stages of a run, in the order in which `trainers.train` goes through them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from envs import ForageBatch
+from envs.render import rgb_array
+from evolution import next_generation
+from evolution.genome import diversity
+from evolution.lineage import births, deaths, starvations
+from trainers import run_folder
+from trainers.checkpoint import prune_checkpoints, save_checkpoint
+from trainers.colony import Colony, colony_state, colony_tensors, found_colony
+from trainers.config import TrainConfig
+from trainers.evaluate import compare, table
+from trainers.progress import Progress
+from trainers.rollout import Life, Outcome, rollout
+from trainers.run_log import RunLog
+from trainers.seeding import world_seeds
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    config: TrainConfig
+    run_dir: Path
+    colony: Colony
+    log: RunLog
+    history: dict[str, Any]  # what must be known of the generations before: saved in every checkpoint
+    progress: Progress
+    started: float = 0.0  # of this generation, perf_counter
+
+    @property
+    def generation(self) -> int:
+        """The generation that is living now."""
+        return self.history["generation"] + 1
+
+
+def begin(config: TrainConfig, resume: Path | None) -> Run:
+    """Open the run folder, and found the colony or restore it."""
+    run_dir = Path(config.run_dir)
+    history = {"generation": -1, "env_steps": 0, "best": 0, "best_fitness": None, "first": None}
+    if resume:
+        colony, state = run_folder.restore(run_dir, config)
+        history = {key: state[key] for key in history}
+        if history["generation"] + 1 >= config.generations:
+            raise ValueError(f"generations = {config.generations}: must be above the {history['generation'] + 1} already done")
+        log = RunLog(run_dir, history["generation"])
+    else:
+        run_folder.create(run_dir, config)
+        colony = found_colony(config)
+        run_folder.describe(run_dir, config, colony)
+        log = RunLog(run_dir)
+        log.events(births([], colony.population))
+    return Run(config, run_dir, colony, log, history, Progress(config))
+
+
+def generations(run: Run) -> Iterator[int]:
+    """The generations still to live, with progress shown meanwhile."""
+    with run.progress:
+        while run.generation < run.config.generations:
+            run.started = perf_counter()
+            run.progress.generation(run.generation)
+            yield run.generation
+
+
+def evolve(run: Run) -> None:
+    """Let the fittest breed; their children take the places of the others."""
+    settings, before = run.config.evolution, run.colony.population
+    after = next_generation(
+        before, generation=run.generation, elites=settings.elites, parents=settings.parents, crossover=settings.crossover,
+        mutation_rate=settings.mutation_rate, hyperparameter_factor=settings.hyperparameter_factor,
+        rng=run.colony.streams["evolution"],
+    )  # fmt: skip
+    run.colony.settle(after)
+    run.log.events(deaths(before, after, run.generation) + births(before, after))
+
+
+def live(run: Run) -> Life:
+    """One episode in worlds that nobody has seen."""
+    every, streams = run.config.log.episode_every, run.colony.streams
+    return rollout(
+        run.colony.policy, run.colony.codec, ForageBatch(run.config.env), world_seeds(streams["world"], run.config.worlds),
+        streams["policy"], keep_states=bool(every) and run.generation % every == 0, on_step=run.progress.step,
+    )  # fmt: skip
+
+
+def learn(run: Run, life: Life) -> dict[str, float]:
+    """Update every adapter from what its agent lived through."""
+    run.progress.stage("learning")
+    rates, entropy = (run.colony.hyperparameter(name) for name in ("learning_rate", "entropy_coef"))
+    return run.colony.learner.learn(life.trajectory, rates, entropy, run.colony.streams["learner"])
+
+
+def measure(run: Run) -> Outcome:
+    """Fitness: mean return in worlds that are new, and the same for all agents."""
+    run.progress.stage("measuring")
+    streams = run.colony.streams
+    outcome = rollout(
+        run.colony.policy, run.colony.codec, ForageBatch(run.config.env),
+        world_seeds(streams["fitness"], run.config.evolution.episodes), streams["policy"],
+    ).outcome  # fmt: skip
+    run.colony.measure(outcome)
+    return outcome
+
+
+def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
+    """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
+    generation, history, population = run.generation, run.history, run.colony.population
+    if generation == 0:
+        run.progress.stage("comparing")
+        history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+    figures = _figures(run, life, learned, outcome)
+    history |= {"generation": generation, "env_steps": figures["env_steps"]}
+    if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
+        history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
+    run.log.events(starvations(population, life.outcome.lifetime[0], ~life.outcome.is_alive[0], generation))
+    run.log.metrics(figures)
+    run.log.adapter_heatmap([genome.adapter for genome in population], generation)
+    if life.states:
+        run.log.episode([rgb_array(state, cell=12) for state in life.states[::2]], generation)
+    save_checkpoint(run.run_dir, generation, colony_tensors(run.colony), {**history, "colony": colony_state(run.colony)})
+    prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
+    if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
+        run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
+    run.progress.done(figures)
+
+
+def report(run: Run) -> dict[str, Any]:
+    """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
+    first, last = run.history["first"], compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+    (run.run_dir / "results.json").write_text(json.dumps({"first": first, "last": last}, indent=2) + "\n")
+    run.log.close()
+    print("\n" + table(last, f"generation {run.history['generation']}", first))
+    print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}  or  python -m trainers.watch {run.run_dir}")
+    return last
+
+
+def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> dict[str, Any]:
+    lived, memory = life.trajectory, run.colony.policy.mind.memory
+    fitness = [genome.fitness for genome in run.colony.population]
+    return {
+        "generation": run.generation,
+        "env_steps": run.history["env_steps"] + int(lived.is_alive.sum()),
+        "wall_s": perf_counter() - run.started,
+        "fitness_mean": float(np.mean(fitness)),
+        "fitness_max": max(fitness),
+        "food_eaten_mean": float(outcome.food_eaten.mean()),
+        "lifetime_mean": float(outcome.lifetime.mean()),
+        "diversity": diversity([genome.adapter for genome in run.colony.population]),
+        "reward_mean": float(lived.reward[lived.is_alive].mean()),
+        "energy_mean": float(life.energy[lived.is_alive].mean()),
+        "decide_ms": float(np.median(life.decide_s)) * 1000,
+        "texts_known": len(memory),
+        "text_memory_mb": memory.bytes_used / 2**20,
+        "text_misses": memory.misses,
+        **learned,
+    }
