@@ -17,21 +17,19 @@ that share one base and one bank.
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents.base_model import load_base_model
 from agents.codec import ForageCodec, TextCodec
 from agents.lora import Adapter, AdapterBank
-from agents.mind import Mind
 from agents.optimiser import StackedAdam
 from agents.peft_format import load_adapter, save_adapter
-from agents.policy import Policy
+from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
-from agents.value_head import ValueHead
+from envs.types import WorldConfig
 
 Position = tuple[int, int]
 
@@ -74,14 +72,26 @@ class TinyLLMAgent:
     mean of the reward is subtracted; 3. Adam takes the step.
     """
 
-    def __init__(self, base_model: str = "smollm2-135m", lora_adapter: str | Path | Mapping[str, Tensor] | None = None,
-                 energy: float = 100.0, *, id: int = 0, generation: int = 0, learning_rate: float = 1e-3, discount: float = 0.9,
-                 window: int = 8, codec: TextCodec | None = None, adapter_config: AdapterConfig | None = None, seed: int = 0,
-                 _shared: tuple[_Shared, int] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        base_model: str = "smollm2-135m",
+        lora_adapter: str | Path | Mapping[str, Tensor] | None = None,
+        energy: float = 100.0,
+        *,
+        id: int = 0,
+        generation: int = 0,
+        learning_rate: float = 1e-3,
+        discount: float = 0.9,
+        window: int = 8,
+        codec: TextCodec | None = None,
+        adapter_config: AdapterConfig | None = None,
+        seed: int = 0,
+        _shared: tuple[_Shared, int] | None = None,
+    ):
         """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units."""
         if not (np.isfinite(energy) and energy > 0):
             raise ValueError(f"energy = {energy!r}: must be finite and above 0")
-        shared, row = _shared or (_share(base_model, 1, codec, adapter_config or AdapterConfig(), seed), 0)
+        shared, row = _shared or (_share(base_model, 1, codec, adapter_config, seed), 0)
         self._shared, self._row = shared, row
         self.id, self.generation, self.energy = id, generation, float(energy)
         self.learning_rate, self.discount = learning_rate, discount
@@ -97,10 +107,18 @@ class TinyLLMAgent:
             self.adapter = lora_adapter
 
     @classmethod
-    def population(cls, count: int, base_model: str = "smollm2-135m", *, seed: int = 0, codec: TextCodec | None = None,
-                   adapter_config: AdapterConfig | None = None, **settings: float) -> list["TinyLLMAgent"]:  # fmt: skip
+    def population(
+        cls,
+        count: int,
+        base_model: str = "smollm2-135m",
+        *,
+        seed: int = 0,
+        codec: TextCodec | None = None,
+        adapter_config: AdapterConfig | None = None,
+        **settings: Any,
+    ) -> list["TinyLLMAgent"]:
         """Make `count` agents that share one base and one bank; `settings` as in the constructor."""
-        shared = _share(base_model, count, codec, adapter_config or AdapterConfig(), seed)
+        shared = _share(base_model, count, codec, adapter_config, seed)
         return [cls(base_model, id=i, seed=seed, _shared=(shared, i), **settings) for i in range(count)]
 
     @property
@@ -119,6 +137,11 @@ class TinyLLMAgent:
             adapter = load_adapter(adapter, self._bank.shapes, self._bank.config)
         self._bank.write(self._row, dict(adapter))
         self._shared.optimiser.forget(self._row)
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """What a child may inherit besides the adapter."""
+        return {"learning_rate": self.learning_rate}
 
     @property
     def _bank(self) -> AdapterBank:
@@ -161,9 +184,11 @@ class TinyLLMAgent:
         self._rewards += 1
         self._mean_reward += surprise / min(self._rewards, 100)
         log_prob, _ = self._shared.policy.evaluate(
-            [deed.text for deed in self._trace], torch.tensor([self._row]),
-            torch.tensor([deed.action for deed in self._trace]), torch.stack([deed.legal for deed in self._trace]),
-        )  # fmt: skip
+            [deed.text for deed in self._trace],
+            torch.tensor([self._row]),
+            torch.tensor([deed.action for deed in self._trace]),
+            torch.stack([deed.legal for deed in self._trace]),
+        )
         decay = self.discount ** torch.arange(len(self._trace) - 1, -1, -1)
         (-surprise * decay * log_prob).sum().backward()
         is_learning = torch.arange(len(self._bank)) == self._row
@@ -178,9 +203,13 @@ class TinyLLMAgent:
         """Write the adapter in PEFT's format; "{id}" and "{gen}" in the name are filled in. Returns the folder."""
         mind = self._shared.policy.mind
         return save_adapter(
-            str(folder).format(id=self.id, gen=self.generation), self.adapter, self._bank.config,
-            base_model=mind.base.name, layers=mind.base.causal_lm.config.num_hidden_layers, answer_id=mind.answer_id,
-        )  # fmt: skip
+            str(folder).format(id=self.id, gen=self.generation),
+            self.adapter,
+            self._bank.config,
+            base_model=mind.base.name,
+            layers=mind.base.layers,
+            answer_id=mind.answer_id,
+        )
 
     def _texts(self, seen: np.ndarray) -> list[str]:
         if self._memory is None:
@@ -188,12 +217,7 @@ class TinyLLMAgent:
         return self._shared.codec.encode(seen, self._memory)
 
 
-def _share(base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig, seed: int) -> _Shared:
-    codec = codec or ForageCodec(view_radius=3)
-    base = load_base_model(ModelConfig(name=base_model))
-    bank = AdapterBank(base.causal_lm, adapters, count, seed)
-    mind = Mind(
-        base, bank, instructions=codec.instructions, answer=codec.answer, action_words=codec.action_words,
-        text_memory_mb=ModelConfig().text_memory_mb,
-    )  # fmt: skip
-    return _Shared(Policy(mind, ValueHead(mind.width, seed=seed)), codec, StackedAdam(bank))
+def _share(base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, seed: int) -> _Shared:
+    codec = codec or ForageCodec(WorldConfig().view_radius)
+    policy = make_policy(ModelConfig(name=base_model), adapters or AdapterConfig(), codec, count, seed)
+    return _Shared(policy, codec, StackedAdam(policy.mind.bank))

@@ -8,11 +8,11 @@ Both go through transformers' own layers: this module is the attention function 
 Symbols: B rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 
 KeysValues = tuple[Tensor, Tensor]
@@ -68,9 +68,16 @@ class Recollection(NamedTuple):
 
 
 def terrarium_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
-    scaling: float, attend_as: Reading | Recollection, **_: object,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    attend_as: Reading | Recollection,
+    **_: object,
+) -> tuple[Tensor, None]:
     """The attention function that transformers' layers call; returns (B, S, H, d)."""
     assert attention_mask is None, "Terrarium builds its own masks"
     out = attend_as.attend(module.layer_idx, query, key, value, scaling)

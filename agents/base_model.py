@@ -1,10 +1,9 @@
 """The frozen language model that all agents share. Knows no adapters and no agents."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -15,13 +14,18 @@ from agents.types import ModelConfig
 class BaseModel(NamedTuple):
     """A frozen causal language model with its tokenizer."""
 
-    causal_lm: nn.Module  # transformers model with its head, no gradients
-    tokenizer: object  # transformers tokenizer
+    causal_lm: Any  # transformers model with its head, no gradients
+    tokenizer: Any  # transformers tokenizer
     folder: Path  # where it was read from
     name: str  # as the user gave it
 
     @property
-    def decoder(self) -> nn.Module:
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return self.causal_lm.config.num_hidden_layers
+
+    @property
+    def decoder(self) -> Any:
         """The model without its output head."""
         return self.causal_lm.base_model
 

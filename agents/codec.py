@@ -16,12 +16,17 @@ from envs.observe import legal_from
 class TextCodec(Protocol):
     """What the mind must know of a kind of world. All methods work on M agents at once."""
 
-    instructions: str
-    """The same words in front of every text; read once, so they may be long."""
-    action_words: Sequence[str]
-    """One word for each action, by its number; each must be one token."""
-    answer: str
-    """The word after the text, at which the agent's adapter takes over; must be one token."""
+    @property
+    def instructions(self) -> str:
+        """The same words in front of every text; read once, so they may be long."""
+
+    @property
+    def action_words(self) -> Sequence[str]:
+        """One word for each action, by its number; each must be one token."""
+
+    @property
+    def answer(self) -> str:
+        """The word after the text, at which the agent's adapter takes over; must be one token."""
 
     def remember(self, memory: Any, observation: np.ndarray, action: np.ndarray | None) -> Any:
         """Memory of M agents after `action` (M,) led to `observation` (M, O); `memory` and `action` None at birth."""
@@ -46,18 +51,21 @@ class ForageCodec:
     def __init__(self, view_radius: int):
         self.view_radius = view_radius
 
-    def remember(
-        self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray | None
-    ) -> ForageMemory:
+    def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray | None) -> ForageMemory:
         """Path integration, see `agents.memory`."""
         return remember(memory or newborn(len(observation)), observation, action, self.view_radius)
 
     def encode(self, observation: np.ndarray, memory: ForageMemory) -> list[str]:
         """The way to the nearest known food (else home), and rock where it stands in that way."""
         rows = zip(
-            memory.knows_food.tolist(), memory.sees_food.tolist(), memory.food.tolist(),
-            memory.knows_home.tolist(), memory.home.tolist(), memory.legal.tolist(), strict=True,
-        )  # fmt: skip
+            memory.knows_food.tolist(),
+            memory.sees_food.tolist(),
+            memory.food.tolist(),
+            memory.knows_home.tolist(),
+            memory.home.tolist(),
+            memory.legal.tolist(),
+            strict=True,
+        )
         return [_text(*row) for row in rows]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:

@@ -77,9 +77,7 @@ def known_gguf(name: str) -> Path:
         download(name, source, file)
     found = sha256_of(file)
     if found != source.sha256:
-        raise ModelNotFound(
-            f"{file}: SHA-256 is {found}, must be {source.sha256}; delete the file to fetch it again"
-        )
+        raise ModelNotFound(f"{file}: SHA-256 is {found}, must be {source.sha256}; delete the file to fetch it again")
     return file
 
 

@@ -12,6 +12,7 @@ Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R row
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class AdapterBank:
     every change of `values`, so that whoever remembers an answer knows when it has become stale.
     """
 
-    def __init__(self, causal_lm: nn.Module, config: AdapterConfig, adapters: int, seed: int = 0):
+    def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
         if adapters < 1:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
         self.config = config
@@ -133,7 +134,7 @@ class AdapterBank:
             self.active, self.active_is_all = before
 
 
-def adapted_modules(causal_lm: nn.Module, config: AdapterConfig) -> dict[str, nn.Linear]:
+def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linear]:
     """Path -> linear module that gets an adapter, in the model's order; ValueError where the model has none such."""
     layers = causal_lm.config.num_hidden_layers
     if config.top_layers > layers:

@@ -62,4 +62,4 @@ def nearest(plane: np.ndarray, view_radius: int) -> tuple[np.ndarray, np.ndarray
     distance = np.where(plane, steps, steps.max() + 1).reshape(len(plane), -1)
     closest = distance.argmin(axis=1)
     offset = np.stack(np.divmod(closest, len(side)), axis=1) - view_radius
-    return offset, plane.any(axis=(1, 2))
+    return offset, np.any(plane, axis=(1, 2), keepdims=False)

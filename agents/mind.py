@@ -8,12 +8,14 @@ through the same modules, the slow way that tests hold the fast one to.
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agents.attention import KeysValues, Reading, Recollection
 from agents.base_model import BaseModel
+from agents.codec import TextCodec
 from agents.lora import AdapterBank
 from agents.text_memory import ReadText, Recalled, TextMemory
 
@@ -21,14 +23,12 @@ from agents.text_memory import ReadText, Recalled, TextMemory
 class Mind:
     """A base model that reads the texts of one kind of world, and a bank of adapters that answer."""
 
-    def __init__(self, base: BaseModel, bank: AdapterBank, *, instructions: str, answer: str, action_words: Sequence[str],
-                 text_memory_mb: int = 128):  # fmt: skip
+    def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 128):
         self.base, self.bank = base, bank
-        config = base.causal_lm.config
-        self.instruction_ids = base.tokens(instructions)
-        self.answer_id = base.one_token(answer)
-        self.action_ids = [base.one_token(word) for word in action_words]
-        self.first_layer = config.num_hidden_layers - bank.config.top_layers
+        self.instruction_ids = base.tokens(codec.instructions)
+        self.answer_id = base.one_token(codec.answer)
+        self.action_ids = [base.one_token(word) for word in codec.action_words]
+        self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
@@ -113,7 +113,7 @@ class Mind:
         ]
 
 
-def _last_layers(decoder: nn.Module, first: int) -> nn.Module:
+def _last_layers(decoder: Any, first: int) -> Any:
     """The same decoder, its modules shared, with only the layers from `first` on."""
     top = copy.copy(decoder)
     top._modules = dict(decoder._modules)

@@ -1,8 +1,8 @@
 """An adapter on disk, in the format of PEFT: any tool that opens a LoRA opens one of ours.
 
-A folder holds adapter_model.safetensors, adapter_config.json (with the answer token as
-`alora_invocation_tokens`, see `agents.mind`) and a model card. Reads refuse what PEFT passes over in silence: a tensor that
-is missing, unknown, misshapen or not finite.
+A folder holds adapter_model.safetensors, adapter_config.json (with the answer token as `alora_invocation_tokens`,
+see `agents.mind`) and a model card. Reads refuse what PEFT passes over in silence: a tensor that is missing, unknown,
+misshapen or not finite.
 """
 
 import json
@@ -18,8 +18,15 @@ PREFIX = "base_model.model."
 
 
 def save_adapter(
-    folder: Path | str, adapter: Adapter, config: AdapterConfig, *, base_model: str, layers: int, answer_id: int, card: str = ""
-) -> Path:  # fmt: skip
+    folder: Path | str,
+    adapter: Adapter,
+    config: AdapterConfig,
+    *,
+    base_model: str,
+    layers: int,
+    answer_id: int,
+    card: str = "",
+) -> Path:
     """Write an adapter to `folder` (made at need) and return it.
 
     base_model: name or path that a reader should load. layers: how many the base has. card: text for the README.

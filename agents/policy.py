@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.base_model import load_base_model
+from agents.codec import TextCodec
+from agents.lora import AdapterBank
 from agents.mind import Mind
+from agents.types import AdapterConfig, ModelConfig
 from agents.value_head import ValueHead
 
 
@@ -87,6 +91,17 @@ class Policy:
         log_probs = logits.log_softmax(dim=1)
         entropy = -(log_probs.exp() * log_probs.masked_fill(~legal, 0.0)).sum(dim=1)
         return log_probs.gather(1, actions[:, None])[:, 0], entropy
+
+
+def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:
+    """A policy of `agents` newborns: load the model, put a bank of equal adapters on it, and a new critic.
+
+    Raises ValueError where the model is not to be had, or does not fit the adapters or the codec's words.
+    """
+    base = load_base_model(model)
+    bank = AdapterBank(base.causal_lm, adapter, agents, seed)
+    mind = Mind(base, bank, codec, model.text_memory_mb)
+    return Policy(mind, ValueHead(mind.width, seed=seed))
 
 
 def log_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:

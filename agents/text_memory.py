@@ -46,8 +46,13 @@ class TextMemory:
     whose own texts need more.
     """
 
-    def __init__(self, read: Callable[[Sequence[str]], list[ReadText]], shape: tuple[int, int, int, int], max_bytes: int,
-                 dtype: torch.dtype = torch.float32):  # fmt: skip
+    def __init__(
+        self,
+        read: Callable[[Sequence[str]], list[ReadText]],
+        shape: tuple[int, int, int, int],
+        max_bytes: int,
+        dtype: torch.dtype = torch.float32,
+    ):
         layers, two, heads, width = shape
         self.bytes_per_token = layers * two * heads * width * dtype.itemsize
         places = max(1, max_bytes // self.bytes_per_token)

@@ -23,7 +23,8 @@ class ModelConfig:
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's own choice."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
         require(self.dtype in ("float32", "bfloat16"), "model.dtype", self.dtype, "float32 or bfloat16")
         require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
         require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
@@ -42,7 +43,8 @@ class AdapterConfig:
     modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
     """Names of the linear modules that carry adapters, in each of those layers."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
         require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
         require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
         require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")

@@ -14,10 +14,11 @@ class ValueHead(nn.Module):
 
     def __init__(self, width: int, hidden: int = 64, seed: int = 0):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, 1)
+        self.layers = nn.Sequential(first, nn.Tanh(), last)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for layer, gain in ((self.layers[0], 1.0), (self.layers[2], 0.1)):
+            for layer, gain in ((first, 1.0), (last, 0.1)):
                 layer.weight.normal_(0.0, gain * layer.in_features**-0.5, generator=generator)
                 layer.bias.zero_()
 

@@ -80,13 +80,9 @@ class ForageBatch:
 def _checked_actions(state: WorldState, actions: ArrayLike) -> np.ndarray:
     array = np.asarray(actions)
     if array.dtype.kind not in "iu" or array.shape != state.is_alive.shape:
-        raise ValueError(
-            f"actions are {array.dtype} {array.shape}: must be integers of shape {state.is_alive.shape}"
-        )
+        raise ValueError(f"actions are {array.dtype} {array.shape}: must be integers of shape {state.is_alive.shape}")
     is_wrong = state.is_alive & ((array < 0) | (array >= len(Action)))
     if is_wrong.any():
         world, agent = np.argwhere(is_wrong)[0]
-        raise ValueError(
-            f"actions[{world}, {agent}] = {array[world, agent]}: must be between 0 and {len(Action) - 1}"
-        )
+        raise ValueError(f"actions[{world}, {agent}] = {array[world, agent]}: must be between 0 and {len(Action) - 1}")
     return array

@@ -9,6 +9,7 @@ import operator
 import secrets
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -34,28 +35,26 @@ class parallel_env(ParallelEnv[str, np.ndarray, int]):  # noqa: N801, PettingZoo
     (A,) int8 with 1 for legal. A move into rock or off the grid is allowed and leaves the agent in place.
     """
 
-    metadata = {"name": "forage_v0", "render_modes": ["ansi", "rgb_array"], "render_fps": 8}
+    metadata: ClassVar = {"name": "forage_v0", "render_modes": ["ansi", "rgb_array"], "render_fps": 8}
 
-    def __init__(
-        self, config: WorldConfig | None = None, render_mode: str | None = None, **overrides: float
-    ) -> None:
+    def __init__(self, config: WorldConfig | None = None, render_mode: str | None = None, **overrides: float) -> None:
         """Make an environment; `reset` begins an episode.
 
         overrides: fields of `WorldConfig` that differ from `config` (without it, from the default).
         Raises TypeError for an unknown field, ValueError for a value or render mode that is not possible.
         """
-        if render_mode not in (None, *self.metadata["render_modes"]):
+        if render_mode not in (None, "ansi", "rgb_array"):
             raise ValueError(f"render_mode = {render_mode!r}: must be None, 'ansi' or 'rgb_array'")
         self.config = _with_overrides(config or WorldConfig(), overrides)
         self.render_mode = render_mode
         self.possible_agents = [f"forager_{i}" for i in range(self.config.agents)]
         self.agents: list[str] = []
         self._slot = {agent: i for i, agent in enumerate(self.possible_agents)}
-        size = (observation_size(self.config.view_radius),)
-        self._observation_spaces = {a: Box(0.0, 1.0, size, np.float32) for a in self.possible_agents}
+        seen = (observation_size(self.config.view_radius),)
+        self._observation_spaces = {a: Box(0.0, 1.0, seen, np.float32) for a in self.possible_agents}
         self._action_spaces = {a: Discrete(len(Action)) for a in self.possible_agents}
         size = sum(int(np.prod(shape)) for _, shape in layout(self.config, worlds=1).values())
-        self.state_space = Box(0.0, float(SEED_LIMIT), (size,), np.float64)
+        self.state_space: Box = Box(0.0, float(SEED_LIMIT), (size,), np.float64)  # type: ignore[arg-type]
         self._batch = ForageBatch(self.config)
         self._seed: int | None = None
 
@@ -152,7 +151,7 @@ class parallel_env(ParallelEnv[str, np.ndarray, int]):  # noqa: N801, PettingZoo
         return array
 
 
-def raw_env(**kwargs: object) -> AECEnv:
+def raw_env(**kwargs: Any) -> AECEnv:
     """Return the environment as an AEC one, where agents act in turn; arguments as in `parallel_env`."""
     return parallel_to_aec(parallel_env(**kwargs))
 
@@ -160,7 +159,7 @@ def raw_env(**kwargs: object) -> AECEnv:
 env = raw_env  # parallel_to_aec already enforces the order of calls, the one wrapper needed here
 
 
-def _with_overrides(config: WorldConfig, overrides: dict[str, float]) -> WorldConfig:
+def _with_overrides(config: WorldConfig, overrides: dict[str, Any]) -> WorldConfig:
     known = [field.name for field in fields(WorldConfig)]
     unknown = [name for name in overrides if name not in known]
     if unknown:
@@ -182,7 +181,5 @@ def _checked_action(agent: str, action: int) -> int:
     except TypeError:
         value = -1
     if isinstance(action, (bool, np.bool_)) or not 0 <= value < len(Action):
-        raise ValueError(
-            f"action of {agent} = {action!r}: must be an integer between 0 and {len(Action) - 1}"
-        )
+        raise ValueError(f"action of {agent} = {action!r}: must be an integer between 0 and {len(Action) - 1}")
     return value

@@ -100,9 +100,7 @@ def _birthplaces(
     is_near = ~rock & (_from_home(rock.shape[1:], home) <= config.view_radius)
     is_near = is_near.reshape(len(seed), -1)
     near_first = np.argsort(~is_near, axis=1, kind="stable")
-    choice = rng.below(
-        is_near.sum(1)[:, None], seed[:, None], Stream.BIRTH, attempt[:, None], np.arange(config.agents)
-    )
+    choice = rng.below(is_near.sum(1)[:, None], seed[:, None], Stream.BIRTH, attempt[:, None], np.arange(config.agents))
     cell = np.take_along_axis(near_first, choice, axis=1)
     return np.stack(np.divmod(cell, config.width), axis=-1)
 

@@ -38,9 +38,7 @@ def rgb_array(state: WorldState, w: int = 0, cell: int = 24, energy_max: float =
         raise ValueError(f"cell = {cell}: must be at least 8 pixels")
     height, width = state.rock[w].shape
     image = np.empty(((height + 2) * cell, width * cell, 3))
-    tiles = image.reshape(height + 2, cell, width, cell, 3).swapaxes(
-        1, 2
-    )  # a view, (H + 2, B, cell, cell, 3)
+    tiles = image.reshape(height + 2, cell, width, cell, 3).swapaxes(1, 2)  # a view, (H + 2, B, cell, cell, 3)
     sprites.draw_ground(tiles)
     sprites.draw_rock(tiles[:height], state.rock[w])
     sprites.draw_house(tiles, tuple(state.home[w]))

@@ -47,9 +47,7 @@ def uniform(seed: ArrayLike, stream: ArrayLike, counter: ArrayLike, index: Array
     return (bits(seed, stream, counter, index) >> np.uint64(11)) * 2.0**-53
 
 
-def below(
-    bound: ArrayLike, seed: ArrayLike, stream: ArrayLike, counter: ArrayLike, index: ArrayLike
-) -> np.ndarray:
+def below(bound: ArrayLike, seed: ArrayLike, stream: ArrayLike, counter: ArrayLike, index: ArrayLike) -> np.ndarray:
     """Return int64 in [0, bound); `bound` broadcasts, the other arguments as in `bits`."""
     return (uniform(seed, stream, counter, index) * bound).astype(np.int64)
 

@@ -74,7 +74,7 @@ def draw_forager(
     left, right, top = x - size, x + size, y - size - 0.28
     _blend(tiles, where, _box(cell, left, top, right, top + 0.20), INK)
     level = min(1.0, 2 * energy)
-    bar = tuple(low + level * (full - low) for low, full in zip(ENERGY_LOW, ENERGY_FULL, strict=True))
+    bar = np.array(ENERGY_LOW) * (1 - level) + np.array(ENERGY_FULL) * level
     _blend(tiles, where, _box(cell, left, top, left + (right - left) * energy, top + 0.20), bar)
 
 
@@ -99,5 +99,5 @@ def _box(cell: int, left: float, top: float, right: float, bottom: float, corner
     return np.clip(0.5 - outside * cell / 2, 0, 1)
 
 
-def _blend(tiles: np.ndarray, where: np.ndarray | tuple, cover: np.ndarray, colour: Colour) -> None:
+def _blend(tiles: np.ndarray, where: np.ndarray | tuple, cover: np.ndarray, colour: Colour | np.ndarray) -> None:
     tiles[where] += cover[..., None] * (np.asarray(colour) - tiles[where])

@@ -48,8 +48,5 @@ def unflatten(config: WorldConfig, vector: np.ndarray) -> WorldState:
     if np.shape(vector) != (sum(lengths),):
         raise ValueError(f"state has shape {np.shape(vector)}: must be {(sum(lengths),)}")
     pieces = np.split(np.asarray(vector), np.cumsum(lengths)[:-1])
-    fields = (
-        piece.astype(dtype).reshape(shape)
-        for piece, (dtype, shape) in zip(pieces, parts.values(), strict=True)
-    )
+    fields = (piece.astype(dtype).reshape(shape) for piece, (dtype, shape) in zip(pieces, parts.values(), strict=True))
     return WorldState(*fields)

@@ -70,8 +70,7 @@ class WorldConfig:
             _check_range(field.name, getattr(self, field.name), field.type is int, *_RANGES[field.name])
         if self.energy_start > self.energy_max:
             raise ValueError(
-                f"WorldConfig.energy_start = {self.energy_start}: "
-                f"must be at most energy_max = {self.energy_max}"
+                f"WorldConfig.energy_start = {self.energy_start}: must be at most energy_max = {self.energy_max}"
             )
         room = int(self.height * self.width * (1 - self.rocks)) - 1
         if self.food > room:
@@ -103,8 +102,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _check_range(name: str, value: object, is_whole: bool, low: float, high: float) -> None:
     # bool is an int to Python, but `agents = True` is a mistake
-    is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-    if not is_number:
+    if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
         kind = "a whole number" if is_whole else "a number"
         raise ValueError(f"WorldConfig.{name} = {value!r}: must be {kind} between {low:g} and {high:g}")
     if not low <= value <= high:  # NaN fails this too

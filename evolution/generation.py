@@ -11,8 +11,17 @@ from evolution.mutation import add_noise, mutate_hyperparameters
 from evolution.selection import select_top_k
 
 
-def breed(parent1: Parent, parent2: Parent, mutation_rate: float = 0.05, *, crossover: str = "mean",
-          hyperparameter_factor: float = 1.0, seed: int = 0, id: int = 0, generation: int = 0) -> Genome:  # fmt: skip
+def breed(
+    parent1: Parent,
+    parent2: Parent,
+    mutation_rate: float = 0.05,
+    *,
+    crossover: str = "mean",
+    hyperparameter_factor: float = 1.0,
+    seed: int = 0,
+    id: int = 0,
+    generation: int = 0,
+) -> Genome:
     """A child of two parents: `crossover` of their adapters ("mean" or "swap"), plus noise of `mutation_rate`.
 
     Everything random in it follows from `seed`. Hyperparameters come from one parent or the other, and mutate by
@@ -35,8 +44,17 @@ def breed(parent1: Parent, parent2: Parent, mutation_rate: float = 0.05, *, cros
     )
 
 
-def next_generation(population: Sequence[Genome], *, generation: int, elites: int, parents: int, crossover: str,
-                    mutation_rate: float, hyperparameter_factor: float, rng: np.random.Generator) -> list[Genome]:  # fmt: skip
+def next_generation(
+    population: Sequence[Genome],
+    *,
+    generation: int,
+    elites: int,
+    parents: int,
+    crossover: str,
+    mutation_rate: float,
+    hyperparameter_factor: float,
+    rng: np.random.Generator,
+) -> list[Genome]:
     """The population of `generation`, slot by slot: the fittest `elites` live on in their own slots, each other slot
     gets a child of two different ones of the fittest `parents`.
 
@@ -52,9 +70,15 @@ def next_generation(population: Sequence[Genome], *, generation: int, elites: in
         if genome.id not in survivors:
             one, other = (breeders[i] for i in rng.choice(parents, size=2, replace=False))
             genome = breed(
-                one, other, mutation_rate, crossover=crossover, hyperparameter_factor=hyperparameter_factor,
-                seed=int(rng.integers(2**31)), id=new_id, generation=generation,
-            )  # fmt: skip
+                one,
+                other,
+                mutation_rate,
+                crossover=crossover,
+                hyperparameter_factor=hyperparameter_factor,
+                seed=int(rng.integers(2**31)),
+                id=new_id,
+                generation=generation,
+            )
             new_id += 1
         slots.append(genome)
     return slots

@@ -17,9 +17,17 @@ Adapter = Mapping[str, Tensor]
 class Parent(Protocol):
     """What `breed` needs of a parent: a `Genome` has it, and so has a living agent."""
 
-    id: int
-    adapter: Adapter
-    hyperparameters: Mapping[str, float]
+    @property
+    def id(self) -> int:
+        """Who it is."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """Its LoRA tensors by name."""
+
+    @property
+    def hyperparameters(self) -> Mapping[str, float]:
+        """What it learns with."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,18 @@ def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
     known = {g.id for g in before}
     return [
         {
-            "event": "birth", "generation": g.generation, "id": g.id, "slot": slot, "parents": list(g.parents),
-            "operator": g.operator, "seed": g.seed, "hyperparameters": dict(g.hyperparameters),
+            "event": "birth",
+            "generation": g.generation,
+            "id": g.id,
+            "slot": slot,
+            "parents": list(g.parents),
+            "operator": g.operator,
+            "seed": g.seed,
+            "hyperparameters": dict(g.hyperparameters),
         }
         for slot, g in enumerate(after)
         if g.id not in known
-    ]  # fmt: skip
+    ]
 
 
 def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -> list[Event]:
@@ -31,7 +37,9 @@ def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -
     ]
 
 
-def starvations(population: Sequence[Genome], lifetime: Sequence[int], starved: Sequence[bool], generation: int) -> list[Event]:
+def starvations(
+    population: Sequence[Genome], lifetime: Sequence[int], starved: Sequence[bool], generation: int
+) -> list[Event]:
     """An event for each individual whose body ran out of energy in its life; its genome can still be chosen."""
     return [
         {"event": "starved", "generation": generation, "id": g.id, "step": int(steps)}

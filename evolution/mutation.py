@@ -26,6 +26,6 @@ def add_noise(adapter: Adapter, rate: float, generator: torch.Generator) -> Adap
 
 def mutate_hyperparameters(values: Mapping[str, float], factor: float, generator: torch.Generator) -> dict[str, float]:
     """Multiply each value by `factor`, by 1 / `factor` or by 1, at equal odds (as population-based training does,
-    Jaderberg et al. 2017, arXiv:1711.09846); 1.25 is usual, 1 changes nothing."""  # fmt: skip
+    Jaderberg et al. 2017, arXiv:1711.09846); 1.25 is usual, 1 changes nothing."""
     choices = torch.randint(-1, 2, (len(values),), generator=generator).tolist()
     return {name: value * factor**choice for (name, value), choice in zip(values.items(), choices, strict=True)}

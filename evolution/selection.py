@@ -8,8 +8,13 @@ from typing import Protocol, TypeVar
 class Measured(Protocol):
     """Anything with an id and a fitness, of which more is better."""
 
-    id: int
-    fitness: float
+    @property
+    def id(self) -> int:
+        """Who it is; the lower, the older."""
+
+    @property
+    def fitness(self) -> float:
+        """How well it did."""
 
 
 Individual = TypeVar("Individual", bound=Measured)

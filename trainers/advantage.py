@@ -7,8 +7,14 @@ have come is bootstrapped from the critic.
 import numpy as np
 
 
-def gae(reward: np.ndarray, value: np.ndarray, last_value: np.ndarray, is_terminal: np.ndarray,
-        discount: float, gae_lambda: float) -> np.ndarray:  # fmt: skip
+def gae(
+    reward: np.ndarray,
+    value: np.ndarray,
+    last_value: np.ndarray,
+    is_terminal: np.ndarray,
+    discount: float,
+    gae_lambda: float,
+) -> np.ndarray:
     """Advantages (T, M) of M agents over T steps.
 
     reward, value: (T, M), value of the state acted in. last_value: (M,) of the state after the last step.

@@ -7,12 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.base_model import load_base_model
 from agents.codec import ForageCodec
-from agents.lora import AdapterBank
-from agents.mind import Mind
-from agents.policy import Policy
-from agents.value_head import ValueHead
+from agents.policy import Policy, make_policy
 from evolution.genome import Genome
 from trainers.config import TrainConfig
 from trainers.learner import Learner
@@ -42,7 +38,9 @@ class Colony:
         """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
         fitness = outcome.episode_return.mean(axis=0)
         bank = self.policy.mind.bank
-        self.population = [g.measured(float(f), bank.read(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))]
+        self.population = [
+            g.measured(float(f), bank.read(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
+        ]
 
     def hyperparameter(self, name: str) -> Tensor:
         """One hyperparameter of all agents, (P,)."""
@@ -52,13 +50,8 @@ class Colony:
 def found_colony(config: TrainConfig) -> Colony:
     """Load the model and make the founders: equal adapters, equal hyperparameters."""
     codec = ForageCodec(config.env.view_radius)
-    base = load_base_model(config.model)
-    bank = AdapterBank(base.causal_lm, config.adapter, config.env.agents, config.seed)
-    mind = Mind(
-        base, bank, instructions=codec.instructions, answer=codec.answer, action_words=codec.action_words,
-        text_memory_mb=config.model.text_memory_mb,
-    )  # fmt: skip
-    policy = Policy(mind, ValueHead(mind.width, seed=config.seed))
+    policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
+    bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
     founders = [Genome(id=i, adapter=bank.read(i), hyperparameters=born_with) for i in range(config.env.agents)]
     return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed))
@@ -67,7 +60,12 @@ def found_colony(config: TrainConfig) -> Colony:
 def colony_tensors(colony: Colony) -> dict[str, Tensor]:
     """All tensors of a colony that change, by name."""
     learner, bank = colony.learner, colony.policy.mind.bank
-    tensors = {"bank": bank.values, "mean": learner.optimiser.mean, "square": learner.optimiser.square, "steps": learner.optimiser.steps}
+    tensors = {
+        "bank": bank.values,
+        "mean": learner.optimiser.mean,
+        "square": learner.optimiser.square,
+        "steps": learner.optimiser.steps,
+    }
     tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
     for index, moments in learner.critic_optimiser.state_dict()["state"].items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
@@ -78,11 +76,16 @@ def colony_state(colony: Colony) -> dict[str, Any]:
     """All else of a colony that changes, fit for JSON."""
     people = [
         {
-            "id": g.id, "hyperparameters": dict(g.hyperparameters), "generation": g.generation, "parents": list(g.parents),
-            "operator": g.operator, "seed": g.seed, "fitness": g.fitness,
+            "id": g.id,
+            "hyperparameters": dict(g.hyperparameters),
+            "generation": g.generation,
+            "parents": list(g.parents),
+            "operator": g.operator,
+            "seed": g.seed,
+            "fitness": g.fitness,
         }
         for g in colony.population
-    ]  # fmt: skip
+    ]
     return {
         "population": people,
         "streams": stream_states(colony.streams),
@@ -93,8 +96,8 @@ def colony_state(colony: Colony) -> dict[str, Any]:
 def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Make a newly founded colony the one that was saved; KeyError or ValueError where something does not fit."""
     learner, bank = colony.learner, colony.policy.mind.bank
-    pairs = zip((bank.values, learner.optimiser.mean, learner.optimiser.square, learner.optimiser.steps), ("bank", "mean", "square", "steps"))
-    for target, name in pairs:
+    targets = {"bank": bank.values, "mean": learner.optimiser.mean, "square": learner.optimiser.square}
+    for name, target in (targets | {"steps": learner.optimiser.steps}).items():
         if tensors[name].shape != target.shape:
             raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}: must be {tuple(target.shape)}")
         target.copy_(tensors[name])

@@ -8,15 +8,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 
-def fail(message: object) -> "None":
+def fail(message: object) -> NoReturn:
     """Say what is wrong in one sentence and end with exit code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-def run_command(command: Callable[[], None]) -> None:
+def run_command(command: Callable[[], object]) -> None:
     """Run a command; a ValueError or a missing file is the user's to mend, Ctrl-C is no error of anybody's."""
     try:
         command()
@@ -27,7 +28,9 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def parse_run_arguments(program: str, argv: list[str] | None, **options: tuple[type, object, str]) -> argparse.Namespace:
+def parse_run_arguments(
+    program: str, argv: list[str] | None, **options: tuple[type, object, str]
+) -> argparse.Namespace:
     """Parse `RUN_DIR [--generation G]` and further options, given as name = (type, default, help)."""
     parser = argparse.ArgumentParser(prog=f"python -m trainers.{program}", allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")

@@ -50,12 +50,17 @@ class LearnConfig:
     critic_epochs: int = 8
     """Passes of the critic over a life's experience."""
 
-    def __post_init__(self):
-        require(self.algorithm in ("ppo", "reinforce", "none"), "learn.algorithm", self.algorithm, "ppo, reinforce or none")
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
+        require(
+            self.algorithm in ("ppo", "reinforce", "none"), "learn.algorithm", self.algorithm, "ppo, reinforce or none"
+        )
         _positive(self, "learn", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
-        require(isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more")
+        require(
+            isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"
+        )
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,24 @@ class EvolutionConfig:
     episodes: int = 8
     """Worlds, common to all agents, in which fitness is measured."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
         require(self.crossover in ("mean", "swap"), "evolution.crossover", self.crossover, "mean or swap")
         require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
         require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
         require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
         require(
-            isfinite(self.mutation_rate) and self.mutation_rate >= 0, "evolution.mutation_rate", self.mutation_rate, "0 or more"
+            isfinite(self.mutation_rate) and self.mutation_rate >= 0,
+            "evolution.mutation_rate",
+            self.mutation_rate,
+            "0 or more",
         )
         require(
             isfinite(self.hyperparameter_factor) and self.hyperparameter_factor >= 1,
-            "evolution.hyperparameter_factor", self.hyperparameter_factor, "1 or more",
-        )  # fmt: skip
+            "evolution.hyperparameter_factor",
+            self.hyperparameter_factor,
+            "1 or more",
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ class LogConfig:
     episode_every: int = 5
     """Generations between pictures of an episode in TensorBoard; 0 for none."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
         require(self.checkpoints >= 1, "log.checkpoints", self.checkpoints, "1 or more")
         require(self.adapters_every >= 1, "log.adapters_every", self.adapters_every, "1 or more")
         require(self.episode_every >= 0, "log.episode_every", self.episode_every, "0 (never) or more")
@@ -135,7 +147,8 @@ class TrainConfig:
     log: LogConfig = field(default_factory=LogConfig)
     """What is kept."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
         require(self.run_dir.strip() != "", "run_dir", self.run_dir, "the path of a folder")
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2**32 - 1")
         for name in ("generations", "worlds", "held_out_episodes"):

@@ -25,9 +25,12 @@ WHO = ("agents", "random", "frozen", "planner")
 def main(argv: list[str] | None = None) -> None:
     """Evaluate a run from the command line."""
     options = parse_run_arguments(
-        "evaluate", argv, episodes=(int, 8, "held-out worlds to play"), seed=(int, 0, "which held-out worlds"),
+        "evaluate",
+        argv,
+        episodes=(int, 8, "held-out worlds to play"),
+        seed=(int, 0, "which held-out worlds"),
         json=(bool, False, "print one JSON object instead of a table"),
-    )  # fmt: skip
+    )
 
     def evaluate() -> None:
         from trainers.run_folder import open_run
@@ -51,8 +54,8 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
 def compare(colony: "Colony", config: WorldConfig, episodes: int, seed: int) -> dict[str, Any]:
     """Play `episodes` held-out worlds with the agents and with each yardstick.
 
-    Returns, for food eaten and for fitness (mean return), each one's mean over agents and worlds with a 95 % interval, and the
-    agents' share of the planner's food.
+    Returns, for food eaten, fitness (return) and lifetime, the mean over agents and worlds of each with a 95 %
+    interval, and the agents' share of the planner's food.
     """
     yardsticks = bots(config, seed)
     seeds = held_out_seeds(episodes, seed)
@@ -67,15 +70,22 @@ def compare(colony: "Colony", config: WorldConfig, episodes: int, seed: int) -> 
     lifetime = {who: interval(outcomes[who].lifetime.mean(axis=1)) for who in WHO}
     share = food["agents"]["mean"] / food["planner"]["mean"] if food["planner"]["mean"] else 0.0
     return {
-        "episodes": episodes, "seed": seed, "food_eaten": food, "fitness": fitness, "lifetime": lifetime, "share_of_planner": share,
-    }  # fmt: skip
+        "episodes": episodes,
+        "seed": seed,
+        "food_eaten": food,
+        "fitness": fitness,
+        "lifetime": lifetime,
+        "share_of_planner": share,
+    }
 
 
 def play(colony: "Colony", config: WorldConfig, seeds: np.ndarray, seed: int, *, bare: bool = False) -> "Outcome":
     """One episode of the agents, or of the bare base, in the worlds of `seeds`."""
     from trainers.rollout import rollout
 
-    return rollout(colony.policy, colony.codec, ForageBatch(config), seeds, np.random.default_rng(seed), bare=bare).outcome
+    return rollout(
+        colony.policy, colony.codec, ForageBatch(config), seeds, np.random.default_rng(seed), bare=bare
+    ).outcome
 
 
 def play_bot(bot: Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
@@ -101,7 +111,7 @@ def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
 
 def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = None) -> str:
     """The comparison as text; `agents` says which ones they are, `first` is that of the first generation."""
-    rows = [("", "fitness", "food eaten", "steps lived")]
+    rows: list[tuple[str, ...]] = [("", "fitness", "food eaten", "steps lived")]
     named = [(agents, result, "agents"), *((w, result, w) for w in WHO[1:])]
     if first:
         named.insert(0, ("generation 0", first, "agents"))

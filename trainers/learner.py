@@ -52,7 +52,9 @@ class Learner:
         self.optimiser = StackedAdam(policy.mind.bank)
         self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
-    def learn(self, trajectory: Trajectory, learning_rate: Tensor, entropy_coef: Tensor, rng: np.random.Generator) -> dict[str, float]:  # fmt: skip
+    def learn(
+        self, trajectory: Trajectory, learning_rate: Tensor, entropy_coef: Tensor, rng: np.random.Generator
+    ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
         learning_rate, entropy_coef: (P,). rng: orders the samples.
@@ -79,8 +81,9 @@ class Learner:
         legal = torch.from_numpy(t.legal.reshape(-1, t.legal.shape[-1]))
         return Samples(t.texts, t.text.reshape(-1), legal, *flat)
 
-    def _learn_adapters(self, samples: Samples, alive: np.ndarray, learning_rate: Tensor, entropy_coef: Tensor,
-                        rng: np.random.Generator) -> dict[str, float]:  # fmt: skip
+    def _learn_adapters(
+        self, samples: Samples, alive: np.ndarray, learning_rate: Tensor, entropy_coef: Tensor, rng: np.random.Generator
+    ) -> dict[str, float]:
         bank = self.policy.mind.bank
         is_resting = torch.zeros(len(bank), dtype=torch.bool)
         before_step = bank.values.clone()

@@ -22,6 +22,6 @@ def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 
 
 def explained_variance(predicted: Tensor, target: Tensor) -> float:
-    """1 - Var[target - predicted] / Var[target]: 1 is perfect, 0 no better than a constant. 0 if the target is constant."""
+    """1 - Var[target - predicted] / Var[target]: 1 is perfect, 0 no better than a constant (or no variance)."""
     spread = target.var(correction=0)
     return float(1 - (target - predicted).var(correction=0) / spread) if spread > 0 else 0.0

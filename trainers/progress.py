@@ -3,7 +3,8 @@
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from trainers.config import TrainConfig
 
@@ -15,10 +16,16 @@ class Progress:
         self._config = config
         console = Console()
         self._bar = Bar(
-            TextColumn("generation {task.fields[generation]}"), BarColumn(bar_width=24), TextColumn("{task.fields[stage]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True),
-            console=console, disable=not console.is_terminal, transient=True,
-        )  # fmt: skip
+            TextColumn("generation {task.fields[generation]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[stage]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
         self._task = self._bar.add_task("", total=config.generations, generation="", stage="")
         self._generation = 0
 
@@ -32,7 +39,9 @@ class Progress:
     def generation(self, generation: int) -> None:
         """A generation begins."""
         self._generation = generation
-        self._bar.update(self._task, completed=generation, generation=f"{generation}/{self._config.generations - 1}", stage="")
+        self._bar.update(
+            self._task, completed=generation, generation=f"{generation}/{self._config.generations - 1}", stage=""
+        )
 
     def step(self, step: int, alive: int, agents: int) -> None:
         """A step of a life is done; a life counts for half of its generation's time."""
@@ -47,8 +56,10 @@ class Progress:
     def done(self, figures: dict[str, float]) -> None:
         """A generation is over: leave a line about it."""
         self._bar.console.print(
-            f"generation {figures['generation']:>3.0f}   fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "
+            f"generation {figures['generation']:>3.0f}   "
+            f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "
             f"food {figures['food_eaten_mean']:5.2f}   lived {figures['lifetime_mean']:5.1f} steps   "
             f"{figures['decide_ms']:5.1f} ms/step   {figures['wall_s']:4.1f} s",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -5,7 +5,7 @@ Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions. Agent n o
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from agents.policy import Policy
 from envs.batch import ForageBatch
 from envs.types import Action, WorldState
 
-
+Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
 OnStep = Callable[[int, int, int], None]
 
 
@@ -48,12 +48,21 @@ class Life(NamedTuple):
     trajectory: Trajectory
     outcome: Outcome
     energy: np.ndarray  # (T, M) float32, before each step
-    decide_s: list[float]  # seconds of each step's decisions, of all agents together
+    decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
     states: list[WorldState]  # one a step, the first before it; empty unless asked for
 
 
-def rollout(policy: Policy, codec: TextCodec, world: ForageBatch, seeds: np.ndarray, rng: np.random.Generator, *,
-            bare: bool = False, keep_states: bool = False, on_step: OnStep | None = None) -> Life:  # fmt: skip
+def rollout(
+    policy: Policy,
+    codec: TextCodec,
+    world: ForageBatch,
+    seeds: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    bare: bool = False,
+    keep_states: bool = False,
+    on_step: OnStep | None = None,
+) -> Life:
     """Live one episode in the worlds of `seeds` (W,), to its end or until nobody is alive.
 
     bare: all agents act by the frozen base, without adapters. rng: samples the actions. on_step: is told of each step
@@ -64,50 +73,50 @@ def rollout(policy: Policy, codec: TextCodec, world: ForageBatch, seeds: np.ndar
     adapters = np.full(worlds * agents, -1) if bare else np.tile(np.arange(agents), worlds)
     is_alive, memory, action = np.ones(worlds * agents, bool), None, None
     numbers: dict[str, int] = {}
-    steps: list[tuple] = []
-    energy: list[np.ndarray] = []
-    decide_s: list[float] = []
+    moments: list[Moment] = []
     states = [world.state()] if keep_states else []
-    for _ in range(world.config.max_steps):
+    while len(moments) < world.config.max_steps and is_alive.any():
         start = perf_counter()
         seen = observation.reshape(worlds * agents, -1)
         memory = codec.remember(memory, seen, action)
         rows = np.flatnonzero(is_alive)
-        texts = codec.encode(seen[rows], _rows(memory, rows))
-        legal = codec.legal(seen)
+        texts, legal = codec.encode(seen[rows], _rows(memory, rows)), codec.legal(seen)
         decision = policy.act(texts, adapters[rows], legal[rows], rng)
-        decide_s.append(perf_counter() - start)
         action, log_prob, value = (_spread(x, rows, worlds * agents) for x in decision)
-        text = _spread(np.array([numbers.setdefault(t, len(numbers)) for t in texts]), rows, worlds * agents)
-        energy.append(world.state().energy.reshape(-1))
+        moment = {"decide_s": perf_counter() - start, "is_alive": is_alive, "energy": world.state().energy.reshape(-1)}
+        moment |= {"legal": legal, "action": action, "log_prob": log_prob, "value": value}
+        read = np.array([numbers.setdefault(text, len(numbers)) for text in texts])
         observation, result = world.step(action.reshape(worlds, agents))
         died = result.is_terminal.reshape(-1)
-        steps.append((text, legal, action, log_prob, value, result.reward.reshape(-1), is_alive, died))
+        moment |= {
+            "text": _spread(read, rows, worlds * agents),
+            "reward": result.reward.reshape(-1),
+            "is_terminal": died,
+        }
+        moments.append(moment)
         is_alive = is_alive & ~died
         if keep_states:
             states.append(world.state())
         if on_step:
-            on_step(len(steps), int(is_alive.sum()), len(is_alive))
-        if not is_alive.any():
-            break
-    arrays = [np.stack(column) for column in zip(*steps, strict=True)]
-    last_value = _last_value(policy, codec, memory, observation, action, is_alive)
-    trajectory = Trajectory(list(numbers), *arrays, last_value)
-    return Life(trajectory, _outcome(world.state(), trajectory.reward), np.stack(energy), decide_s, states)
-
-
-def _last_value(policy: Policy, codec: TextCodec, memory: tuple, observation: np.ndarray, action: np.ndarray, is_alive: np.ndarray) -> np.ndarray:  # fmt: skip
+            on_step(len(moments), int(is_alive.sum()), len(is_alive))
+    last_value = np.zeros(worlds * agents, np.float32)
     rows = np.flatnonzero(is_alive)
-    if len(rows) == 0:
-        return np.zeros(len(is_alive), np.float32)
-    seen = observation.reshape(len(is_alive), -1)
-    texts = codec.encode(seen[rows], _rows(codec.remember(memory, seen, action), rows))
-    return _spread(policy.values(texts), rows, len(is_alive))
+    if len(rows):
+        seen = observation.reshape(worlds * agents, -1)
+        memory = codec.remember(memory, seen, action)
+        last_value[rows] = policy.values(codec.encode(seen[rows], _rows(memory, rows)))
+    return _life(moments, list(numbers), last_value, world.state(), states)
 
 
-def _outcome(state: WorldState, reward: np.ndarray) -> Outcome:
-    total = reward.sum(axis=0).reshape(state.is_alive.shape)
-    return Outcome(state.food_eaten, state.lifetime, total, state.is_alive)
+def _life(
+    moments: list[Moment], texts: list[str], last_value: np.ndarray, end: WorldState, states: list[WorldState]
+) -> Life:
+    columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
+    energy, decide_s = columns.pop("energy"), columns.pop("decide_s")
+    trajectory = Trajectory(texts=texts, last_value=last_value, **columns)
+    total = trajectory.reward.sum(axis=0).reshape(end.is_alive.shape)
+    outcome = Outcome(end.food_eaten, end.lifetime, total, end.is_alive)
+    return Life(trajectory, outcome, energy, decide_s, states)
 
 
 def _rows(memory: tuple, rows: np.ndarray) -> tuple:

@@ -1,6 +1,6 @@
 """The run folder: what is in it, opening one anew, continuing one, reading one.
 
-    config.yaml  run.json  metrics.jsonl  lineage.jsonl  results.json  tb/  checkpoints/  adapters/
+config.yaml  run.json  metrics.jsonl  lineage.jsonl  results.json  tb/  checkpoints/  adapters/
 """
 
 import json
@@ -24,7 +24,7 @@ def create(run_dir: Path, config: TrainConfig) -> None:
     """Make a new run folder with its config; ValueError, and nothing written, if something is there already."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise ValueError(
-            f"run_dir = {str(run_dir)!r}: must be empty or not exist; to go on with the run in it, use --resume {run_dir}"
+            f"run_dir = {str(run_dir)!r}: must be empty or not exist; to go on with its run, use --resume {run_dir}"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(config_to_yaml(config))
@@ -61,7 +61,9 @@ def machine() -> dict[str, Any]:
     name = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         name = names[0] if names else name
     return {"cpu": name, "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
@@ -116,13 +118,19 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony:
     mind = colony.policy.mind
     for slot, genome in enumerate(colony.population):
         card = (
-            f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, parents {list(genome.parents)}), "
+            f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "
+            f"parents {list(genome.parents)}), "
             f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
         )
         save_adapter(
-            folder / f"agent_{slot:02d}", mind.bank.read(slot), config.adapter, base_model=str(mind.base.folder),
-            layers=mind.base.causal_lm.config.num_hidden_layers, answer_id=mind.answer_id, card=card,
-        )  # fmt: skip
+            folder / f"agent_{slot:02d}",
+            mind.bank.read(slot),
+            config.adapter,
+            base_model=str(mind.base.folder),
+            layers=mind.base.layers,
+            answer_id=mind.answer_id,
+            card=card,
+        )
     return folder
 
 

@@ -9,19 +9,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from evolution.crossover import layer_of
 from evolution.genome import Adapter, product_norms
 from trainers.run_folder import truncate_lines
 
 TAGS = {
-    "fitness/mean": "fitness_mean", "fitness/max": "fitness_max", "life/food_eaten": "food_eaten_mean",
-    "life/lifetime": "lifetime_mean", "life/reward": "reward_mean", "life/energy": "energy_mean",
-    "learn/approx_kl": "approx_kl", "learn/entropy": "entropy", "learn/value_loss": "value_loss",
-    "learn/explained_variance": "explained_variance", "learn/clip_fraction": "clip_fraction", "learn/grad_norm": "grad_norm",
-    "evolve/diversity": "diversity", "time/decide_ms": "decide_ms", "time/learn_s": "learn_s",
-}  # fmt: skip
+    "fitness/mean": "fitness_mean",
+    "fitness/max": "fitness_max",
+    "life/food_eaten": "food_eaten_mean",
+    "life/lifetime": "lifetime_mean",
+    "life/reward": "reward_mean",
+    "life/energy": "energy_mean",
+    "learn/approx_kl": "approx_kl",
+    "learn/entropy": "entropy",
+    "learn/value_loss": "value_loss",
+    "learn/explained_variance": "explained_variance",
+    "learn/clip_fraction": "clip_fraction",
+    "learn/grad_norm": "grad_norm",
+    "evolve/diversity": "diversity",
+    "time/decide_ms": "decide_ms",
+    "time/learn_s": "learn_s",
+}
 """TensorBoard tag -> key of metrics.jsonl."""
 
 
@@ -47,7 +57,9 @@ class RunLog:
 
     def adapter_heatmap(self, adapters: Sequence[Adapter], generation: int) -> None:
         """Log how far each agent's adapter has come from zero, as a picture of agents by layers."""
-        self._tensorboard.add_image("adapters/norm_by_agent_and_layer", heatmap(adapters), generation, dataformats="HWC")
+        self._tensorboard.add_image(
+            "adapters/norm_by_agent_and_layer", heatmap(adapters), generation, dataformats="HWC"
+        )
 
     def episode(self, frames: Sequence[np.ndarray], generation: int) -> None:
         """Log an episode as an animated picture; frames (H, W, 3) uint8."""
@@ -68,12 +80,12 @@ def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def heatmap(adapters: Sequence[Adapter], cell: int = 16) -> np.ndarray:
-    """Picture (P * cell, K * cell, 3) uint8 of the norms of B A by agent (down) and layer (across); brightest is largest."""
-    from evolution.crossover import layer_of
-
+    """Picture (P * cell, K * cell, 3) uint8 of the norms of B A by agent (down) and layer (across); bright is large."""
     norms = [product_norms(adapter) for adapter in adapters]
     layers = sorted({layer_of(path + ".") for path in norms[0]})
-    grid = np.array([[sum(n**2 for p, n in row.items() if layer_of(p + ".") == k) ** 0.5 for k in layers] for row in norms])
+    grid = np.array(
+        [[sum(n**2 for p, n in row.items() if layer_of(p + ".") == k) ** 0.5 for k in layers] for row in norms]
+    )
     share = (grid / max(grid.max(), 1e-12))[..., None]
     dark, bright = np.array([20, 24, 60]), np.array([255, 214, 90])
     return np.kron(dark + share * (bright - dark), np.ones((cell, cell, 1))).astype(np.uint8)
@@ -83,5 +95,7 @@ def gif_bytes(frames: Sequence[np.ndarray], milliseconds: int = 120) -> bytes:
     """Frames (H, W, 3) uint8 as an animated GIF that loops."""
     pictures = [Image.fromarray(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in frames]
     out = io.BytesIO()
-    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False)
+    pictures[0].save(
+        out, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False
+    )
     return out.getvalue()

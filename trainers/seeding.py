@@ -14,7 +14,7 @@ def named_streams(seed: int) -> dict[str, np.random.Generator]:
 
 def stream_states(streams: dict[str, np.random.Generator]) -> dict[str, dict]:
     """The states of the streams, as plain numbers for JSON."""
-    return {name: stream.bit_generator.state for name, stream in streams.items()}
+    return {name: dict(stream.bit_generator.state) for name, stream in streams.items()}
 
 
 def restore_streams(states: dict[str, dict]) -> dict[str, np.random.Generator]:

@@ -46,12 +46,14 @@ class Run:
 def begin(config: TrainConfig, resume: Path | None) -> Run:
     """Open the run folder, and found the colony or restore it."""
     run_dir = Path(config.run_dir)
-    history = {"generation": -1, "env_steps": 0, "best": 0, "best_fitness": None, "first": None}
+    history: dict[str, Any] = {"generation": -1, "env_steps": 0, "best": 0, "best_fitness": None, "first": None}
     if resume:
         colony, state = run_folder.restore(run_dir, config)
         history = {key: state[key] for key in history}
         if history["generation"] + 1 >= config.generations:
-            raise ValueError(f"generations = {config.generations}: must be above the {history['generation'] + 1} already done")
+            raise ValueError(
+                f"generations = {config.generations}: must be above the {history['generation'] + 1} already done"
+            )
         log = RunLog(run_dir, history["generation"])
     else:
         run_folder.create(run_dir, config)
@@ -75,10 +77,15 @@ def evolve(run: Run) -> None:
     """Let the fittest breed; their children take the places of the others."""
     settings, before = run.config.evolution, run.colony.population
     after = next_generation(
-        before, generation=run.generation, elites=settings.elites, parents=settings.parents, crossover=settings.crossover,
-        mutation_rate=settings.mutation_rate, hyperparameter_factor=settings.hyperparameter_factor,
+        before,
+        generation=run.generation,
+        elites=settings.elites,
+        parents=settings.parents,
+        crossover=settings.crossover,
+        mutation_rate=settings.mutation_rate,
+        hyperparameter_factor=settings.hyperparameter_factor,
         rng=run.colony.streams["evolution"],
-    )  # fmt: skip
+    )
     run.colony.settle(after)
     run.log.events(deaths(before, after, run.generation) + births(before, after))
 
@@ -87,9 +94,14 @@ def live(run: Run) -> Life:
     """One episode in worlds that nobody has seen."""
     every, streams = run.config.log.episode_every, run.colony.streams
     return rollout(
-        run.colony.policy, run.colony.codec, ForageBatch(run.config.env), world_seeds(streams["world"], run.config.worlds),
-        streams["policy"], keep_states=bool(every) and run.generation % every == 0, on_step=run.progress.step,
-    )  # fmt: skip
+        run.colony.policy,
+        run.colony.codec,
+        ForageBatch(run.config.env),
+        world_seeds(streams["world"], run.config.worlds),
+        streams["policy"],
+        keep_states=bool(every) and run.generation % every == 0,
+        on_step=run.progress.step,
+    )
 
 
 def learn(run: Run, life: Life) -> dict[str, float]:
@@ -104,9 +116,12 @@ def measure(run: Run) -> Outcome:
     run.progress.stage("measuring")
     streams = run.colony.streams
     outcome = rollout(
-        run.colony.policy, run.colony.codec, ForageBatch(run.config.env),
-        world_seeds(streams["fitness"], run.config.evolution.episodes), streams["policy"],
-    ).outcome  # fmt: skip
+        run.colony.policy,
+        run.colony.codec,
+        ForageBatch(run.config.env),
+        world_seeds(streams["fitness"], run.config.evolution.episodes),
+        streams["policy"],
+    ).outcome
     run.colony.measure(outcome)
     return outcome
 
@@ -126,7 +141,9 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     run.log.adapter_heatmap([genome.adapter for genome in population], generation)
     if life.states:
         run.log.episode([rgb_array(state, cell=12) for state in life.states[::2]], generation)
-    save_checkpoint(run.run_dir, generation, colony_tensors(run.colony), {**history, "colony": colony_state(run.colony)})
+    save_checkpoint(
+        run.run_dir, generation, colony_tensors(run.colony), {**history, "colony": colony_state(run.colony)}
+    )
     prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
     if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
         run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
@@ -135,7 +152,10 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
 
 def report(run: Run) -> dict[str, Any]:
     """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
-    first, last = run.history["first"], compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+    first, last = (
+        run.history["first"],
+        compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed),
+    )
     (run.run_dir / "results.json").write_text(json.dumps({"first": first, "last": last}, indent=2) + "\n")
     run.log.close()
     print("\n" + table(last, f"generation {run.history['generation']}", first))

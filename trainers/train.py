@@ -1,13 +1,13 @@
 """The main program: a population of small language models lives, learns and evolves.
 
-    python -m trainers.train [--config FILE] [--run_dir DIR] [--seed N] [--generations N] [--any.key VALUE]
-    python -m trainers.train --resume RUN_DIR [--generations N]
+python -m trainers.train [--config FILE] [--run_dir DIR] [--seed N] [--generations N] [--any.key VALUE]
+python -m trainers.train --resume RUN_DIR [--generations N]
 
-    config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
-                                         live      one episode in new worlds                   (rollout)
-                                         learn     one batched update of all adapters          (learner)
-                                         measure   fitness in worlds common to all             (rollout)
-                                         record    metrics, checkpoint, adapters, lineage      (run folder)
+config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
+                                     live      one episode in new worlds                   (rollout)
+                                     learn     one batched update of all adapters          (learner)
+                                     measure   fitness in worlds common to all             (rollout)
+                                     record    metrics, checkpoint, adapters, lineage      (run folder)
 """
 
 from pathlib import Path

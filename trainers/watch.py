@@ -1,6 +1,6 @@
 """Watch the agents of a run in a held-out world, in the terminal or as a GIF.
 
-    python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--gif FILE]
+python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--gif FILE]
 """
 
 import sys
@@ -13,9 +13,12 @@ from trainers.command_line import parse_run_arguments, run_command
 def main(argv: list[str] | None = None) -> None:
     """Watch a run from the command line."""
     options = parse_run_arguments(
-        "watch", argv, seed=(int, 0, "which held-out world"), fps=(float, 8.0, "steps a second"),
+        "watch",
+        argv,
+        seed=(int, 0, "which held-out world"),
+        fps=(float, 8.0, "steps a second"),
         gif=(Path, None, "write the episode to this file instead of the terminal"),
-    )  # fmt: skip
+    )
     if not 0 < options.fps <= 100:
         run_command(lambda: _refuse(options.fps))
     run_command(lambda: watch(options.run_dir, options.generation, options.seed, options.fps, options.gif))
@@ -38,8 +41,13 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
 
     colony, config, generation = open_run(run_dir, generation)
     life = rollout(
-        colony.policy, colony.codec, ForageBatch(config.env), held_out_seeds(1, seed), np.random.default_rng(seed), keep_states=True
-    )  # fmt: skip
+        colony.policy,
+        colony.codec,
+        ForageBatch(config.env),
+        held_out_seeds(1, seed),
+        np.random.default_rng(seed),
+        keep_states=True,
+    )
     if gif:
         gif.write_bytes(gif_bytes([rgb_array(state) for state in life.states], int(1000 / fps)))
         print(f"wrote {gif}: {len(life.states)} frames of generation {generation}")

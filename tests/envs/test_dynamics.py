@@ -80,9 +80,7 @@ def test_food_goes_to_exactly_one_of_those_who_share_its_cell_and_to_each_in_tur
 
 
 def test_energy_is_counted_as_eating_up_to_the_cap_less_the_cost_of_living():
-    config, state = tiny(
-        [(0, 0), (1, 1), (2, 2), (3, 3)], food=[(1, 1), (2, 2)], food_energy=8.0, energy_max=100.0
-    )
+    config, state = tiny([(0, 0), (1, 1), (2, 2), (3, 3)], food=[(1, 1), (2, 2)], food_energy=8.0, energy_max=100.0)
     state.energy[0] = [10, 10, 95, 10]
     new, result = dynamics.step(config, state, np.array([[STAY] * 4]))
     assert new.energy[0].tolist() == [9, 17, 99, 9.5]  # nothing; food; food over the cap; at home

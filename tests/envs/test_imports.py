@@ -11,9 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def modules_after(statement: str) -> set[str]:
     """Return the top-level modules loaded by a statement in a fresh interpreter."""
-    code = (
-        f"{statement}; import sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    )
+    code = f"{statement}; import sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True)
     return set(json.loads(run.stdout))

@@ -68,8 +68,8 @@ def test_an_agent_sees_others_but_never_itself_nor_the_dead():
     state = generate(config, [0])
     state.position[0] = [(5, 5), (5, 5), (5, 6)]
     others = unpack(observe(config, state), 3).others[0]
-    assert others[0, 3, 3] and others[1, 3, 3] and not others[2, 3, 3]
-    assert others[0, 3, 4] and others[2, 3, 2]
+    assert others[[0, 1, 0, 2], 3, [3, 3, 4, 2]].all()
+    assert not others[2, 3, 3]
     state.is_alive[0, 1:] = False
     others = unpack(observe(config, state), 3).others[0]
     assert not others[0].any()

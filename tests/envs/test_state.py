@@ -36,7 +36,7 @@ def test_a_state_of_another_config_is_refused_by_field():
 def test_a_place_outside_the_grid_is_refused():
     state = generate(WorldConfig(), [0])
     state.position[0, 3] = 0, 20
-    with pytest.raises(ValueError, match="state.position lies outside the 20 x 20 grid"):
+    with pytest.raises(ValueError, match=r"state\.position lies outside the 20 x 20 grid"):
         checked(WorldConfig(), state)
 
 
