@@ -77,7 +77,7 @@ def _text(
     knows_food: bool, sees_food: bool, food: list[int], knows_home: bool, home: list[int], legal: list[bool]
 ) -> str:
     if knows_food:
-        return (" food" if sees_food else " food was") + way(food, exact=True) + _rocks_before(food, legal)
+        return (" food" if sees_food else " food was") + way(food, exact=sees_food) + _rocks_before(food, legal)
     return " no food" + (f", home{way(home, exact=False)}{_rocks_before(home, legal)}" if knows_home else "")
 
 
@@ -90,7 +90,10 @@ def _rocks_before(offset: list[int], legal: list[bool]) -> str:
 
 
 def way(offset: Sequence[int], *, exact: bool) -> str:
-    """An offset (rows south, columns east) in words: " two north one east", or " north east" where not exact."""
+    """An offset (rows south, columns east) in words: " two north one east", or " north east" where not exact.
+
+    What is in view is told exactly; what is remembered is told by direction only, so that texts stay few.
+    """
     words = ""
     for steps, (back, forth) in zip(offset, (("north", "south"), ("west", "east")), strict=True):
         if steps:

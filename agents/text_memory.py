@@ -62,7 +62,7 @@ class TextMemory:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._batches: dict[int, list[str]] = {}
         self._next_batch = 0
-        self.hits = self.misses = 0
+        self._misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,6 +71,11 @@ class TextMemory:
     def bytes_used(self) -> int:
         """Bytes of keys and values held now."""
         return (self._arena.shape[3] - len(self._free)) * self.bytes_per_token
+
+    def take_misses(self) -> int:
+        """How many texts had to be read since this was last asked."""
+        misses, self._misses = self._misses, 0
+        return misses
 
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading those that are new in one batch."""
@@ -86,8 +91,7 @@ class TextMemory:
         """Read what is new of `texts` in one batch, mark all as used, and return them without repetition."""
         distinct = list(dict.fromkeys(texts))
         new = [t for t in distinct if t not in self._entries]
-        self.hits += len(texts) - len(new)
-        self.misses += len(new)
+        self._misses += len(new)
         for text in distinct:
             if text in self._entries:
                 self._entries.move_to_end(text)

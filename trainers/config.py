@@ -42,7 +42,7 @@ class LearnConfig:
     clip: float = 0.2
     """PPO's bound on the probability ratio, 1 - clip to 1 + clip."""
     max_kl: float = 0.05
-    """An adapter whose policy has moved further than this from the one that acted is rolled back a step and rests."""
+    """An adapter whose policy has moved further than this from the one that acted is reined in, and rests."""
     max_grad_norm: float = 0.5
     """Bound on the gradient norm of each adapter."""
     critic_learning_rate: float = 1e-3

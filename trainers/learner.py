@@ -3,8 +3,11 @@
 PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 1. Each adapter is a learner of its own: loss, gradient norm, learning rate, entropy bonus and KL are per agent;
    only the computation is shared.
-2. An adapter whose KL passes `max_kl` is put back to where it was before its last step, and rests until next life.
-3. The critic is trained apart, on features below the adapters (see `agents.value_head`).
+2. An adapter whose KL passes `max_kl` takes back as much of its last step as would leave it at `max_kl`, if KL grew
+   with the square of the step (as it does for small ones, Schulman et al. 2015, arXiv:1502.05477), and rests until
+   its next life. One whose policy is no longer a number takes back the whole step.
+3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
+4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 """
 
 from collections.abc import Iterator
@@ -64,7 +67,7 @@ class Learner:
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
         if self.config.algorithm == "none":
-            history = {"approx_kl": 0.0, "clip_fraction": 0.0, "policy_loss": 0.0, "grad_norm": 0.0, "rolled_back": 0.0}
+            history = {"approx_kl": 0.0, "clip_fraction": 0.0, "policy_loss": 0.0, "grad_norm": 0.0, "strayed": 0.0}
             history["entropy"] = self._entropy(samples, alive, rng)
         else:
             history = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
@@ -92,16 +95,16 @@ class Learner:
         for _ in range(epochs):
             for batch in minibatches(alive, self.config.minibatch, rng, is_resting):
                 kl, stats = self._backward(samples, batch, entropy_coef)
-                strayed = batch.groups[~(kl <= self.config.max_kl)]
-                bank.values[strayed] = before_step[strayed]
-                is_resting[strayed] = True
+                strayed = ~(kl <= self.config.max_kl)
+                _take_back(bank.values, before_step, batch.groups[strayed], self.config.max_kl / kl[strayed])
+                is_resting[batch.groups[strayed]] = True
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
                 before_step.copy_(bank.values)
                 norms = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
                 history.append(stats | {"grad_norm": float(norms[batch.groups].mean())})
         means = {key: float(np.mean([h[key] for h in history])) for key in history[0]}
-        return means | {"rolled_back": float(is_resting.sum())}
+        return means | {"strayed": float(is_resting.sum())}
 
     def _backward(self, samples: Samples, batch: Minibatch, entropy_coef: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Leave the gradients of a minibatch in the bank; return each agent's KL (G,) and figures to log."""
@@ -148,6 +151,12 @@ class Learner:
                 self.critic_optimiser.step()
                 losses.append(float(loss.detach()))
         return {"value_loss": float(np.mean(losses)), "explained_variance": explained_variance(predicted, returns)}
+
+
+def _take_back(values: Tensor, before: Tensor, rows: Tensor, share_of_kl: Tensor) -> None:
+    """Shorten the last step of `rows` so that about `share_of_kl` of their KL is left; all of it where that is NaN."""
+    keep = share_of_kl.sqrt().nan_to_num(0.0)[:, None]
+    values[rows] = before[rows] + keep * (values[rows] - before[rows])
 
 
 def minibatches(alive: np.ndarray, size: int, rng: np.random.Generator, is_resting: Tensor) -> Iterator[Minibatch]:

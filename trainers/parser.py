@@ -55,7 +55,7 @@ def _parser() -> ArgumentParser:
 
 
 def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
-    values = parser.instantiate_classes(parsed).as_dict()
+    values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
     return TrainConfig(**values)
 

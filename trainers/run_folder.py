@@ -20,18 +20,18 @@ from trainers.config import TrainConfig
 from trainers.parser import config_from_file, config_to_yaml
 
 
-def create(run_dir: Path, config: TrainConfig) -> None:
-    """Make a new run folder with its config; ValueError, and nothing written, if something is there already."""
+def require_free(run_dir: Path) -> None:
+    """Raise ValueError if something is at `run_dir` already."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise ValueError(
             f"run_dir = {str(run_dir)!r}: must be empty or not exist; to go on with its run, use --resume {run_dir}"
         )
+
+
+def create(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
+    """Make a new run folder, with config.yaml and run.json: what it takes to know where its figures came from."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(config_to_yaml(config))
-
-
-def describe(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
-    """Write run.json: what it takes to know where the figures of a run came from."""
     base = colony.policy.mind.base
     record = {
         "command": sys.argv,

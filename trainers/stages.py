@@ -56,9 +56,9 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
             )
         log = RunLog(run_dir, history["generation"])
     else:
-        run_folder.create(run_dir, config)
+        run_folder.require_free(run_dir)
         colony = found_colony(config)
-        run_folder.describe(run_dir, config, colony)
+        run_folder.create(run_dir, config, colony)
         log = RunLog(run_dir)
         log.events(births([], colony.population))
     return Run(config, run_dir, colony, log, history, Progress(config))
@@ -180,6 +180,6 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
         "decide_ms": float(np.median(life.decide_s)) * 1000,
         "texts_known": len(memory),
         "text_memory_mb": memory.bytes_used / 2**20,
-        "text_misses": memory.misses,
+        "texts_read": memory.take_misses(),
         **learned,
     }

@@ -1,0 +1,76 @@
+"""A walk of one agent through a world drawn by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from agents.codec import ForageCodec
+from agents.memory import ForageMemory
+from envs import Action, ForageBatch, WorldConfig
+
+Cells = list[tuple[int, int]]
+
+
+class Walk:
+    """A world of 15 x 15 free cells but for the given ones, and an agent in it that remembers."""
+
+    def __init__(self, position: tuple[int, int], home: tuple[int, int], food: Cells, rock: Cells, view_radius: int):
+        self.codec = ForageCodec(view_radius)
+        self._world = ForageBatch(
+            WorldConfig(
+                height=15,
+                width=15,
+                agents=1,
+                rocks=0.0,
+                food=0,
+                cost_step=0.0,
+                max_steps=10_000,
+                view_radius=view_radius,
+            )
+        )
+        self._world.reset([0])
+        state = self._world.state()
+        state.rock[:] = state.food[:] = False
+        for cell in food:
+            state.food[0][cell] = True
+        for cell in rock:
+            state.rock[0][cell] = True
+        state.home[:], state.position[:] = home, position
+        self.observation = self._world.set_state(state)[0]  # (1, O)
+        self.memory: ForageMemory = self.codec.remember(None, self.observation, None)
+
+    def go(self, *actions: Action) -> "Walk":
+        for action in actions:
+            observation, _ = self._world.step([[int(action)]])
+            self.observation = observation[0]
+            self.memory = self.codec.remember(self.memory, self.observation, np.array([int(action)]))
+        return self
+
+    def vanish_food(self) -> "Walk":
+        state = self._world.state()
+        state.food[:] = False
+        self._world.set_state(state)
+        return self
+
+    @property
+    def food(self) -> list[int] | None:
+        return self.memory.food[0].tolist() if self.memory.knows_food[0] else None
+
+    @property
+    def home(self) -> list[int] | None:
+        return self.memory.home[0].tolist() if self.memory.knows_home[0] else None
+
+    @property
+    def text(self) -> str:
+        return self.codec.encode(self.observation, self.memory)[0]
+
+
+@pytest.fixture
+def walk() -> Callable[..., Walk]:
+    """Make a walk: the agent stands at (7, 7), home out of sight in a corner, nothing else in the world."""
+
+    def begin(position=(7, 7), home=(14, 14), food=(), rock=(), view_radius=3) -> Walk:
+        return Walk(position, home, food, rock, view_radius)
+
+    return begin

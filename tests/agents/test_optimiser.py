@@ -1,0 +1,120 @@
+"""Every row is stepped as if it were alone with a torch.optim.Adam of its own."""
+
+import pytest
+import torch
+
+from agents.optimiser import StackedAdam
+
+ROWS, NUMBERS, MAX_NORM = 4, 7, 0.5
+EVERYONE = torch.ones(ROWS, dtype=torch.bool)
+
+
+class Bank:
+    """What the optimiser needs of a bank."""
+
+    def __init__(self):
+        self.values = torch.randn(ROWS, NUMBERS, generator=torch.Generator().manual_seed(0))
+        self.gradients = torch.zeros(ROWS, NUMBERS)
+        self.version = 0
+
+    def __len__(self):
+        return ROWS
+
+
+class Alone:
+    """One row, with torch's Adam and torch's clipping."""
+
+    def __init__(self, row: torch.Tensor, learning_rate: float):
+        self.row = row.clone().requires_grad_()
+        self.adam = torch.optim.Adam([self.row], learning_rate)
+
+    def step(self, gradient: torch.Tensor) -> float:
+        self.row.grad = gradient.clone()
+        norm = torch.nn.utils.clip_grad_norm_([self.row], MAX_NORM)
+        self.adam.step()
+        return float(norm)
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return Bank()
+
+
+def gradients(steps: int) -> torch.Tensor:
+    """(steps, ROWS, NUMBERS), some beyond the clipping norm and some below it."""
+    generator = torch.Generator().manual_seed(1)
+    size = torch.rand(steps, ROWS, 1, generator=generator)
+    return size * torch.randn(steps, ROWS, NUMBERS, generator=generator)
+
+
+def test_each_row_moves_as_with_torchs_adam_at_its_own_rate(bank):
+    rates = torch.tensor([1e-3, 1e-1, 0.0, 1e-2])
+    optimiser, alone = StackedAdam(bank), [Alone(r, float(x)) for r, x in zip(bank.values, rates, strict=True)]
+    begin = bank.values.clone()
+    for gradient in gradients(30):
+        bank.gradients.copy_(gradient)
+        norms = optimiser.step(rates, MAX_NORM, EVERYONE)
+        expected = [one.step(g) for one, g in zip(alone, gradient, strict=True)]
+        torch.testing.assert_close(norms, torch.tensor(expected))
+        torch.testing.assert_close(bank.values, torch.stack([one.row.detach() for one in alone]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(bank.values[2], begin[2])
+    assert ((bank.values - begin).abs().amax(dim=1)[[0, 1, 3]] > 1e-3).all()
+
+
+def test_who_rests_keeps_adapter_moments_and_step_count(bank):
+    optimiser = StackedAdam(bank)
+    alone = Alone(bank.values[1], 0.01)
+    for number, gradient in enumerate(gradients(20)):
+        is_learning = EVERYONE.clone()
+        is_learning[1] = number % 3 != 0
+        before = [x[1].clone() for x in (bank.values, optimiser.mean, optimiser.square, optimiser.steps)]
+        bank.gradients.copy_(gradient)
+        optimiser.step(torch.full((ROWS,), 0.01), MAX_NORM, is_learning)
+        if is_learning[1]:
+            alone.step(gradient[1])
+        else:
+            after = (bank.values, optimiser.mean, optimiser.square, optimiser.steps)
+            assert all(torch.equal(x[1], old) for x, old in zip(after, before, strict=True))
+        torch.testing.assert_close(bank.values[1], alone.row.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
+def test_a_gradient_that_is_not_finite_stops_its_row_and_no_other(bank, poison):
+    optimiser, alone = StackedAdam(bank), [Alone(row, 0.01) for row in bank.values]
+    first, second, third = gradients(3)
+    for number, gradient in enumerate((first, second, third)):
+        bank.gradients.copy_(gradient)
+        if number == 1:
+            bank.gradients[2, 4] = poison
+        norms = optimiser.step(torch.full((ROWS,), 0.01), MAX_NORM, EVERYONE)
+        assert norms.isfinite().tolist() == [True, True, number != 1, True]
+        for row, one in enumerate(alone):
+            if not (number == 1 and row == 2):
+                one.step(gradient[row])
+        torch.testing.assert_close(bank.values, torch.stack([one.row.detach() for one in alone]), rtol=1e-5, atol=1e-6)
+
+
+def test_one_who_was_forgotten_begins_like_a_newborn(bank):
+    optimiser = StackedAdam(bank)
+    rates = torch.full((ROWS,), 0.01)
+    for gradient in gradients(5):
+        bank.gradients.copy_(gradient)
+        optimiser.step(rates, MAX_NORM, EVERYONE)
+    optimiser.forget(3)
+    alone, elder = Alone(bank.values[3], 0.01), bank.values[0].clone()
+    fresh = Alone(bank.values[0], 0.01)
+    for gradient in gradients(4):
+        bank.gradients.copy_(gradient)
+        optimiser.step(rates, MAX_NORM, EVERYONE)
+        alone.step(gradient[3])
+        fresh.step(gradient[0])
+    torch.testing.assert_close(bank.values[3], alone.row.detach(), rtol=1e-5, atol=1e-6)
+    assert (fresh.row.detach() - bank.values[0]).abs().max() > 1e-3
+    assert not torch.equal(elder, bank.values[0])
+
+
+def test_gradients_are_used_up_and_the_version_grows(bank):
+    bank.gradients.fill_(1.0)
+    StackedAdam(bank).step(torch.full((ROWS,), 0.01), MAX_NORM, torch.tensor([True, False, True, False]))
+    assert not bank.gradients.any()
+    assert bank.version == 1

@@ -1,0 +1,146 @@
+"""What is saved is loaded exactly, PEFT reads it as we do, and what does not fit is refused by file."""
+
+import json
+import shutil
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
+
+from agents.lora import AdapterBank
+from agents.peft_format import load_adapter, save_adapter
+from agents.types import AdapterConfig
+
+TEXTS = [" food two north one east, rock north", " no food", " no food, home south west"]
+
+
+@pytest.fixture
+def bank(tiny_policy) -> AdapterBank:
+    return tiny_policy.mind.bank
+
+
+def saved(policy, folder, agent: int = 2):
+    mind = policy.mind
+    return save_adapter(
+        folder,
+        mind.bank.read(agent),
+        mind.bank.config,
+        base_model="some/base",
+        layers=4,
+        answer_id=mind.answer_id,
+        card="It lived well.",
+    )
+
+
+@pytest.fixture
+def folder(tiny_policy, tmp_path):
+    return saved(tiny_policy, tmp_path / "deep" / "agent")
+
+
+def test_what_is_loaded_is_what_was_saved_to_the_last_bit(bank, folder):
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config), bank.read(2)
+    assert loaded.keys() == adapter.keys()
+    assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
+
+
+def test_saving_again_replaces(tiny_policy, bank, folder):
+    saved(tiny_policy, folder, agent=5)
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config), bank.read(5)
+    assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
+
+
+def test_the_config_says_what_peft_needs(tiny_policy, folder):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"
+    assert config["task_type"] == "CAUSAL_LM"
+    assert config["base_model_name_or_path"] == "some/base"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (2, 4.0, 0.0, "none")
+    assert config["target_modules"] == ["q_proj", "v_proj", "o_proj", "down_proj"]
+    assert config["layers_to_transform"] == [2, 3]
+    assert config["alora_invocation_tokens"] == [tiny_policy.mind.answer_id]
+    card = (folder / "README.md").read_text()
+    assert "base_model: some/base" in card
+    assert "It lived well." in card
+
+
+def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
+    mind = tiny_policy.mind
+    base = LlamaForCausalLM.from_pretrained(tiny_model)
+    prompts = [[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id] for text in TEXTS]
+    for agent in (1, 4):
+        logits = mind.action_logits(TEXTS, torch.tensor([agent]))
+        assert (logits - mind.action_logits(TEXTS, None)).abs().max() > 0.1
+        model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", agent))
+        for prompt, ours in zip(prompts, logits, strict=True):
+            with torch.no_grad():
+                theirs = model(input_ids=torch.tensor([prompt])).logits[0, -1, mind.action_ids]
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        base = model.unload()
+
+
+def absent(folder):
+    shutil.rmtree(folder)
+
+
+def no_config(folder):
+    (folder / "adapter_config.json").unlink()
+
+
+def broken_config(folder):
+    (folder / "adapter_config.json").write_text("{")
+
+
+def damaged(folder):
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5])
+
+
+def other_config(**changes):
+    def change(folder):
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+def other_tensors(change):
+    def rewrite(folder):
+        tensors = load_file(folder / "adapter_model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "adapter_model.safetensors")
+
+    return rewrite
+
+
+Q_PROJ = "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (absent, "not a readable PEFT adapter folder"),
+        (no_config, "not a readable PEFT adapter folder: .*adapter_config.json"),
+        (broken_config, "not a readable PEFT adapter folder"),
+        (damaged, "not a readable PEFT adapter folder"),
+        (other_tensors(lambda t: t.pop(Q_PROJ)), r"missing \['model.layers.3.self_attn.q_proj.lora_A.weight'\]"),
+        (other_tensors(lambda t: t.update(stranger=torch.zeros(1))), r"unknown \['stranger'\]"),
+        (other_tensors(lambda t: t.update({Q_PROJ: torch.zeros(3, 32)})), r"q_proj.lora_A.weight has shape \(3, 32\)"),
+        (other_tensors(lambda t: t[Q_PROJ].fill_(torch.nan)), "q_proj.lora_A.weight holds NaN"),
+        (other_config(lora_alpha=5.0), r"alpha / r is 2.5: must be 2.0"),
+        (other_config(r=4), r"alpha / r is 1.0: must be 2.0"),
+    ],
+)
+def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint):
+    spoil(folder)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        load_adapter(folder, bank.shapes, bank.config)
+    assert str(folder) in str(caught.value)
+
+
+def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder):
+    other = AdapterConfig(rank=4, alpha=8.0, top_layers=2)
+    shapes = {n: (4, c) if "lora_A" in n else (r, 4) for n, (r, c) in bank.shapes.items()}
+    with pytest.raises(ValueError, match=r"has shape \(2, 32\): must be \(4, 32\)"):
+        load_adapter(folder, shapes, other)

@@ -1,0 +1,205 @@
+"""What is recalled is what was read, the memory keeps to its bound, and it can be made again exactly.
+
+A fake `read` stands for the model. Its numbers depend on the text and on the batch it was read in, as those of a
+real one do in their last bits.
+"""
+
+import json
+import zlib
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.text_memory import ReadText, TextMemory
+
+SHAPE = (2, 2, 3, 4)  # layers, two, heads, width
+TOKEN = 2 * 2 * 3 * 4 * 4  # bytes
+PLACES = 8
+
+
+class Reader:
+    """Reads a text of n letters as n tokens, and remembers its batches and the last numbers of each text."""
+
+    def __init__(self):
+        self.batches: list[list[str]] = []
+        self.truth: dict[str, ReadText] = {}
+
+    def __call__(self, texts):
+        self.batches.append(list(texts))
+        read = [self._read(text, list(texts)) for text in texts]
+        self.truth.update(zip(texts, read, strict=True))
+        return read
+
+    def _read(self, text, batch):
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{text} in {batch}".encode()))
+        layers, two, heads, width = SHAPE
+        numbers = torch.randn(layers, two, heads, len(text), width, generator=generator)
+        return ReadText(numbers, torch.randn(5, generator=generator))
+
+
+def memory_of(places: int) -> tuple[TextMemory, Reader]:
+    reader = Reader()
+    return TextMemory(reader, SHAPE, places * TOKEN + TOKEN - 1), reader
+
+
+def check_recalled(memory: TextMemory, reader: Reader, texts: list[str]) -> None:
+    recalled = memory.recall(texts)
+    assert recalled.lengths.tolist() == [len(text) for text in texts]
+    assert recalled.keys_values.shape == (2, 2, 3, len(texts), max(map(len, texts)), 4)
+    for row, text in enumerate(texts):
+        numbers = recalled.keys_values[:, :, :, row, : len(text)]
+        assert torch.equal(numbers, reader.truth[text].keys_values)
+        assert torch.equal(recalled.entering[row], reader.truth[text].entering)
+
+
+def held(memory: TextMemory) -> list[str]:
+    """Texts in memory, the least recently used first."""
+    return [text for text, _ in memory.reading_order()["texts"]]
+
+
+words = st.integers(0, 11).map(lambda i: "abcdefghijkl"[i] * (1 + i % 4))
+calls = st.lists(words, min_size=1, max_size=6)
+small_calls = st.lists(words, min_size=1, max_size=6).filter(lambda texts: sum(map(len, set(texts))) <= PLACES)
+
+
+def test_only_new_texts_are_read_each_once_and_in_one_batch():
+    memory, reader = memory_of(50)
+    memory.recall(["aa", "b", "aa"])
+    memory.recall(["b", "ccc", "aa", "d"])
+    memory.entering(["d", "e"])
+    assert reader.batches == [["aa", "b"], ["ccc", "d"], ["e"]]
+    assert (memory.hits, memory.misses) == (4, 5)
+    assert len(memory) == 5
+    assert memory.bytes_used == 8 * TOKEN
+
+
+def test_the_least_recently_used_is_forgotten_first():
+    memory, reader = memory_of(6)
+    for text in ("aa", "bb", "cc"):
+        memory.recall([text])
+    memory.recall(["aa"])
+    memory.entering(["bb"])
+    memory.recall(["d"])
+    assert held(memory) == ["aa", "bb", "d"]
+    memory.recall(["ee"])
+    assert held(memory) == ["bb", "d", "ee"]
+    memory.recall(["aa"])
+    assert reader.batches[-1] == ["aa"]
+
+
+def test_no_more_is_forgotten_than_needs_to_be():
+    memory, _ = memory_of(6)
+    for text in ("a", "bbb", "cc"):
+        memory.recall([text])
+    memory.recall(["d"])
+    assert held(memory) == ["bbb", "cc", "d"]
+    memory.recall(["e"])
+    assert held(memory) == ["cc", "d", "e"]
+    memory.recall(["ff"])
+    assert held(memory) == ["cc", "d", "e", "ff"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(calls, max_size=12))
+def test_what_is_recalled_is_what_was_read_whatever_was_forgotten_between(sequence):
+    memory, reader = memory_of(PLACES)
+    for texts in sequence:
+        check_recalled(memory, reader, texts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(small_calls, max_size=15))
+def test_bytes_stay_within_the_bound(sequence):
+    memory, _ = memory_of(PLACES)
+    for texts in sequence:
+        memory.recall(texts)
+        assert memory.bytes_used == TOKEN * sum(map(len, held(memory)))
+        assert memory.bytes_used <= PLACES * TOKEN
+        assert set(texts) <= set(held(memory))
+
+
+def test_a_call_that_alone_exceeds_the_bound_still_works():
+    memory, reader = memory_of(4)
+    memory.recall(["z", "yy"])
+    check_recalled(memory, reader, ["yy", "aaaa", "bbb", "yy", "cc"])
+    assert sorted(held(memory)) == ["aaaa", "bbb", "cc", "yy"]
+    check_recalled(memory, reader, ["dddd"])
+    assert torch.equal(memory.entering(["cc"])[0], reader.truth["cc"].entering)
+
+
+@pytest.mark.xfail(strict=True, reason="the arena that a too large call made is kept for good")
+def test_the_bound_holds_again_after_a_call_that_exceeded_it():
+    memory, _ = memory_of(4)
+    memory.recall(["aaaa", "bb", "cc"])
+    memory.recall(["dd"])
+    assert memory.bytes_used <= 4 * TOKEN
+
+
+def test_a_bound_of_nothing_still_remembers_one_call():
+    memory, reader = memory_of(0)
+    for texts in (["a"], ["bb", "a"], ["ccc"], ["bb", "bb"]):
+        check_recalled(memory, reader, texts)
+
+
+def read_again(order: dict, places: int = PLACES) -> tuple[TextMemory, Reader]:
+    memory, reader = memory_of(places)
+    memory.recall(["xx", "yy"])
+    reader.batches.clear()
+    memory.read_again(json.loads(json.dumps(order)))
+    return memory, reader
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(small_calls, max_size=10), st.lists(small_calls, max_size=6))
+def test_a_memory_made_again_is_the_same_bit_for_bit_and_goes_on_the_same(past, future):
+    memory, reader = memory_of(PLACES)
+    for texts in past:
+        memory.recall(texts)
+    order = memory.reading_order()
+    again, rereader = read_again(order)
+    assert again.reading_order() == order
+    assert rereader.batches == order["batches"]
+    for text in held(memory):
+        assert torch.equal(rereader.truth[text].entering, reader.truth[text].entering)
+
+    reader.batches.clear()
+    rereader.batches.clear()
+    for texts in future:
+        one, other = memory.recall(texts), again.recall(texts)
+        assert torch.equal(one.entering, other.entering)
+        for row, length in enumerate(one.lengths.tolist()):
+            assert torch.equal(one.keys_values[..., row, :length, :], other.keys_values[..., row, :length, :])
+    assert rereader.batches == reader.batches
+    assert again.reading_order() == memory.reading_order()
+
+
+def test_a_text_read_anew_in_a_later_batch_is_read_again_in_that_one():
+    memory, reader = memory_of(4)
+    for texts in (["a", "bb"], ["cc"], ["bb"], ["a", "d"]):
+        memory.recall(texts)
+    assert reader.batches == [["a", "bb"], ["cc"], ["a", "d"]]
+    again, rereader = read_again(memory.reading_order(), places=4)
+    assert rereader.batches == [["a", "bb"], ["a", "d"]]
+    for text in ("a", "bb", "d"):
+        assert torch.equal(again.entering([text]), memory.entering([text]))
+    assert rereader.batches == [["a", "bb"], ["a", "d"]]
+
+
+@pytest.mark.xfail(strict=True, reason="the grown arena is not part of reading_order, so evictions differ")
+def test_a_memory_that_once_exceeded_its_bound_goes_on_the_same_when_made_again():
+    memory, _ = memory_of(4)
+    for texts in (["aaaa", "bb", "cc"], ["ddd"]):
+        memory.recall(texts)
+    again, _ = read_again(memory.reading_order(), places=4)
+    for one in (memory, again):
+        one.recall(["e"])
+    assert held(again) == held(memory)
+
+
+def test_batches_of_which_nothing_is_left_are_dropped():
+    memory, _ = memory_of(3)
+    for texts in (["aa", "b"], ["cc"], ["d"]):
+        memory.recall(texts)
+    assert memory.reading_order() == {"batches": [["cc"], ["d"]], "texts": [["cc", 0], ["d", 1]]}

@@ -1,0 +1,57 @@
+"""What all tests share: a tiny random Llama made on the spot, and the real model for tests marked `real`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from agents.codec import NUMBERS, ForageCodec
+from agents.policy import Policy, make_policy
+from agents.types import AdapterConfig, ModelConfig
+
+WORDS = [*NUMBERS, *ForageCodec.action_words, "go", "food", "was", "no", "home", "rock", "far", "here", "company"]
+TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
+
+
+def write_tiny_llama(folder: Path) -> Path:
+    """Write a Llama of 4 layers with random weights, whose tokens are the words of the forage codec."""
+    vocabulary = ["<unk>", ",", ".", "\n", *(f" {word}" for word in WORDS)]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+|[^\w]"), behavior="isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with a tiny random Llama."""
+    return write_tiny_llama(tmp_path_factory.mktemp("model") / "tiny-llama")
+
+
+@pytest.fixture
+def tiny_policy(tiny_model: Path) -> Policy:
+    """Six agents on a tiny random Llama, each with another adapter."""
+    policy = make_policy(ModelConfig(name=str(tiny_model)), TINY_ADAPTER, ForageCodec(view_radius=3), agents=6, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    bank = policy.mind.bank
+    bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)
+    bank.version += 1
+    return policy

@@ -1,0 +1,129 @@
+"""The learner learns, each adapter for itself, and can be stopped."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.config import LearnConfig
+from trainers.learner import Learner, minibatches
+from trainers.losses import approx_kl
+from trainers.rollout import Trajectory
+
+TEXTS = [" food north", " food south"]
+WANTED = np.array([1, 2])  # the action that each text rewards
+
+
+def one_step_episodes(policy, rng, steps=32) -> Trajectory:
+    """Every agent reads a text and is rewarded for the action that the text names; each step ends its episode."""
+    agents = len(policy.mind.bank)
+    text = rng.integers(2, size=(steps, agents))
+    legal = np.ones((steps, agents, 5), bool)
+    rows = [policy.act([TEXTS[i] for i in row], np.arange(agents), legal[0], rng) for row in text]
+    action, log_prob, value = (np.stack(column) for column in zip(*rows, strict=True))
+    reward = (action == WANTED[text]).astype(np.float32)
+    alive, ends = np.ones((steps, agents), bool), np.ones((steps, agents), bool)
+    nothing = np.zeros(agents, np.float32)
+    return Trajectory(TEXTS, text, legal, action, log_prob, value, reward, alive, ends, nothing)
+
+
+def rates(policy, value=0.01):
+    return torch.full((len(policy.mind.bank),), value)
+
+
+def no_entropy(policy):
+    return torch.zeros(len(policy.mind.bank))
+
+
+@pytest.mark.parametrize(("algorithm", "rate"), [("ppo", 0.01), ("reinforce", 0.003)])
+def test_every_agent_solves_an_identity_task(tiny_policy, algorithm, rate):
+    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, minibatch=16, max_kl=0.5))
+    rng = np.random.default_rng(0)
+    before = one_step_episodes(tiny_policy, rng).reward.mean()
+    for _ in range(80):
+        entropy_coef = torch.full((6,), 0.02)
+        learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy, rate), entropy_coef, rng)
+    after = one_step_episodes(tiny_policy, rng, steps=64).reward.mean(axis=0)
+    assert before < 0.5
+    assert after.min() > 0.9, after
+
+
+def test_the_critic_comes_to_explain_returns(tiny_policy):
+    learner = Learner(tiny_policy, LearnConfig(algorithm="none", critic_learning_rate=0.01))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        trajectory = one_step_episodes(tiny_policy, rng)
+        trajectory = trajectory._replace(reward=trajectory.text.astype(np.float32))
+        figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    assert figures["explained_variance"] > 0.9
+
+
+def test_without_an_algorithm_no_adapter_moves(tiny_policy):
+    before = tiny_policy.mind.bank.values.clone()
+    rng = np.random.default_rng(0)
+    learner = Learner(tiny_policy, LearnConfig(algorithm="none"))
+    learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    assert torch.equal(tiny_policy.mind.bank.values, before)
+
+
+def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
+    rng = np.random.default_rng(0)
+    trajectory = one_step_episodes(tiny_policy, rng)
+    alive = trajectory.is_alive.copy()
+    alive[:, 1:] = False
+    before = tiny_policy.mind.bank.values.clone()
+    learner = Learner(tiny_policy, LearnConfig())
+    learner.learn(trajectory._replace(is_alive=alive), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    changed = (tiny_policy.mind.bank.values != before).any(dim=1)
+    assert changed.tolist() == [True, False, False, False, False, False]
+
+
+def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
+    rng = np.random.default_rng(0)
+    trajectory = one_step_episodes(tiny_policy, rng)
+    config = LearnConfig(max_kl=0.02, epochs=8, minibatch=16)
+    learning_rate = rates(tiny_policy, 1e-4)
+    learning_rate[3] = 0.5
+    figures = Learner(tiny_policy, config).learn(trajectory, learning_rate, no_entropy(tiny_policy), rng)
+    assert figures["strayed"] == 1
+    texts = [TEXTS[i] for i in trajectory.text[:, 3]]
+    action, legal = torch.from_numpy(trajectory.action[:, 3]), torch.ones(32, 5, dtype=torch.bool)
+    log_prob, _ = tiny_policy.evaluate(texts, torch.tensor([3]), action, legal)
+    kl = approx_kl(log_prob.detach(), torch.from_numpy(trajectory.log_prob[:, 3])).mean()
+    assert 0 < kl < 0.1
+
+
+def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
+    rng = np.random.default_rng(0)
+    trajectory = one_step_episodes(tiny_policy, rng)
+    log_prob = trajectory.log_prob.copy()
+    log_prob[:, 4] = np.nan
+    before = tiny_policy.mind.bank.values.clone()
+    learner = Learner(tiny_policy, LearnConfig())
+    learner.learn(trajectory._replace(log_prob=log_prob), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    after = tiny_policy.mind.bank.values
+    assert torch.isfinite(after).all()
+    assert torch.equal(after[4], before[4])
+    assert (after[[0, 1, 2, 3, 5]] != before[[0, 1, 2, 3, 5]]).any(dim=1).all()
+
+
+def test_minibatches_give_each_agent_each_of_its_samples_once():
+    rng = np.random.default_rng(0)
+    alive = rng.random((20, 3, 4)) < 0.6
+    seen = [[] for _ in range(4)]
+    for batch in minibatches(alive, 8, rng, torch.zeros(4, dtype=torch.bool)):
+        for agent, samples, keep in zip(batch.groups, batch.samples, batch.keep, strict=True):
+            seen[agent].extend(samples[keep].tolist())
+    for agent in range(4):
+        assert sorted(seen[agent]) == [i for i in np.flatnonzero(alive.reshape(-1)) if i % 4 == agent]
+
+
+def test_entropy_bonus_keeps_choices_open(tiny_policy):
+    rng = np.random.default_rng(0)
+    trajectory = one_step_episodes(tiny_policy, rng)
+    still = trajectory._replace(reward=np.zeros_like(trajectory.reward))
+    learner = Learner(tiny_policy, replace(LearnConfig(), max_kl=10.0, epochs=10))
+    first = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
+    last = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
+    assert last > first

@@ -1,0 +1,76 @@
+"""The command line: what it takes, and what it says to mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from trainers.config import TrainConfig
+from trainers.parser import config_from_file, config_to_yaml, parse
+
+
+def test_without_arguments_the_config_is_the_default():
+    assert parse([]) == (TrainConfig(), None)
+
+
+def test_any_key_can_be_overridden_on_top_of_a_file(tmp_path):
+    file = tmp_path / "some.yaml"
+    file.write_text("seed: 4\nlearn:\n  epochs: 3\n  clip: 0.1\n")
+    config, _ = parse(["--config", str(file), "--learn.epochs", "5", "--env.width=30"])
+    assert (config.seed, config.learn.epochs, config.learn.clip, config.env.width) == (4, 5, 0.1, 30)
+
+
+def test_a_written_config_reads_back_equal(tmp_path):
+    config, _ = parse(["--seed", "9", "--evolution.crossover", "mean", "--adapter.modules", "[q_proj, v_proj]"])
+    file = tmp_path / "config.yaml"
+    file.write_text(config_to_yaml(config))
+    assert config_from_file(file) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--env.widht", "3"], ["--env.widht"]),
+        (["--seed", "many"], ["seed", "many", "int"]),
+        (["--learn.clip", "-1"], ["learn.clip", "-1", "above 0"]),
+        (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
+        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "ppo, reinforce or none"]),
+        (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
+        (["--env.rocks", "0.9"], ["rocks", "0.9", "0.5"]),
+        (["--model.dtype", "int3"], ["model.dtype", "int3", "float32 or bfloat16"]),
+        (["--generations", "0"], ["generations", "0", "1 or more"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--resume", "nowhere"], ["nowhere"]),
+        (["--resume", "x", "--seed", "3"], ["--seed"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_key_value_and_what_is_allowed(arguments, says):
+    with pytest.raises(ValueError, match=".") as error:
+        parse(arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in says), message
+
+
+def test_an_unknown_key_in_a_file_is_named(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("env:\n  widht: 3\n")
+    with pytest.raises(ValueError, match="widht"):
+        parse(["--config", str(file)])
+
+
+def test_a_mistake_ends_with_exit_code_2_and_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers.train", "--learn.clip", "-1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: learn.clip = -1.0")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_explains_every_key_without_importing_torch():
+    code = "import sys, trainers.parser as p\ntry: p.parse(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "Share of cells drawn as rock" in done.stdout
+    assert "Gamma: worth of a reward one step later" in done.stdout

@@ -1,0 +1,226 @@
+"""Whole runs on a tiny model: what they leave behind, and that a killed run goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainers.evaluate import main as evaluate
+from trainers.train import train
+from trainers.watch import main as watch
+
+STABLE_KEYS = {
+    *("generation", "env_steps", "wall_s", "fitness_mean", "fitness_max", "food_eaten_mean", "lifetime_mean", "diversity"),
+    *("entropy", "approx_kl", "clip_fraction", "explained_variance", "decide_ms", "learn_s"),
+}
+TIMINGS = {"wall_s", "decide_ms", "learn_s"}
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def without_timings(records):
+    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in records]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model, tmp_path_factory):
+    """A finished run of three generations: its folder and its result."""
+    from trainers.parser import parse
+
+    arguments = [
+        *("--model.name", str(tiny_model), "--adapter.top_layers", "2", "--env.agents", "6", "--env.width", "9"),
+        *("--env.height", "9", "--env.food", "12", "--env.max_steps", "20", "--env.energy_start", "15"),
+        *("--evolution.parents", "3", "--evolution.elites", "2", "--evolution.episodes", "3"),
+        *("--held_out_episodes", "2", "--generations", "3", "--log.episode_every", "2"),
+    ]
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    return run_dir, train(parse([*arguments, "--run_dir", str(run_dir)])[0])
+
+
+def test_metrics_have_a_line_a_generation_with_the_stable_keys(finished):
+    metrics = lines(finished[0] / "metrics.jsonl")
+    assert [line["generation"] for line in metrics] == [0, 1, 2]
+    assert all(line.keys() >= STABLE_KEYS for line in metrics)
+    steps = [line["env_steps"] for line in metrics]
+    assert steps == sorted(steps)
+
+
+def test_lineage_accounts_for_everybody(finished):
+    events = lines(finished[0] / "lineage.jsonl")
+    births = {e["id"]: e for e in events if e["event"] == "birth"}
+    deaths = {e["id"]: e for e in events if e["event"] == "death"}
+    assert [births[i]["parents"] for i in range(6)] == [[]] * 6
+    assert len(births) - len(deaths) == 6
+    assert len(births) == 6 + 2 * 4  # two elites live on in each of two later generations
+    for event in births.values():
+        assert all(births[parent]["generation"] < event["generation"] for parent in event["parents"])
+        assert len(event["parents"]) in (0, 2)
+
+
+def test_run_json_tells_where_the_figures_came_from(finished):
+    record = json.loads((finished[0] / "run.json").read_text())
+    assert record["seed"] == 0
+    assert record["versions"].keys() >= {"torch", "transformers", "python"}
+    assert all(len(digest) == 64 for digest in record["model_sha256"].values())
+    assert record["machine"]["threads"] >= 1
+
+
+def test_the_exported_adapters_are_those_of_the_checkpoint(finished):
+    run_dir = finished[0]
+    bank = load_file(run_dir / "checkpoints" / "gen_0002" / "tensors.safetensors")["bank"]
+    saved = load_file(run_dir / "adapters" / "gen_0002" / "agent_03" / "adapter_model.safetensors")
+    assert sum(t.numel() for t in saved.values()) == bank.shape[1]
+    assert sum(float(t.double().sum()) for t in saved.values()) == pytest.approx(float(bank[3].double().sum()), abs=1e-4)
+
+
+def test_tensorboard_has_the_curves_the_heatmap_and_an_episode_that_moves(finished):
+    import io
+
+    from PIL import Image
+
+    events = EventAccumulator(str(finished[0] / "tb"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    wanted = {"life/reward", "life/energy", "life/lifetime", "learn/approx_kl", "learn/entropy", "learn/value_loss"}
+    assert wanted | {"evolve/diversity", "fitness/mean"} <= set(tags["scalars"])
+    assert [e.step for e in events.Scalars("fitness/mean")] == [0, 1, 2]
+    heatmap = Image.open(io.BytesIO(events.Images("adapters/norm_by_agent_and_layer")[-1].encoded_image_string))
+    assert heatmap.height == 3 * heatmap.width  # six agents, two layers
+    episode = Image.open(io.BytesIO(events.Images("life/episode")[0].encoded_image_string))
+    assert episode.format == "GIF"
+    assert episode.n_frames > 5
+
+
+def test_the_result_compares_with_the_yardsticks(finished):
+    run_dir, result = finished
+    assert json.loads((run_dir / "results.json").read_text())["last"] == result
+    for figure in ("food_eaten", "fitness"):
+        assert result[figure].keys() == {"agents", "random", "frozen", "planner"}
+        assert all(x["low"] <= x["mean"] <= x["high"] for x in result[figure].values())
+    assert result["food_eaten"]["planner"]["mean"] > result["food_eaten"]["random"]["mean"]
+
+
+def test_evaluate_gives_the_run_s_own_figures(finished, capsys):
+    run_dir, result = finished
+    evaluate([str(run_dir), "--episodes", "2", "--json"])
+    assert json.loads(capsys.readouterr().out) == result
+    evaluate([str(run_dir), "--generation", "0", "--episodes", "2", "--json"])
+    first = json.loads((run_dir / "results.json").read_text())["first"]
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_evaluate_prints_a_table(finished, capsys):
+    evaluate([str(finished[0]), "--episodes", "2"])
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("random", "frozen", "planner", "generation 2", "food eaten"))
+
+
+def test_watch_writes_a_gif_and_plays_in_a_terminal(finished, tmp_path, capsys):
+    from PIL import Image
+
+    watch([str(finished[0]), "--gif", str(tmp_path / "episode.gif")])
+    assert Image.open(tmp_path / "episode.gif").n_frames > 5
+    capsys.readouterr()
+    watch([str(finished[0]), "--fps", "100"])
+    assert "food eaten" in capsys.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, tiny_config, tmp_path):
+    train(tiny_config)
+    again = tmp_path / "again"
+    train(replace(tiny_config, run_dir=str(again)))
+    other = tmp_path / "other"
+    train(replace(tiny_config, run_dir=str(other), seed=1))
+    runs = [without_timings(lines(d / "metrics.jsonl")) for d in (tmp_path / "run", again, other)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_run_killed_in_the_fourth_generation_goes_on_as_if_nothing_had_happened(tiny_arguments, tmp_path):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    command = [sys.executable, "-m", "trainers.train", *tiny_arguments, "--generations", "6"]
+    subprocess.run([*command, "--run_dir", str(alone)], check=True, capture_output=True)
+    process = subprocess.Popen([*command, "--run_dir", str(killed)], stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "gen_0002").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "checkpoints" / "gen_0005").is_dir(), "it was to be killed before its end"
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"generation": 3, "env_st')  # as a kill in the middle of a write leaves it
+    subprocess.run([sys.executable, "-m", "trainers.train", "--resume", str(killed)], check=True, capture_output=True)
+    for file in ("metrics.jsonl", "lineage.jsonl"):
+        assert without_timings(lines(killed / file)) == without_timings(lines(alone / file))
+    ends = [json.loads((d / "results.json").read_text()) for d in (alone, killed)]
+    assert ends[0] == ends[1]
+
+
+def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
+    import shutil
+
+    longer, copy = tmp_path / "longer", tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    with pytest.raises(ValueError, match="generations = 3: must be above the 3 already done"):
+        train(*_resume(copy))
+    train(*_resume(copy, "--generations", "4"))
+    config = replace(_resume(finished[0])[0], run_dir=str(longer), generations=4)
+    train(config)
+    assert without_timings(lines(copy / "metrics.jsonl")) == without_timings(lines(longer / "metrics.jsonl"))
+
+
+def _resume(run_dir, *more):
+    from trainers.parser import parse
+
+    return parse(["--resume", str(run_dir), *more])
+
+
+def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "thesis.txt").write_text("all my work")
+    with pytest.raises(ValueError, match=r"run_dir = .*must be empty or not exist"):
+        train(tiny_config)
+    assert [f.name for f in run_dir.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "checkpoints/gen_0002/state.json", "checkpoints/gen_0002/tensors.safetensors"])
+def test_a_damaged_run_is_named_and_nothing_is_overwritten(finished, tmp_path, file):
+    import shutil
+
+    run_dir = tmp_path / "damaged"
+    shutil.copytree(finished[0], run_dir)
+    (run_dir / file).write_bytes(b"env: [" if file == "config.yaml" else (run_dir / file).read_bytes()[:40])
+    before = {f: f.read_bytes() for f in run_dir.rglob("*") if f.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers.train", "--resume", str(run_dir), "--generations", "5"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert file.rpartition("/")[2] in done.stderr
+    assert {f: f.read_bytes() for f in run_dir.rglob("*") if f.is_file()} == before
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_written(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers.train", "--model.name", "gpt-17", "--run_dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "model.name = 'gpt-17'" in done.stderr
+    assert "smollm2-135m" in done.stderr
+    assert not (tmp_path / "run").exists()
