@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from agents.codec import ForageCodec, TextCodec
-from agents.lora import Adapter, AdapterBank
+from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
-from agents.peft_format import load_adapter, save_adapter
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig
+from agents.types import AdapterConfig, ModelConfig, require
 from envs.types import WorldConfig
+from evolution.genome import Adapter
 
 Position = tuple[int, int]
 
@@ -89,8 +89,10 @@ class TinyLLMAgent:
         _shared: tuple[_Shared, int] | None = None,
     ):
         """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units."""
-        if not (np.isfinite(energy) and energy > 0):
-            raise ValueError(f"energy = {energy!r}: must be finite and above 0")
+        require(np.isfinite(energy) and energy > 0, "energy", energy, "finite and above 0")
+        require(np.isfinite(learning_rate) and learning_rate > 0, "learning_rate", learning_rate, "finite and above 0")
+        require(0 <= discount <= 1, "discount", discount, "between 0 and 1")
+        require(window >= 1, "window", window, "1 or more")
         shared, row = _shared or (_share(base_model, 1, codec, adapter_config, seed), 0)
         self._shared, self._row = shared, row
         self.id, self.generation, self.energy = id, generation, float(energy)
@@ -133,9 +135,10 @@ class TinyLLMAgent:
 
     @adapter.setter
     def adapter(self, adapter: str | Path | Mapping[str, Tensor]) -> None:
-        if not isinstance(adapter, Mapping):
-            adapter = load_adapter(adapter, self._bank.shapes, self._bank.config)
-        self._bank.write(self._row, dict(adapter))
+        if isinstance(adapter, Mapping):
+            self._bank.write(self._row, adapter)
+        else:
+            self._shared.policy.mind.load_adapter(self._row, adapter)
         self._shared.optimiser.forget(self._row)
 
     @property
@@ -175,10 +178,11 @@ class TinyLLMAgent:
 
     def learn(self, observation: np.ndarray, action: int, reward: float) -> None:
         """Update this agent's adapter, and nothing else, from the reward of the action it just decided on."""
-        if not np.isfinite(reward):
-            raise ValueError(f"reward = {reward!r}: must be finite")
+        require(bool(np.isfinite(reward)), "reward", reward, "finite")
         seen = np.asarray(observation)[None]
         legal = torch.from_numpy(self._shared.codec.legal(seen)[0])
+        allowed = legal.nonzero()[:, 0].tolist()
+        require(action in allowed, "action", action, f"one that is allowed here: {allowed}")
         self._trace.append(_Deed(self._texts(seen)[0], int(action), legal))
         surprise = reward - self._mean_reward
         self._rewards += 1
@@ -201,15 +205,8 @@ class TinyLLMAgent:
 
     def save_lora(self, folder: str | Path) -> Path:
         """Write the adapter in PEFT's format; "{id}" and "{gen}" in the name are filled in. Returns the folder."""
-        mind = self._shared.policy.mind
-        return save_adapter(
-            str(folder).format(id=self.id, gen=self.generation),
-            self.adapter,
-            self._bank.config,
-            base_model=mind.base.name,
-            layers=mind.base.layers,
-            answer_id=mind.answer_id,
-        )
+        name = str(folder).replace("{id}", str(self.id)).replace("{gen}", str(self.generation))
+        return self._shared.policy.mind.save_adapter(self._row, name)
 
     def _texts(self, seen: np.ndarray) -> list[str]:
         if self._memory is None:

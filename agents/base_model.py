@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.fetch import model_folder
+from agents.fetch import ModelNotFound, model_folder
 from agents.types import ModelConfig
 
 
@@ -36,8 +37,8 @@ class BaseModel(NamedTuple):
     def one_token(self, word: str) -> int:
         """The single token of " word" (with its leading space); ValueError if the tokenizer needs more than one."""
         ids = self.tokens(" " + word)
-        if len(ids) != 1:
-            raise ValueError(f"word {word!r} needs {len(ids)} tokens in {self.name}: must be a word of one token")
+        if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
+            raise ValueError(f"word {word!r} is {ids} to {self.name}: must be a word of one known token")
         return ids[0]
 
 
@@ -50,6 +51,9 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     if config.threads:
         torch.set_num_threads(config.threads)
     transformers_logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    causal_lm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        causal_lm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {error}") from error
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)

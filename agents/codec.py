@@ -38,7 +38,8 @@ class TextCodec(Protocol):
         """Which actions are allowed: (M, A) bool."""
 
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
+"""Words for steps; a view reaches at most five cells."""
 
 
 class ForageCodec:
@@ -56,17 +57,8 @@ class ForageCodec:
         return remember(memory or newborn(len(observation)), observation, action, self.view_radius)
 
     def encode(self, observation: np.ndarray, memory: ForageMemory) -> list[str]:
-        """The way to the nearest known food (else home), and rock where it stands in that way."""
-        rows = zip(
-            memory.knows_food.tolist(),
-            memory.sees_food.tolist(),
-            memory.food.tolist(),
-            memory.knows_home.tolist(),
-            memory.home.tolist(),
-            memory.legal.tolist(),
-            strict=True,
-        )
-        return [_text(*row) for row in rows]
+        """The way to the nearest known food, else the way it was going and the way home; and rock in that way."""
+        return [_text(*row) for row in zip(*(column.tolist() for column in memory), strict=True)]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
         """Moves that no rock and no border blocks."""
@@ -74,11 +66,18 @@ class ForageCodec:
 
 
 def _text(
-    knows_food: bool, sees_food: bool, food: list[int], knows_home: bool, home: list[int], legal: list[bool]
+    food: list[int],
+    knows_food: bool,
+    sees_food: bool,
+    home: list[int],
+    knows_home: bool,
+    heading: list[int],
+    legal: list[bool],
 ) -> str:
     if knows_food:
         return (" food" if sees_food else " food was") + way(food, exact=sees_food) + _rocks_before(food, legal)
-    return " no food" + (f", home{way(home, exact=False)}{_rocks_before(home, legal)}" if knows_home else "")
+    going = f", going{way(heading, exact=False)}{_rocks_before(heading, legal)}" if any(heading) else ""
+    return " no food" + going + (f", home{way(home, exact=False)}" if knows_home else "")
 
 
 def _rocks_before(offset: list[int], legal: list[bool]) -> str:
@@ -97,6 +96,5 @@ def way(offset: Sequence[int], *, exact: bool) -> str:
     words = ""
     for steps, (back, forth) in zip(offset, (("north", "south"), ("west", "east")), strict=True):
         if steps:
-            count = NUMBERS[abs(steps)] if abs(steps) < len(NUMBERS) else "far"
-            words += (f" {count}" if exact else "") + f" {forth if steps > 0 else back}"
+            words += (f" {NUMBERS[abs(steps)]}" if exact else "") + f" {forth if steps > 0 else back}"
     return words or " here"

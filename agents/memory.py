@@ -1,4 +1,4 @@
-"""What an agent remembers of the forage world: where it last saw food and home.
+"""What an agent remembers of the forage world: where it last saw food and home, and which way it was going.
 
 An agent is never told where it is. It keeps both as an offset from itself and corrects that offset with each step
 it takes, the way a walking animal integrates its path. Arrays over M agents; nothing here knows words.
@@ -20,13 +20,14 @@ class ForageMemory(NamedTuple):
     sees_food: np.ndarray  # (M,) bool, the food is in view now
     home: np.ndarray  # (M, 2) int
     knows_home: np.ndarray  # (M,) bool
-    legal: np.ndarray  # (M, A) bool, which moves were free from here
+    heading: np.ndarray  # (M, 2) int, the last move that led anywhere
+    legal: np.ndarray  # (M, A) bool, which moves are free from here
 
 
 def newborn(agents: int) -> ForageMemory:
     """Memory of M agents that have seen nothing yet."""
     nowhere, no = np.zeros((agents, 2), int), np.zeros(agents, bool)
-    return ForageMemory(nowhere, no, no, nowhere, no, np.zeros((agents, len(MOVES)), bool))
+    return ForageMemory(nowhere, no, no, nowhere, no, nowhere, np.zeros((agents, len(MOVES)), bool))
 
 
 def remember(
@@ -51,6 +52,7 @@ def remember(
         sees_food=sees_food,
         home=np.where(sees_home[:, None], home, memory.home - moved),
         knows_home=sees_home | memory.knows_home,
+        heading=np.where(moved.any(axis=1)[:, None], moved, memory.heading),
         legal=legal_from(observation, view_radius),
     )
 

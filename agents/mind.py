@@ -8,6 +8,7 @@ through the same modules, the slow way that tests hold the fast one to.
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from agents.attention import KeysValues, Reading, Recollection
 from agents.base_model import BaseModel
 from agents.codec import TextCodec
 from agents.lora import AdapterBank
+from agents.peft_format import load_adapter, save_adapter
 from agents.text_memory import ReadText, Recalled, TextMemory
 
 
@@ -28,6 +30,10 @@ class Mind:
         self.instruction_ids = base.tokens(codec.instructions)
         self.answer_id = base.one_token(codec.answer)
         self.action_ids = [base.one_token(word) for word in codec.action_words]
+        if len(set(self.action_ids)) < len(self.action_ids):
+            raise ValueError(f"action words {tuple(codec.action_words)}: must all be different tokens")
+        if not self.instruction_ids:
+            raise ValueError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)
@@ -63,6 +69,22 @@ class Mind:
     def features(self, texts: Sequence[str]) -> Tensor:
         """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""
         return self.memory.entering(texts)
+
+    def save_adapter(self, index: int, folder: Path | str, card: str = "") -> Path:
+        """Write adapter `index` in PEFT's format, with `card` in its README; returns the folder."""
+        return save_adapter(
+            folder,
+            self.bank.read(index),
+            self.bank.config,
+            base_model=str(self.base.folder),
+            layers=self.base.layers,
+            answer_id=self.answer_id,
+            card=card,
+        )
+
+    def load_adapter(self, index: int, folder: Path | str) -> None:
+        """Make the PEFT adapter in `folder` adapter `index`; ValueError, naming the folder, if it does not fit."""
+        self.bank.write(index, load_adapter(folder, self.bank.shapes, self.bank.config, self.answer_id))
 
     @torch.no_grad()
     def plain_logits(self, text: str, adapter: int | None) -> Tensor:

@@ -11,8 +11,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from agents.lora import Adapter, check_adapter
+from agents.lora import check_adapter
 from agents.types import AdapterConfig
+from evolution.genome import Adapter
 
 PREFIX = "base_model.model."
 
@@ -55,23 +56,39 @@ def save_adapter(
     return folder
 
 
-def load_adapter(folder: Path | str, shapes: dict[str, tuple[int, int]], config: AdapterConfig) -> Adapter:
-    """Read an adapter that fits a bank of `shapes` and `config`.
+def load_adapter(
+    folder: Path | str, shapes: dict[str, tuple[int, int]], config: AdapterConfig, answer_id: int
+) -> Adapter:
+    """Read an adapter that fits a bank of `shapes` and `config`, and acts at the token `answer_id`.
 
-    Raises ValueError, naming the file, if it is absent, damaged, or made for another shape or scaling.
+    Raises ValueError, naming the folder, if it is absent or damaged, or if PEFT would apply it in another way.
     """
     folder = Path(folder)
     try:
         peft_config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"lora_adapter = {str(folder)!r}: not a readable PEFT adapter folder: {error}") from error
-    scaling = peft_config.get("lora_alpha", 8) / peft_config.get("r", 8)
-    if scaling != config.scaling:
-        raise ValueError(f"{folder}: the adapter's alpha / r is {scaling}: must be {config.scaling}")
     adapter = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     try:
+        _check_config(peft_config, config, answer_id)
         check_adapter(adapter, shapes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return adapter
+
+
+def _check_config(peft_config: object, config: AdapterConfig, answer_id: int) -> None:
+    if not isinstance(peft_config, dict):
+        raise ValueError("adapter_config.json holds no object")
+    rank, alpha = peft_config.get("r"), peft_config.get("lora_alpha")
+    if not (isinstance(rank, int) and isinstance(alpha, int | float) and rank > 0):
+        raise ValueError(f"r = {rank!r}, lora_alpha = {alpha!r}: must be numbers, r above 0")
+    if alpha / rank != config.scaling:
+        raise ValueError(f"the adapter's alpha / r is {alpha / rank}: must be {config.scaling}")
+    if peft_config.get("alora_invocation_tokens") != [answer_id]:
+        invocation = peft_config.get("alora_invocation_tokens")
+        raise ValueError(f"alora_invocation_tokens = {invocation}: must be [{answer_id}], the answer token")
+    for variant in ("use_rslora", "use_dora", "use_qalora", "rank_pattern", "alpha_pattern"):
+        if peft_config.get(variant):
+            raise ValueError(f"{variant} = {peft_config[variant]!r}: a plain LoRA adapter is needed")

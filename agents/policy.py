@@ -39,6 +39,8 @@ class Policy:
 
         adapters: (M,) index into the bank, -1 for the bare base. legal: (M, A) bool. Draws M numbers from `rng`.
         """
+        if not legal.any(axis=1).all():
+            raise ValueError(f"no action is legal after text {texts[int(legal.any(axis=1).argmin())]!r}")
         log_probs = log_softmax(self.logits(texts, adapters), legal)  # (M, A)
         cumulative = np.exp(log_probs).cumsum(axis=1)
         draw = rng.random(len(texts))[:, None] * cumulative[:, -1:]
@@ -52,6 +54,8 @@ class Policy:
         if self._answers_version != self.mind.bank.version:
             self._answers.clear()
             self._answers_version = self.mind.bank.version
+        if not len(texts):
+            return np.zeros((0, len(self.mind.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
         new = sorted({key for key in keys if key not in self._answers})
         for bare in (True, False):

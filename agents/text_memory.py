@@ -55,10 +55,10 @@ class TextMemory:
     ):
         layers, two, heads, width = shape
         self.bytes_per_token = layers * two * heads * width * dtype.itemsize
-        places = max(1, max_bytes // self.bytes_per_token)
+        self._max_tokens = max_bytes // self.bytes_per_token
         self._read = read
-        self._arena = torch.empty(layers, two, heads, places, width, dtype=dtype)
-        self._free = list(range(places - 1, -1, -1))
+        self._arena = torch.empty(layers, two, heads, self._max_tokens, width, dtype=dtype)
+        self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._batches: dict[int, list[str]] = {}
         self._next_batch = 0
@@ -70,7 +70,11 @@ class TextMemory:
     @property
     def bytes_used(self) -> int:
         """Bytes of keys and values held now."""
-        return (self._arena.shape[3] - len(self._free)) * self.bytes_per_token
+        return self._tokens_held * self.bytes_per_token
+
+    @property
+    def _tokens_held(self) -> int:
+        return self._arena.shape[3] - len(self._free)
 
     def take_misses(self) -> int:
         """How many texts had to be read since this was last asked."""
@@ -112,7 +116,7 @@ class TextMemory:
     def _keep(self, texts: Sequence[str], read: list[ReadText], protected: set[str]) -> None:
         self._make_room(sum(r.keys_values.shape[3] for r in read), protected)
         for text, (keys_values, entering) in zip(texts, read, strict=True):
-            slots = torch.tensor([self._free.pop() for _ in range(keys_values.shape[3])])
+            slots = torch.tensor([self._free.pop() for _ in range(keys_values.shape[3])], dtype=torch.long)
             self._arena.index_copy_(3, slots, keys_values)
             self._entries[text] = _Entry(slots, entering, self._next_batch)
         self._batches[self._next_batch] = list(texts)
@@ -120,8 +124,8 @@ class TextMemory:
 
     def _make_room(self, needed: int, protected: set[str]) -> None:
         for text in list(self._entries):
-            if len(self._free) >= needed:
-                return
+            if self._tokens_held + needed <= self._max_tokens:
+                break
             if text not in protected:
                 self._forget(text)
         lacking = needed - len(self._free)

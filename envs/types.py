@@ -45,7 +45,7 @@ class WorldConfig:
     """Probability per step that a missing food item casts a seed on a random cell: 0 to 1."""
     view_radius: int = 3
     """Cells an agent sees in each direction: 1 to 5. The view is a square of side 2 * view_radius + 1."""
-    energy_start: float = 40.0
+    energy_start: float = 80.0
     """Energy at birth: above 0, at most energy_max."""
     energy_max: float = 100.0
     """The most energy an agent can store."""

@@ -29,6 +29,8 @@ def breed(
     """
     if crossover not in CROSSOVERS:
         raise ValueError(f"crossover = {crossover!r}: must be one of {', '.join(CROSSOVERS)}")
+    if parent1.adapter.keys() != parent2.adapter.keys():
+        raise ValueError(f"parents {parent1.id} and {parent2.id} have adapters of different models")
     generator = torch.Generator().manual_seed(seed)
     adapter = CROSSOVERS[crossover](parent1.adapter, parent2.adapter, generator)
     heads = bool(torch.rand((), generator=generator) < 0.5)
@@ -60,8 +62,9 @@ def next_generation(
 
     Raises ValueError if fewer than two may breed.
     """
-    if parents < 2:
-        raise ValueError(f"evolution.parents = {parents}: must be 2 or more")
+    for name, count, least in (("parents", parents, 2), ("elites", elites, 0)):
+        if not least <= count <= len(population):
+            raise ValueError(f"evolution.{name} = {count}: must be between {least} and {len(population)}")
     breeders = select_top_k(population, parents)
     survivors = {g.id for g in select_top_k(population, elites)} if elites else set()
     new_id = max(g.id for g in population) + 1

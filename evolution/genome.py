@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Adapter = Mapping[str, Tensor]
+"""A LoRA adapter: PEFT's tensor names, without the file's prefix, to (r, D_in) or (D_out, r) tensors."""
 
 
 class Parent(Protocol):

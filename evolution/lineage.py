@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from evolution.genome import Genome
 
 Event = dict[str, Any]
@@ -38,11 +40,14 @@ def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -
 
 
 def starvations(
-    population: Sequence[Genome], lifetime: Sequence[int], starved: Sequence[bool], generation: int
+    population: Sequence[Genome], lifetime: np.ndarray, is_alive: np.ndarray, generation: int
 ) -> list[Event]:
-    """An event for each individual whose body ran out of energy in its life; its genome can still be chosen."""
+    """An event for each body that ran out of energy; its genome can still be chosen.
+
+    lifetime: (W, N) steps lived in each world. is_alive: (W, N) at the end of the episode.
+    """
     return [
-        {"event": "starved", "generation": generation, "id": g.id, "step": int(steps)}
-        for g, steps, is_starved in zip(population, lifetime, starved, strict=True)
-        if is_starved
+        {"event": "starved", "generation": generation, "id": population[slot].id, "world": int(world), "step": steps}
+        for world, slot in np.argwhere(~is_alive)
+        for steps in [int(lifetime[world, slot])]
     ]

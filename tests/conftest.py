@@ -11,7 +11,7 @@ from agents.codec import NUMBERS, ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 
-WORDS = [*NUMBERS, *ForageCodec.action_words, "go", "food", "was", "no", "home", "rock", "far", "here", "company"]
+WORDS = [*NUMBERS, *ForageCodec.action_words, "go", "food", "was", "no", "home", "rock", "here", "going"]
 TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
 
 

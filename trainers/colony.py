@@ -30,7 +30,7 @@ class Colony:
         """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero."""
         for slot, (old, new) in enumerate(zip(self.population, population, strict=True)):
             if new.id != old.id:
-                self.policy.mind.bank.write(slot, dict(new.adapter))
+                self.policy.mind.bank.write(slot, new.adapter)
                 self.learner.optimiser.forget(slot)
         self.population = population
 

@@ -27,9 +27,9 @@ class LearnConfig:
 
     algorithm: str = "ppo"
     """ppo, reinforce, or none (evolution only)."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     """Adam's step size for a founder's adapter; it is inherited and mutates."""
-    entropy_coef: float = 0.01
+    entropy_coef: float = 0.03
     """Weight of the entropy bonus for a founder; it is inherited and mutates."""
     discount: float = 0.95
     """Gamma: worth of a reward one step later."""
@@ -109,7 +109,7 @@ class LogConfig:
     checkpoints: int = 2
     """How many of the newest checkpoints are kept, beside the best."""
     adapters_every: int = 5
-    """Generations between exports of all adapters; the first, the best and the last are always exported."""
+    """Generations between exports of all adapters; the last is always exported."""
     episode_every: int = 5
     """Generations between pictures of an episode in TensorBoard; 0 for none."""
 
@@ -128,7 +128,7 @@ class TrainConfig:
     """Folder of the run; it must be empty or not exist."""
     seed: int = 0
     """Everything random follows from it."""
-    generations: int = 12
+    generations: int = 14
     """Lives to live, with evolution between them."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a life's experience grows with them."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from agents.fetch import sha256_of
-from agents.peft_format import load_adapter, save_adapter
 from trainers.checkpoint import DamagedRun, checkpoints, load_checkpoint
 from trainers.colony import Colony, found_colony, restore_colony
 from trainers.config import TrainConfig
@@ -115,22 +114,13 @@ def truncate_lines(file: Path, last_generation: int) -> None:
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony: Colony) -> Path:
     """Write every agent's adapter in PEFT's format, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
-    mind = colony.policy.mind
     for slot, genome in enumerate(colony.population):
         card = (
             f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "
             f"parents {list(genome.parents)}), "
             f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
         )
-        save_adapter(
-            folder / f"agent_{slot:02d}",
-            mind.bank.read(slot),
-            config.adapter,
-            base_model=str(mind.base.folder),
-            layers=mind.base.layers,
-            answer_id=mind.answer_id,
-            card=card,
-        )
+        colony.policy.mind.save_adapter(slot, folder / f"agent_{slot:02d}", card)
     return folder
 
 
@@ -155,5 +145,5 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, Trai
         bank.version += 1
     else:
         for slot in range(len(bank)):
-            bank.write(slot, load_adapter(exported[generation] / f"agent_{slot:02d}", bank.shapes, bank.config))
+            colony.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
     return colony, config, generation

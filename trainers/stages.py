@@ -136,7 +136,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     history |= {"generation": generation, "env_steps": figures["env_steps"]}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
-    run.log.events(starvations(population, life.outcome.lifetime[0], ~life.outcome.is_alive[0], generation))
+    run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
     run.log.metrics(figures)
     run.log.adapter_heatmap([genome.adapter for genome in population], generation)
     if life.states:

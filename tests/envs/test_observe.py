@@ -44,7 +44,7 @@ def test_unpack_works_on_any_batch_shape_and_names_the_parts():
     assert one.rock.shape == (5, 5)
     for part, of_one in zip(whole, one, strict=True):
         assert np.array_equal(part[1, 4], of_one)
-    assert one.energy == np.float32(0.4)
+    assert one.energy == np.float32(0.8)
     assert one.time_left == 1
 
 

@@ -66,7 +66,7 @@ def test_text_counts_and_places_everything():
     state = scene()
     state.step[0], state.food_eaten[0, 1], state.is_alive[0, 2] = 7, 4, False
     lines = re.sub(r"\x1b\[[\d;]*m", "", ansi(state)).splitlines()
-    assert lines[0] == "step 7   alive 2/3   food eaten 4   mean energy 40%"
+    assert lines[0] == "step 7   alive 2/3   food eaten 4   mean energy 80%"
     assert len(lines) == 7
     assert all(len(line) == 16 for line in lines[1:])
     assert (lines[1][0], lines[1][6], lines[6][14]) == ("0", "1", "⌂")

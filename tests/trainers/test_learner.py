@@ -11,7 +11,7 @@ from trainers.learner import Learner, minibatches
 from trainers.losses import approx_kl
 from trainers.rollout import Trajectory
 
-TEXTS = [" food north", " food south"]
+TEXTS = [" food north" * 6, " rock south" * 6]
 WANTED = np.array([1, 2])  # the action that each text rewards
 
 
@@ -36,14 +36,15 @@ def no_entropy(policy):
     return torch.zeros(len(policy.mind.bank))
 
 
-@pytest.mark.parametrize(("algorithm", "rate"), [("ppo", 0.01), ("reinforce", 0.003)])
-def test_every_agent_solves_an_identity_task(tiny_policy, algorithm, rate):
-    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, minibatch=16, max_kl=0.5))
+@pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
+def test_every_agent_solves_an_identity_task(tiny_policy, algorithm):
+    tiny_policy.mind.bank.reset(seed=0)
+    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
     rng = np.random.default_rng(0)
     before = one_step_episodes(tiny_policy, rng).reward.mean()
-    for _ in range(80):
+    for _ in range(60):
         entropy_coef = torch.full((6,), 0.02)
-        learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy, rate), entropy_coef, rng)
+        learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy), entropy_coef, rng)
     after = one_step_episodes(tiny_policy, rng, steps=64).reward.mean(axis=0)
     assert before < 0.5
     assert after.min() > 0.9, after
@@ -84,7 +85,7 @@ def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
     trajectory = one_step_episodes(tiny_policy, rng)
     config = LearnConfig(max_kl=0.02, epochs=8, minibatch=16)
     learning_rate = rates(tiny_policy, 1e-4)
-    learning_rate[3] = 0.5
+    learning_rate[3] = 0.05
     figures = Learner(tiny_policy, config).learn(trajectory, learning_rate, no_entropy(tiny_policy), rng)
     assert figures["strayed"] == 1
     texts = [TEXTS[i] for i in trajectory.text[:, 3]]

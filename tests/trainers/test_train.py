@@ -17,7 +17,16 @@ from trainers.train import train
 from trainers.watch import main as watch
 
 STABLE_KEYS = {
-    *("generation", "env_steps", "wall_s", "fitness_mean", "fitness_max", "food_eaten_mean", "lifetime_mean", "diversity"),
+    *(
+        "generation",
+        "env_steps",
+        "wall_s",
+        "fitness_mean",
+        "fitness_max",
+        "food_eaten_mean",
+        "lifetime_mean",
+        "diversity",
+    ),
     *("entropy", "approx_kl", "clip_fraction", "explained_variance", "decide_ms", "learn_s"),
 }
 TIMINGS = {"wall_s", "decide_ms", "learn_s"}
@@ -79,7 +88,9 @@ def test_the_exported_adapters_are_those_of_the_checkpoint(finished):
     bank = load_file(run_dir / "checkpoints" / "gen_0002" / "tensors.safetensors")["bank"]
     saved = load_file(run_dir / "adapters" / "gen_0002" / "agent_03" / "adapter_model.safetensors")
     assert sum(t.numel() for t in saved.values()) == bank.shape[1]
-    assert sum(float(t.double().sum()) for t in saved.values()) == pytest.approx(float(bank[3].double().sum()), abs=1e-4)
+    assert sum(float(t.double().sum()) for t in saved.values()) == pytest.approx(
+        float(bank[3].double().sum()), abs=1e-4
+    )
 
 
 def test_tensorboard_has_the_curves_the_heatmap_and_an_episode_that_moves(finished):
@@ -193,7 +204,9 @@ def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):
     assert [f.name for f in run_dir.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "checkpoints/gen_0002/state.json", "checkpoints/gen_0002/tensors.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["config.yaml", "checkpoints/gen_0002/state.json", "checkpoints/gen_0002/tensors.safetensors"]
+)
 def test_a_damaged_run_is_named_and_nothing_is_overwritten(finished, tmp_path, file):
     import shutil
 

@@ -1,0 +1,84 @@
+"""Noise has the size that was asked for, and none asked is none."""
+
+from math import nan
+
+import pytest
+import torch
+
+from evolution.mutation import NOISE_FLOOR, add_noise, mutate_hyperparameters
+
+
+def chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def big() -> dict[str, torch.Tensor]:
+    """Tensors of very different sizes, one of zeros and one below the floor."""
+    size = (200, 100)
+    return {
+        "large": 30 * torch.randn(size, generator=chance(0)),
+        "small": 0.02 + 0.01 * torch.randn(size, generator=chance(1)),
+        "tiny": 1e-4 * torch.randn(size, generator=chance(2)),
+        "zero": torch.zeros(size),
+    }
+
+
+def test_a_rate_of_zero_changes_nothing(adapter):
+    changed = add_noise(adapter(0), 0.0, chance(0))
+    assert all(torch.equal(changed[name], tensor) for name, tensor in adapter(0).items())
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_noise_is_relative_to_each_tensors_own_size_above_a_floor(big, rate):
+    changed = add_noise(big, rate, chance(3))
+    for name, tensor in big.items():
+        noise = changed[name] - tensor
+        size = max(float(tensor.square().mean().sqrt()), NOISE_FLOOR)
+        assert float(noise.std()) == pytest.approx(rate * size, rel=0.05)
+        assert abs(float(noise.mean())) < 0.05 * rate * size
+
+
+def test_noise_differs_between_tensors_and_seeds_and_repeats_with_the_seed(big):
+    changed = add_noise(big, 0.1, chance(3))
+    again, other = add_noise(big, 0.1, chance(3)), add_noise(big, 0.1, chance(4))
+    assert all(torch.equal(changed[name], again[name]) for name in big)
+    assert not any(torch.equal(changed[name], other[name]) for name in big)
+    correlation = torch.corrcoef(torch.stack([(changed[n] - big[n]).flatten() for n in ("large", "zero")]))[0, 1]
+    assert abs(float(correlation)) < 0.05
+
+
+def test_the_original_is_not_touched(big):
+    kept = {name: tensor.clone() for name, tensor in big.items()}
+    add_noise(big, 0.5, chance(0))
+    assert all(torch.equal(big[name], kept[name]) for name in big)
+
+
+@pytest.mark.parametrize("rate", [-0.01, nan])
+def test_a_negative_rate_is_refused(adapter, rate):
+    with pytest.raises(ValueError, match=r"mutation_rate = .*: must be finite and 0 or more"):
+        add_noise(adapter(0), rate, chance(0))
+
+
+def test_hyperparameters_go_up_down_or_stay_by_the_factor_at_equal_odds():
+    values = {"learning_rate": 1e-3, "entropy_coef": 2.0}
+    generator = chance(0)
+    counts = {name: [0, 0, 0] for name in values}
+    together = set()
+    for _ in range(600):
+        changed = mutate_hyperparameters(values, 1.25, generator)
+        choices = []
+        for name, value in values.items():
+            choice = [pytest.approx(value / 1.25), pytest.approx(value), pytest.approx(value * 1.25)].index(
+                changed[name]
+            )
+            counts[name][choice] += 1
+            choices.append(choice)
+        together.add(tuple(choices))
+    assert all(150 < count < 250 for row in counts.values() for count in row)
+    assert len(together) == 9
+
+
+def test_a_factor_of_one_leaves_hyperparameters_as_they_were():
+    values = {"learning_rate": 1e-3, "entropy_coef": 2.0}
+    assert mutate_hyperparameters(values, 1.0, chance(0)) == values
