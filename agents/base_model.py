@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.fetch import ModelNotFound, model_folder
-from agents.types import ModelConfig
+from agents.fetch import MODELS, ModelNotFound, model_folder
+from agents.types import ModelConfig, UserError
 
 
 class BaseModel(NamedTuple):
@@ -19,6 +19,11 @@ class BaseModel(NamedTuple):
     tokenizer: Any  # transformers tokenizer
     folder: Path  # where it was read from
     name: str  # as the user gave it
+
+    @property
+    def public_name(self) -> str:
+        """Where others find the model: its id on the hub if it is a known one, else the name as given."""
+        return MODELS[self.name].hub_id if self.name in MODELS else self.name
 
     @property
     def layers(self) -> int:
@@ -38,7 +43,7 @@ class BaseModel(NamedTuple):
         """The single token of " word" (with its leading space); ValueError if the tokenizer needs more than one."""
         ids = self.tokens(" " + word)
         if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
-            raise ValueError(f"word {word!r} is {ids} to {self.name}: must be a word of one known token")
+            raise UserError(f"word {word!r} is {ids} to {self.name}: must be a word of one known token")
         return ids[0]
 
 
@@ -53,7 +58,20 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        causal_lm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {error}") from error
+        causal_lm, loading = _load_weights(folder, getattr(torch, config.dtype))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
+    if loading["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = sorted(loading["missing_keys"])
+        raise ModelNotFound(
+            f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
+        )
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)
+
+
+def _load_weights(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
+    return loaded

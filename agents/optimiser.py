@@ -27,24 +27,18 @@ class StackedAdam:
         learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (P,) before
         clipping. An adapter whose gradient is not finite stays where it is; its norm is returned as it was.
         """
-        gradients = self.bank.gradients
-        norms = gradients.norm(dim=1)
+        norms = self.bank.gradients.norm(dim=1)
         moves = is_learning & norms.isfinite()
-        gradients.nan_to_num_(0.0, 0.0, 0.0).mul_((max_norm / (norms + 1e-6)).clamp(max=1.0).nan_to_num(0.0)[:, None])
-        if not moves.all():
-            # One who rests keeps its moments: a zero gradient is not the same as no step.
-            kept = [x[~moves].clone() for x in (self.mean, self.square, self.bank.values)]
-        self.steps += moves
-        self.mean.lerp_(gradients, 1 - self.beta1)
-        self.square.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
-        count = self.steps.clamp(min=1)[:, None]
-        size = learning_rate[:, None] / (1 - self.beta1**count)
-        scale = (1 - self.beta2**count).sqrt()
-        self.bank.values.sub_(size * self.mean / (self.square.sqrt() / scale + self.eps))
-        if not moves.all():
-            for x, old in zip((self.mean, self.square, self.bank.values), kept, strict=True):
-                x[~moves] = old
-        gradients.zero_()
+        rows: Tensor | slice = slice(None) if moves.all() else moves.nonzero()[:, 0]
+        gradient = self.bank.gradients[rows] * (max_norm / (norms[rows] + 1e-6)).clamp(max=1.0)[:, None]
+        self.steps[rows] += 1
+        self.mean[rows] = self.mean[rows].lerp(gradient, 1 - self.beta1)
+        self.square[rows] = self.square[rows].lerp(gradient.square(), 1 - self.beta2)
+        count = self.steps[rows][:, None]
+        size = learning_rate[rows][:, None] / (1 - self.beta1**count)
+        root = (self.square[rows] / (1 - self.beta2**count)).sqrt()
+        self.bank.values[rows] -= size * self.mean[rows] / (root + self.eps)
+        self.bank.gradients.zero_()
         self.bank.version += 1
         return norms
 

@@ -34,6 +34,10 @@ class Policy:
         self._answers: dict[tuple[int, str], np.ndarray] = {}
         self._answers_version = -1
 
+    def forget_answers(self) -> None:
+        """Drop what is remembered of answers (not of texts): all will be computed anew."""
+        self._answers.clear()
+
     def act(self, texts: Sequence[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
         """Sample an action for each of M texts.
 

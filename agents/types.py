@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 
+class UserError(ValueError):
+    """A mistake of the user's, which one sentence explains; command lines print it and end with exit code 2."""
+
+
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raise a ValueError that names the field, its value and what is allowed, unless `ok`."""
+    """Raise a UserError that names the field, its value and what is allowed, unless `ok`."""
     if not ok:
-        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+        raise UserError(f"{name} = {value!r}: must be {allowed}")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
 
 Rows: the median step in a running world (texts are read as they come, answers remembered), a step whose texts are known
 but not the answers (as after each update), a step in which nothing is known, and the PEFT loop: for each agent
-`set_adapter` and one forward of its whole prompt. All in float32, with the same adapters; the logits of both are
-compared. Needs the `dev` extra for PEFT.
+`set_adapter` and one forward of its whole prompt, with the output head at the last token only. All in float32, with the
+same adapters; the logits of both are compared. Needs the `dev` extra for PEFT.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def peft_loop(model: PeftModel, policy: Policy, texts: list[str]) -> torch.Tenso
     for i, text in enumerate(texts):
         model.set_adapter(f"agent_{i}")
         ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
-        rows.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids])
+        rows.append(
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1).logits[0, -1, mind.action_ids]
+        )
     return torch.stack(rows)
 
 

@@ -26,16 +26,15 @@ def main() -> None:
 
     from trainers import stages
     from trainers.parser import parse
+    from trainers.run_folder import machine
+    from trainers.train import live_through
 
     rows = {"Python": bare, "imports": resident_mb() - bare}
     with tempfile.TemporaryDirectory() as folder:
         config, _ = parse(["--run_dir", f"{folder}/run", "--generations", str(options.generations)])
         run = stages.begin(config, None)
-        for generation in stages.generations(run):
-            if generation > 0:
-                stages.evolve(run)
-            life = stages.live(run)
-            stages.record(run, life, stages.learn(run, life), stages.measure(run))
+        live_through(run)
+        here = machine()
     mind, learner = run.colony.policy.mind, run.colony.learner
     rows |= {
         "model": sum(p.nbytes for p in mind.base.causal_lm.parameters()) / 2**20,
@@ -51,7 +50,7 @@ def main() -> None:
         print(f"{name:28s} {mb:7.0f} MiB")
     print(f"{'whole process':28s} {total:7.0f} MiB after {options.generations} generations")
     if options.json:
-        options.json.write_text(json.dumps({"mib": rows | {"whole process": total}}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": here, "mib": rows | {"whole process": total}}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

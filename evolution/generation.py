@@ -1,5 +1,6 @@
 """From one generation to the next."""
 
+import secrets
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,19 +19,21 @@ def breed(
     *,
     crossover: str = "mean",
     hyperparameter_factor: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
     id: int = 0,
     generation: int = 0,
 ) -> Genome:
     """A child of two parents: `crossover` of their adapters ("mean" or "swap"), plus noise of `mutation_rate`.
 
-    Everything random in it follows from `seed`. Hyperparameters come from one parent or the other, and mutate by
-    `hyperparameter_factor`. Raises ValueError for an unknown crossover or a negative rate.
+    Everything random in it follows from `seed`; without one, the child gets a new one, and says which. Hyperparameters
+    come from one parent or the other, and mutate by `hyperparameter_factor`. Raises ValueError for an unknown
+    crossover, a negative rate, or parents with adapters of different models.
     """
     if crossover not in CROSSOVERS:
         raise ValueError(f"crossover = {crossover!r}: must be one of {', '.join(CROSSOVERS)}")
     if parent1.adapter.keys() != parent2.adapter.keys():
         raise ValueError(f"parents {parent1.id} and {parent2.id} have adapters of different models")
+    seed = secrets.randbits(31) if seed is None else seed
     generator = torch.Generator().manual_seed(seed)
     adapter = CROSSOVERS[crossover](parent1.adapter, parent2.adapter, generator)
     heads = bool(torch.rand((), generator=generator) < 0.5)

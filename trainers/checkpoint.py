@@ -6,6 +6,7 @@ killed the run.
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agents.types import UserError
 
-class DamagedRun(ValueError):
+
+class DamagedRun(UserError):
     """A run folder lacks something, or something in it cannot be read; the message names it."""
 
 
@@ -46,8 +49,13 @@ def _sync(path: Path) -> None:
 
 def checkpoints(run_dir: Path) -> dict[int, Path]:
     """The checkpoints of a run by generation, oldest first."""
-    found = sorted((run_dir / "checkpoints").glob("gen_[0-9]*"))
-    return {int(folder.name.removeprefix("gen_")): folder for folder in found}
+    return by_generation(run_dir / "checkpoints")
+
+
+def by_generation(folder: Path) -> dict[int, Path]:
+    """The folders gen_0000, gen_0001, ... in a folder by their number, in order."""
+    matches = ((re.fullmatch(r"gen_(\d+)", entry.name), entry) for entry in folder.glob("gen_*"))
+    return dict(sorted((int(match[1]), entry) for match, entry in matches if match))
 
 
 def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:

@@ -93,15 +93,25 @@ def colony_state(colony: Colony) -> dict[str, Any]:
     }
 
 
+def restore_adapters(colony: Colony, tensors: dict[str, Tensor]) -> None:
+    """Give a newly founded colony the adapters that were saved; KeyError or ValueError where they do not fit."""
+    bank = colony.policy.mind.bank
+    _copy_into(bank.values, tensors, "bank")
+    bank.version += 1
+
+
+def _copy_into(target: Tensor, tensors: dict[str, Tensor], name: str) -> None:
+    if tensors[name].shape != target.shape:
+        raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}: must be {tuple(target.shape)}")
+    target.copy_(tensors[name])
+
+
 def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Make a newly founded colony the one that was saved; KeyError or ValueError where something does not fit."""
     learner, bank = colony.learner, colony.policy.mind.bank
-    targets = {"bank": bank.values, "mean": learner.optimiser.mean, "square": learner.optimiser.square}
-    for name, target in (targets | {"steps": learner.optimiser.steps}).items():
-        if tensors[name].shape != target.shape:
-            raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}: must be {tuple(target.shape)}")
-        target.copy_(tensors[name])
-    bank.version += 1
+    restore_adapters(colony, tensors)
+    for name in ("mean", "square", "steps"):
+        _copy_into(getattr(learner.optimiser, name), tensors, name)
     critic = {k.removeprefix("critic."): v for k, v in tensors.items() if k.startswith("critic.")}
     colony.policy.critic.load_state_dict(critic)
     moments: dict[int, dict[str, Tensor]] = {}

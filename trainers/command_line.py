@@ -1,7 +1,7 @@
 """What the command lines have in common: how a mistake is said, and the arguments of those that read a run.
 
-A mistake of the user's is one sentence on standard error and exit code 2; anything else is a bug and shows its
-traceback. Never imports torch.
+A mistake of the user's (`UserError`) is one sentence on standard error and exit code 2; anything else is a bug and
+shows its traceback. Never imports torch.
 """
 
 import argparse
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+from agents.types import UserError
 
 
 def fail(message: object) -> NoReturn:
@@ -18,10 +20,10 @@ def fail(message: object) -> NoReturn:
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Run a command; a ValueError or a missing file is the user's to mend, Ctrl-C is no error of anybody's."""
+    """Run a command; a UserError ends it with one sentence, Ctrl-C is no error of anybody's."""
     try:
         command()
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except UserError as error:
         fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

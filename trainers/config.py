@@ -9,6 +9,11 @@ from math import isfinite
 from agents.types import AdapterConfig, ModelConfig, require
 from envs.types import WorldConfig
 
+SEEDS = 2**32
+"""Seeds are below this."""
+MAX_HELD_OUT = 1000
+"""Held-out worlds that one seed names."""
+
 
 def _positive(section: object, prefix: str, *names: str) -> None:
     for name in names:
@@ -128,7 +133,7 @@ class TrainConfig:
     """Folder of the run; it must be empty or not exist."""
     seed: int = 0
     """Everything random follows from it."""
-    generations: int = 14
+    generations: int = 12
     """Lives to live, with evolution between them."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a life's experience grows with them."""
@@ -150,9 +155,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(self.run_dir.strip() != "", "run_dir", self.run_dir, "the path of a folder")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2**32 - 1")
+        require(0 <= self.seed < SEEDS, "seed", self.seed, f"between 0 and {SEEDS - 1}")
         for name in ("generations", "worlds", "held_out_episodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        episodes = self.held_out_episodes
+        require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
         for name in ("parents", "elites"):
             value = getattr(self.evolution, name)
             require(value <= self.env.agents, f"evolution.{name}", value, f"at most env.agents = {self.env.agents}")

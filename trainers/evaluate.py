@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents.types import require
 from envs import HELD_OUT, ForageBatch, WorldConfig
 from envs.bots import Bot, bots
 from trainers.command_line import parse_run_arguments, run_command
+from trainers.config import MAX_HELD_OUT, SEEDS
 
 if TYPE_CHECKING:
     from trainers.colony import Colony
@@ -43,12 +45,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
-    """Seeds (episodes,) of held-out worlds; each `seed` names other ones. ValueError if either is out of range."""
-    if not 1 <= episodes <= 1000:
-        raise ValueError(f"episodes = {episodes}: must be between 1 and 1000")
-    if not 0 <= seed < 2**20:
-        raise ValueError(f"seed = {seed}: must be between 0 and {2**20 - 1}")
-    return HELD_OUT + 1000 * seed + np.arange(episodes)
+    """Seeds (episodes,) of held-out worlds; each `seed` names other ones. UserError if either is out of range."""
+    require(1 <= episodes <= MAX_HELD_OUT, "episodes", episodes, f"between 1 and {MAX_HELD_OUT}")
+    require(0 <= seed < SEEDS, "seed", seed, f"between 0 and {SEEDS - 1}")
+    return HELD_OUT + MAX_HELD_OUT * seed + np.arange(episodes)
 
 
 def compare(colony: "Colony", config: WorldConfig, episodes: int, seed: int) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 1. Each adapter is a learner of its own: loss, gradient norm, learning rate, entropy bonus and KL are per agent;
    only the computation is shared.
-2. An adapter whose KL passes `max_kl` takes back as much of its last step as would leave it at `max_kl`, if KL grew
-   with the square of the step (as it does for small ones, Schulman et al. 2015, arXiv:1502.05477), and rests until
-   its next life. One whose policy is no longer a number takes back the whole step.
+2. An adapter whose KL passes `max_kl` is brought back on the straight way to where it was before this life, as far as
+   would leave it at `max_kl` if KL grew with the square of the way (as it does near the start, Schulman et al. 2015,
+   arXiv:1502.05477), and rests until its next life. KL is looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 """
@@ -34,6 +34,14 @@ class Minibatch(NamedTuple):
     keep: Tensor  # (G, R) bool, False for filler
 
 
+class Change(NamedTuple):
+    """How the policies of G agents differ from those that acted; each (G,), a mean over the agent's samples."""
+
+    kl: Tensor
+    clipped: Tensor  # share of samples whose probability ratio lies outside the clip
+    entropy: Tensor
+
+
 class Samples(NamedTuple):
     """A trajectory flattened to T * M samples, as tensors."""
 
@@ -60,19 +68,16 @@ class Learner:
     ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
-        learning_rate, entropy_coef: (P,). rng: orders the samples.
+        learning_rate, entropy_coef: (P,). rng: orders the samples. KL, clip fraction and entropy are those at the end
+        of the life, on a minibatch of each agent.
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
-        if self.config.algorithm == "none":
-            history = {"approx_kl": 0.0, "clip_fraction": 0.0, "policy_loss": 0.0, "grad_norm": 0.0, "strayed": 0.0}
-            history["entropy"] = self._entropy(samples, alive, rng)
-        else:
-            history = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
-        history |= self._learn_critic(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), rng)
-        return history | {"learn_s": perf_counter() - start}
+        figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
+        figures |= self._learn_critic(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), rng)
+        return figures | {"learn_s": perf_counter() - start}
 
     def _samples(self, t: Trajectory) -> Samples:
         gae_lambda = 1.0 if self.config.algorithm == "reinforce" else self.config.gae_lambda
@@ -85,57 +90,70 @@ class Learner:
         return Samples(t.texts, t.text.reshape(-1), legal, *flat)
 
     def _learn_adapters(
-        self, samples: Samples, alive: np.ndarray, learning_rate: Tensor, entropy_coef: Tensor, rng: np.random.Generator
+        self,
+        samples: Samples,
+        alive: np.ndarray,
+        learning_rate: Tensor,
+        entropy_coef: Tensor,
+        rng: np.random.Generator,
     ) -> dict[str, float]:
         bank = self.policy.mind.bank
-        is_resting = torch.zeros(len(bank), dtype=torch.bool)
-        before_step = bank.values.clone()
-        history: list[dict[str, float]] = []
-        epochs = self.config.epochs if self.config.algorithm == "ppo" else 1
+        at_birth, is_resting = bank.values.clone(), torch.zeros(len(bank), dtype=torch.bool)
+        losses, norms = [], []
+        epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
         for _ in range(epochs):
             for batch in minibatches(alive, self.config.minibatch, rng, is_resting):
-                kl, stats = self._backward(samples, batch, entropy_coef)
-                strayed = ~(kl <= self.config.max_kl)
-                _take_back(bank.values, before_step, batch.groups[strayed], self.config.max_kl / kl[strayed])
-                is_resting[batch.groups[strayed]] = True
+                loss, change = self._look(samples, batch)
+                # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
+                (loss - entropy_coef[batch.groups] * change.entropy).sum().backward()
+                self._rein_in(batch.groups, change.kl, at_birth, is_resting)
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
-                before_step.copy_(bank.values)
-                norms = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
-                history.append(stats | {"grad_norm": float(norms[batch.groups].mean())})
-        means = {key: float(np.mean([h[key] for h in history])) for key in history[0]}
-        return means | {"strayed": float(is_resting.sum())}
+                norm = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
+                losses.append(_mean_of_numbers(loss.detach()))
+                norms.append(_mean_of_numbers(norm[batch.groups]))
+        everyone = next(minibatches(alive, self.config.minibatch, rng, torch.zeros_like(is_resting)))
+        with torch.no_grad():
+            _, change = self._look(samples, everyone)
+        self._rein_in(everyone.groups, change.kl, at_birth, is_resting)
+        return {
+            "approx_kl": _mean_of_numbers(change.kl),
+            "clip_fraction": _mean_of_numbers(change.clipped),
+            "entropy": _mean_of_numbers(change.entropy),
+            "policy_loss": float(np.mean(losses)) if losses else 0.0,
+            "grad_norm": float(np.mean(norms)) if norms else 0.0,
+            "strayed": float(is_resting.sum()),
+        }
 
-    def _backward(self, samples: Samples, batch: Minibatch, entropy_coef: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Leave the gradients of a minibatch in the bank; return each agent's KL (G,) and figures to log."""
+    def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
+        """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
         index, keep = batch.samples.flatten(), batch.keep
         texts = [samples.texts[i] for i in samples.text[index.numpy()]]
         log_prob, entropy = self.policy.evaluate(texts, batch.groups, samples.action[index], samples.legal[index])
         old, advantage = samples.log_prob[index], samples.advantage[index]
-        if self.config.algorithm == "ppo":
-            loss = ppo_loss(log_prob, old, advantage, self.config.clip)
-        else:
+        if self.config.algorithm == "reinforce":
             loss = reinforce_loss(log_prob, advantage)
+        else:
+            loss = ppo_loss(log_prob, old, advantage, self.config.clip)
 
-        def mean(x: Tensor) -> Tensor:  # (B,) -> (G,), over each agent's own samples
+        def mean(x: Tensor) -> Tensor:  # (B,) -> (G,)
             return (x.view(keep.shape) * keep).sum(1) / keep.sum(1)
 
-        policy_loss, entropy = mean(loss), mean(entropy)
-        # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-        (policy_loss - entropy_coef[batch.groups] * entropy).sum().backward()
         with torch.no_grad():
             kl = mean(approx_kl(log_prob, old))
             clipped = mean(((log_prob - old).exp() - 1).abs() > self.config.clip)
-        figures = {"approx_kl": kl, "clip_fraction": clipped, "policy_loss": policy_loss, "entropy": entropy}
-        return kl, {name: float(x.detach().mean()) for name, x in figures.items()}
+        return mean(loss), Change(kl, clipped, mean(entropy))
 
-    @torch.no_grad()
-    def _entropy(self, samples: Samples, alive: np.ndarray, rng: np.random.Generator) -> float:
-        batch = next(minibatches(alive, self.config.minibatch, rng, torch.zeros(alive.shape[2], dtype=torch.bool)))
-        index = batch.samples.flatten()
-        texts = [samples.texts[i] for i in samples.text[index.numpy()]]
-        _, entropy = self.policy.evaluate(texts, batch.groups, samples.action[index], samples.legal[index])
-        return float(entropy.mean())
+    def _rein_in(self, groups: Tensor, kl: Tensor, at_birth: Tensor, is_resting: Tensor) -> None:
+        """Shorten the way that adapters with too much KL have come in this life, and let them rest."""
+        bank = self.policy.mind.bank
+        strayed = ~(kl <= self.config.max_kl)  # true for NaN
+        rows = groups[strayed]
+        share = (self.config.max_kl / kl[strayed]).sqrt()[:, None]
+        shortened = at_birth[rows] + share * (bank.values[rows] - at_birth[rows])
+        bank.values[rows] = torch.where(shortened.isfinite(), shortened, at_birth[rows])
+        is_resting[rows] = True
+        bank.version += 1
 
     def _learn_critic(self, samples: Samples, is_alive: Tensor, rng: np.random.Generator) -> dict[str, float]:
         features = self.policy.mind.features(samples.texts)  # one row a distinct text
@@ -153,24 +171,25 @@ class Learner:
         return {"value_loss": float(np.mean(losses)), "explained_variance": explained_variance(predicted, returns)}
 
 
-def _take_back(values: Tensor, before: Tensor, rows: Tensor, share_of_kl: Tensor) -> None:
-    """Shorten the last step of `rows` so that about `share_of_kl` of their KL is left; all of it where that is NaN."""
-    keep = share_of_kl.sqrt().nan_to_num(0.0)[:, None]
-    values[rows] = before[rows] + keep * (values[rows] - before[rows])
+def _mean_of_numbers(x: Tensor) -> float:
+    """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
+    return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0
 
 
 def minibatches(alive: np.ndarray, size: int, rng: np.random.Generator, is_resting: Tensor) -> Iterator[Minibatch]:
-    """Each agent's own samples once, in random order, `size` at a time; agents with fewer drop out earlier.
+    """Each agent's own samples once, in random order, in even parts of at most `size`; who has fewer drops out earlier.
 
     alive: (T, W, N) bool, the samples that exist. is_resting: (N,) bool, read anew for each minibatch.
     """
     agents = alive.shape[2]
     per_agent = [rng.permutation(np.flatnonzero(alive[:, :, n].reshape(-1))) * agents + n for n in range(agents)]
-    for start in range(0, max(map(len, per_agent)), size):
-        parts = {n: p[start : start + size] for n, p in enumerate(per_agent) if len(p) > start and not is_resting[n]}
-        if parts:
-            width = max(map(len, parts.values()))
-            samples = np.stack([np.resize(part, width) for part in parts.values()])
-            counts = np.array([len(part) for part in parts.values()])
+    parts = [np.array_split(samples, -(-len(samples) // size)) for samples in per_agent if len(samples)]
+    owners = [n for n, samples in enumerate(per_agent) if len(samples)]
+    for number in range(max(map(len, parts))):
+        there = {n: p[number] for n, p in zip(owners, parts, strict=True) if number < len(p) and not is_resting[n]}
+        if there:
+            width = max(map(len, there.values()))
+            samples = np.stack([np.resize(part, width) for part in there.values()])
+            counts = np.array([len(part) for part in there.values()])
             keep = torch.from_numpy(np.arange(width) < counts[:, None])
-            yield Minibatch(torch.tensor(list(parts)), torch.from_numpy(samples), keep)
+            yield Minibatch(torch.tensor(list(there)), torch.from_numpy(samples), keep)

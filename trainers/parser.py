@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from agents.types import UserError
 from trainers.config import TrainConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -16,7 +17,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     """The config that a command line asks for, and the folder of the run to resume, if any.
 
-    Raises ValueError, naming the key, for an unknown key, a wrong type or a value out of range.
+    Raises UserError, naming the key, for an unknown key, a wrong type or a value out of range.
     """
     argv = sys.argv[1:] if argv is None else argv
     if any(arg.split("=")[0] == "--resume" for arg in argv):
@@ -24,17 +25,17 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     parser = _parser()
     try:
         return _instantiate(parser, parser.parse_args(argv)), None
-    except ArgumentError as error:
-        raise ValueError(_one_line(error)) from error
+    except (ArgumentError, ValueError) as error:
+        raise UserError(_one_line(error)) from error
 
 
 def config_from_file(file: Path) -> TrainConfig:
-    """The config in a YAML file; ValueError, naming the key, if it is not one."""
+    """The config in a YAML file; UserError, naming the key, if it is not one."""
     parser = _parser()
     try:
         return _instantiate(parser, parser.parse_path(file))
-    except (ArgumentError, TypeError, yaml.YAMLError, OSError) as error:
-        raise ValueError(_one_line(error)) from error
+    except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
+        raise UserError(_one_line(error)) from error
 
 
 def config_to_yaml(config: TrainConfig) -> str:
@@ -61,7 +62,7 @@ def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace("WorldConfig.", "env.")
     hint = "; must be keys that --help lists" if "unrecognized arguments" in text else ""
     return text + hint
 
@@ -74,7 +75,9 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     parser.add_argument("--generations", type=int)
     options, others = parser.parse_known_args(argv)
     if others:
-        raise ValueError(f"{others[0]}: must not be given with --resume, which takes only --generations")
+        raise UserError(f"{others[0]}: must not be given with --resume, which takes only --generations")
     config = read_config(options.resume)
     config = replace(config, run_dir=str(options.resume))
-    return (replace(config, generations=options.generations) if options.generations else config), options.resume
+    if options.generations is not None:
+        config = replace(config, generations=options.generations)
+    return config, options.resume

@@ -19,6 +19,7 @@ class Progress:
             TextColumn("generation {task.fields[generation]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[stage]}"),
+            TextColumn("{task.fields[fitness]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -26,7 +27,7 @@ class Progress:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=config.generations, generation="", stage="")
+        self._task = self._bar.add_task("", total=config.generations, generation="", stage="", fitness="")
         self._generation = 0
 
     def __enter__(self) -> "Progress":
@@ -55,6 +56,7 @@ class Progress:
 
     def done(self, figures: dict[str, float]) -> None:
         """A generation is over: leave a line about it."""
+        self._bar.update(self._task, fitness=f"fitness {figures['fitness_mean']:.1f}")
         self._bar.console.print(
             f"generation {figures['generation']:>3.0f}   "
             f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "

@@ -8,21 +8,34 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from agents.fetch import sha256_of
-from trainers.checkpoint import DamagedRun, checkpoints, load_checkpoint
-from trainers.colony import Colony, found_colony, restore_colony
+from agents.types import UserError
+from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
+from trainers.colony import Colony, found_colony, restore_adapters, restore_colony
 from trainers.config import TrainConfig
 from trainers.parser import config_from_file, config_to_yaml
 
+NEW_HISTORY: dict[str, Any] = {
+    "generation": -1,
+    "env_steps": 0,
+    "fitness_steps": 0,
+    "best": 0,
+    "best_fitness": None,
+    "first": None,
+}
+"""What a run knows of its generations before there is any; every checkpoint holds these keys."""
+
 
 def require_free(run_dir: Path) -> None:
-    """Raise ValueError if something is at `run_dir` already."""
+    """Raise UserError if something is at `run_dir` already."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise ValueError(
+        raise UserError(
             f"run_dir = {str(run_dir)!r}: must be empty or not exist; to go on with its run, use --resume {run_dir}"
         )
 
@@ -30,20 +43,32 @@ def require_free(run_dir: Path) -> None:
 def create(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
     """Make a new run folder, with config.yaml and run.json: what it takes to know where its figures came from."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(config_to_yaml(config))
-    base = colony.policy.mind.base
+    write_config(run_dir, config)
     record = {
         "command": sys.argv,
         "seed": config.seed,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": git_commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy", "gymnasium", "pettingzoo")}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "model": config.model.name,
-        "model_sha256": {f.name: sha256_of(f) for f in sorted(base.folder.glob("*.safetensors"))},
+        "model_sha256": _model_sha256(colony),
         "machine": machine(),
     }
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def write_config(run_dir: Path, config: TrainConfig) -> None:
+    """Write config.yaml, all keys spelled out."""
+    replace_text(run_dir / "config.yaml", config_to_yaml(config))
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "numpy", "gymnasium", "pettingzoo")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _model_sha256(colony: Colony) -> dict[str, str]:
+    return {file.name: sha256_of(file) for file in sorted(colony.policy.mind.base.folder.glob("*.safetensors"))}
 
 
 def git_commit() -> str | None:
@@ -81,34 +106,63 @@ def read_config(run_dir: Path) -> TrainConfig:
 
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]:
-    """The colony of the newest checkpoint, and that checkpoint's state; DamagedRun if there is none that fits."""
+    """The colony of the newest checkpoint, and the run's history so far; DamagedRun if there is none that fits."""
     found = checkpoints(run_dir)
     if not found:
         raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint; the run must be started anew")
     folder = found[max(found)]
     tensors, state = load_checkpoint(folder)
     colony = found_colony(config)
-    try:
+    _check_model(run_dir, colony)
+    with _damage(folder):
         restore_colony(colony, tensors, state["colony"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DamagedRun(f"{folder}: does not fit {run_dir / 'config.yaml'} ({error})") from error
-    return colony, state
+        return colony, {key: state[key] for key in NEW_HISTORY}
 
 
-def truncate_lines(file: Path, last_generation: int) -> None:
-    """Drop the lines of a JSONL file that are of later generations: they will be lived again."""
-    if not file.is_file():
-        return
-    lines = [line for line in file.read_text().splitlines() if line.strip()]
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """Within the block, what does not fit is damage of `folder`."""
     try:
-        kept = [line for line in lines if json.loads(line)["generation"] <= last_generation]
-    except (ValueError, KeyError, TypeError):
-        # A kill can cut the last line short; anything else is damage that nobody should paper over.
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedRun(f"{folder}: damaged, or not made with this config.yaml ({error})") from error
+
+
+def _check_model(run_dir: Path, colony: Colony) -> None:
+    """Refuse to go on with other weights; say so where last digits may differ."""
+    try:
+        record = json.loads((run_dir / "run.json").read_text())
+        weights, versions, computer = record["model_sha256"], record["versions"], record["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRun(f"{run_dir / 'run.json'}: damaged or missing ({error})") from error
+    if weights != _model_sha256(colony):
+        raise DamagedRun(f"{colony.policy.mind.base.folder}: its weights are not those that the run began with")
+    if versions != _versions() or computer != machine():
+        print("note: another machine or other versions than before; figures may differ in their last digits")
+
+
+def lines_until(file: Path, last_generation: int) -> list[str]:
+    """The lines of a JSONL file up to a generation, without later ones: those will be lived again.
+
+    A kill can cut the last line short; it is dropped. DamagedRun for any other line that cannot be read.
+    """
+    lines = [line for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
+    kept = []
+    for number, line in enumerate(lines):
         try:
-            kept = [line for line in lines[:-1] if json.loads(line)["generation"] <= last_generation]
+            if json.loads(line)["generation"] <= last_generation:
+                kept.append(line)
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedRun(f"{file}: damaged ({error})") from error
-    file.write_text("".join(line + "\n" for line in kept))
+            if number < len(lines) - 1:
+                raise DamagedRun(f"{file}, line {number + 1}: damaged ({error})") from error
+    return kept
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file beside its place and rename it: it is the old one or the new one, never a part."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony: Colony) -> Path:
@@ -127,23 +181,23 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony:
 def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, TrainConfig, int]:
     """A colony with the adapters of a generation (the newest if None), for looking at; with its config.
 
-    Raises DamagedRun if the run cannot be read, ValueError if that generation's adapters were not exported.
+    Raises DamagedRun if the run cannot be read, UserError if that generation's adapters were not exported.
     """
     config = read_config(run_dir)
-    exported = {int(f.name[4:]): f for f in sorted((run_dir / "adapters").glob("gen_[0-9]*"))}
+    exported = by_generation(run_dir / "adapters")
     saved = checkpoints(run_dir)
     if generation is None:
         generation = max([*saved, *exported], default=-1)
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
-        raise ValueError(f"generation = {generation}: must be one that {run_dir} has: {known}")
+        raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
     colony = found_colony(config)
-    bank = colony.policy.mind.bank
     if generation in saved:
         tensors, _ = load_checkpoint(saved[generation])
-        bank.values.copy_(tensors["bank"])
-        bank.version += 1
+        with _damage(saved[generation]):
+            restore_adapters(colony, tensors)
     else:
-        for slot in range(len(bank)):
-            colony.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
+        with _damage(exported[generation]):
+            for slot in range(config.env.agents):
+                colony.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
     return colony, config, generation

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, product_norms
-from trainers.run_folder import truncate_lines
+from trainers.run_folder import lines_until, replace_text
 
 TAGS = {
     "fitness/mean": "fitness_mean",
@@ -40,8 +40,9 @@ class RunLog:
 
     def __init__(self, run_dir: Path, last_generation: int = -1):
         self._metrics, self._lineage = run_dir / "metrics.jsonl", run_dir / "lineage.jsonl"
-        for file in (self._metrics, self._lineage):
-            truncate_lines(file, last_generation)
+        kept = {file: lines_until(file, last_generation) for file in (self._metrics, self._lineage)}
+        for file, lines in kept.items():
+            replace_text(file, "".join(line + "\n" for line in lines))
         self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
 
     def events(self, events: Sequence[dict[str, Any]]) -> None:

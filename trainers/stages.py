@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.types import UserError
 from envs import ForageBatch
 from envs.render import rgb_array
 from evolution import next_generation
@@ -46,20 +47,19 @@ class Run:
 def begin(config: TrainConfig, resume: Path | None) -> Run:
     """Open the run folder, and found the colony or restore it."""
     run_dir = Path(config.run_dir)
-    history: dict[str, Any] = {"generation": -1, "env_steps": 0, "best": 0, "best_fitness": None, "first": None}
-    if resume:
-        colony, state = run_folder.restore(run_dir, config)
-        history = {key: state[key] for key in history}
-        if history["generation"] + 1 >= config.generations:
-            raise ValueError(
-                f"generations = {config.generations}: must be above the {history['generation'] + 1} already done"
-            )
-        log = RunLog(run_dir, history["generation"])
-    else:
+    if resume is None:
         run_folder.require_free(run_dir)
-        colony = found_colony(config)
+        colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
         run_folder.create(run_dir, config, colony)
-        log = RunLog(run_dir)
+    else:
+        colony, history = run_folder.restore(run_dir, config)
+        done = history["generation"] + 1
+        if done >= config.generations and (run_dir / "results.json").is_file():
+            raise UserError(f"generations = {config.generations}: must be above the {done} already done")
+        (run_dir / "results.json").unlink(missing_ok=True)
+        run_folder.write_config(run_dir, config)
+    log = RunLog(run_dir, history["generation"])
+    if resume is None:
         log.events(births([], colony.population))
     return Run(config, run_dir, colony, log, history, Progress(config))
 
@@ -129,24 +129,27 @@ def measure(run: Run) -> Outcome:
 def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
     """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
     generation, history, population = run.generation, run.history, run.colony.population
+    run.colony.policy.forget_answers()  # a run that is resumed here has none either
     if generation == 0:
         run.progress.stage("comparing")
         history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
     figures = _figures(run, life, learned, outcome)
-    history |= {"generation": generation, "env_steps": figures["env_steps"]}
+    history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
     run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
     run.log.metrics(figures)
     run.log.adapter_heatmap([genome.adapter for genome in population], generation)
     if life.states:
-        run.log.episode([rgb_array(state, cell=12) for state in life.states[::2]], generation)
-    save_checkpoint(
-        run.run_dir, generation, colony_tensors(run.colony), {**history, "colony": colony_state(run.colony)}
-    )
-    prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
+        run.log.episode(
+            [rgb_array(state, cell=12, energy_max=run.config.env.energy_max) for state in life.states[::2]], generation
+        )
+    # Before the checkpoint: once that is there, nothing of this generation is done again.
     if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
         run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
+    state = {**history, "colony": colony_state(run.colony)}
+    save_checkpoint(run.run_dir, generation, colony_tensors(run.colony), state)
+    prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
     run.progress.done(figures)
 
 
@@ -156,7 +159,7 @@ def report(run: Run) -> dict[str, Any]:
         run.history["first"],
         compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed),
     )
-    (run.run_dir / "results.json").write_text(json.dumps({"first": first, "last": last}, indent=2) + "\n")
+    run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
     run.log.close()
     print("\n" + table(last, f"generation {run.history['generation']}", first))
     print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}  or  python -m trainers.watch {run.run_dir}")
@@ -169,6 +172,7 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
     return {
         "generation": run.generation,
         "env_steps": run.history["env_steps"] + int(lived.is_alive.sum()),
+        "fitness_steps": run.history["fitness_steps"] + int(outcome.lifetime.sum()),
         "wall_s": perf_counter() - run.started,
         "fitness_mean": float(np.mean(fitness)),
         "fitness_max": max(fitness),

@@ -11,29 +11,39 @@ config ─> population ─> generation:  evolve    select, breed, mutate (from t
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainers.command_line import run_command
 from trainers.config import TrainConfig
+
+if TYPE_CHECKING:
+    from trainers.stages import Run
 
 
 def train(config: TrainConfig, resume: Path | None = None) -> dict[str, Any]:
     """Run `config.generations` generations; return the comparison with the yardsticks on held-out worlds.
 
     With `resume`, go on from the newest checkpoint in that run folder: the result equals that of a run never stopped.
-    Raises ValueError for a run folder that is not empty, or that cannot be resumed.
+    Raises UserError for a run folder that is not empty, or that cannot be resumed.
     """
     from trainers import stages  # here, not above: torch takes seconds to import, and --help should not wait for it
 
     run = stages.begin(config, resume)
+    live_through(run)
+    return stages.report(run)
+
+
+def live_through(run: "Run") -> None:
+    """All generations of a run, one after the other."""
+    from trainers import stages
+
     for generation in stages.generations(run):
-        if generation > 0 and config.evolution.enabled:
+        if generation > 0 and run.config.evolution.enabled:
             stages.evolve(run)
         life = stages.live(run)
         learned = stages.learn(run, life)
         outcome = stages.measure(run)
         stages.record(run, life, learned, outcome)
-    return stages.report(run)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from agents.types import require
 from trainers.command_line import parse_run_arguments, run_command
 
 
@@ -19,17 +20,17 @@ def main(argv: list[str] | None = None) -> None:
         fps=(float, 8.0, "steps a second"),
         gif=(Path, None, "write the episode to this file instead of the terminal"),
     )
-    if not 0 < options.fps <= 100:
-        run_command(lambda: _refuse(options.fps))
     run_command(lambda: watch(options.run_dir, options.generation, options.seed, options.fps, options.gif))
 
 
-def _refuse(fps: float) -> None:
-    raise ValueError(f"fps = {fps}: must be above 0 and at most 100")
-
-
 def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Path | None) -> None:
-    """Play one held-out episode with the adapters of a generation and show it."""
+    """Play one held-out episode with the adapters of a generation, and show it or write it to `gif`.
+
+    Raises UserError for an `fps` that is not above 0 and at most 100, or a run that cannot be read.
+    """
+    require(0 < fps <= 100, "fps", fps, "above 0 and at most 100")
+    if gif:
+        require(gif.parent.is_dir() and not gif.is_dir(), "gif", str(gif), "a file in a folder that exists")
     import numpy as np
 
     from envs import ForageBatch
@@ -48,13 +49,16 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
         np.random.default_rng(seed),
         keep_states=True,
     )
+    energy_max = config.env.energy_max
     if gif:
-        gif.write_bytes(gif_bytes([rgb_array(state) for state in life.states], int(1000 / fps)))
-        print(f"wrote {gif}: {len(life.states)} frames of generation {generation}")
+        frames = [rgb_array(state, cell=16, energy_max=energy_max) for state in life.states]
+        gif.write_bytes(gif_bytes(frames, int(1000 / fps)))
+        print(f"wrote {gif}: {len(frames)} frames of generation {generation}")
         return
+    is_terminal = sys.stdout.isatty()
     for state in life.states:
-        print(f"\x1b[H\x1b[2J{ansi(state)}", flush=True) if sys.stdout.isatty() else print(ansi(state))
-        time.sleep(1 / fps if sys.stdout.isatty() else 0)
+        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, energy_max=energy_max), flush=True)
+        time.sleep(1 / fps if is_terminal else 0)
 
 
 if __name__ == "__main__":

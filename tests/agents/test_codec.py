@@ -51,7 +51,7 @@ def test_an_exact_way_can_be_walked_back_from_its_words(offset):
         ({}, " no food"),
         ({"home": (5, 9)}, " no food, home north east"),
         ({"home": (7, 7)}, " no food, home here"),
-        ({"home": (7, 5), "rock": [(7, 6), (6, 7)]}, " no food, home west, rock west"),
+        ({"home": (7, 5), "rock": [(7, 6), (6, 7)]}, " no food, home west"),
         ({"food": [(5, 8)]}, " food two north one east"),
         ({"food": [(7, 7)], "home": (7, 6)}, " food here"),
         ({"food": [(5, 8)], "rock": [(6, 7)]}, " food two north one east, rock north"),
@@ -78,7 +78,15 @@ def test_food_out_of_sight_is_told_as_past_and_by_direction_only(walk):
 def test_home_is_told_only_where_no_food_is_known(walk):
     it = walk(food=[(7, 8)], home=(7, 6))
     assert it.text == " food one east"
-    assert it.go(EAST, SOUTH).text == " no food, home north west"
+    assert it.go(EAST, SOUTH).text == " no food, going south, home north west"
+
+
+def test_without_food_an_agent_knows_where_it_was_going_even_after_a_rest(walk):
+    it = walk(rock=[(7, 9)])
+    assert it.text == " no food"
+    assert it.go(EAST).text == " no food, going east, rock east"
+    assert it.go(EAST, STAY).text == " no food, going east, rock east"
+    assert it.go(NORTH).text == " no food, going north"
 
 
 def test_the_border_is_told_as_rock(walk):
@@ -107,7 +115,7 @@ def test_all_texts_begin_with_a_space_and_use_words_that_the_tokenizer_knows(tin
     texts = random_texts(agents=20, steps=60)
     texts |= {way((south, east), exact=exact) for south in range(-5, 6) for east in (-5, 0, 3) for exact in (0, 1)}
     assert len(texts) > 100
-    for kind in (" food was", " no food, home", ", rock"):
+    for kind in (" food was", " no food, going", ", home", ", rock"):
         assert any(kind in text for text in texts)
     for text in texts:
         assert text[0] == " "

