@@ -98,7 +98,7 @@ class Learner:
         rng: np.random.Generator,
     ) -> dict[str, float]:
         bank = self.policy.mind.bank
-        at_birth, is_resting = bank.values.clone(), torch.zeros(len(bank), dtype=torch.bool)
+        before_life, is_resting = bank.values.clone(), torch.zeros(len(bank), dtype=torch.bool)
         losses, norms = [], []
         epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
         for _ in range(epochs):
@@ -106,7 +106,7 @@ class Learner:
                 loss, change = self._look(samples, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
                 (loss - entropy_coef[batch.groups] * change.entropy).sum().backward()
-                self._rein_in(batch.groups, change.kl, at_birth, is_resting)
+                self._rein_in(batch.groups, change.kl, before_life, is_resting)
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
                 norm = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
@@ -115,7 +115,7 @@ class Learner:
         everyone = next(minibatches(alive, self.config.minibatch, rng, torch.zeros_like(is_resting)))
         with torch.no_grad():
             _, change = self._look(samples, everyone)
-        self._rein_in(everyone.groups, change.kl, at_birth, is_resting)
+        self._rein_in(everyone.groups, change.kl, before_life, is_resting)
         return {
             "approx_kl": _mean_of_numbers(change.kl),
             "clip_fraction": _mean_of_numbers(change.clipped),
@@ -144,14 +144,14 @@ class Learner:
             clipped = mean(((log_prob - old).exp() - 1).abs() > self.config.clip)
         return mean(loss), Change(kl, clipped, mean(entropy))
 
-    def _rein_in(self, groups: Tensor, kl: Tensor, at_birth: Tensor, is_resting: Tensor) -> None:
+    def _rein_in(self, groups: Tensor, kl: Tensor, before_life: Tensor, is_resting: Tensor) -> None:
         """Shorten the way that adapters with too much KL have come in this life, and let them rest."""
         bank = self.policy.mind.bank
         strayed = ~(kl <= self.config.max_kl)  # true for NaN
         rows = groups[strayed]
         share = (self.config.max_kl / kl[strayed]).sqrt()[:, None]
-        shortened = at_birth[rows] + share * (bank.values[rows] - at_birth[rows])
-        bank.values[rows] = torch.where(shortened.isfinite(), shortened, at_birth[rows])
+        shortened = before_life[rows] + share * (bank.values[rows] - before_life[rows])
+        bank.values[rows] = torch.where(shortened.isfinite(), shortened, before_life[rows])
         is_resting[rows] = True
         bank.version += 1
 

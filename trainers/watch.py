@@ -51,7 +51,7 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
     )
     energy_max = config.env.energy_max
     if gif:
-        frames = [rgb_array(state, cell=16, energy_max=energy_max) for state in life.states]
+        frames = [rgb_array(state, cell=12, energy_max=energy_max) for state in life.states]
         gif.write_bytes(gif_bytes(frames, int(1000 / fps)))
         print(f"wrote {gif}: {len(frames)} frames of generation {generation}")
         return

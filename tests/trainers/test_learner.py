@@ -95,6 +95,24 @@ def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
     assert 0 < kl < 0.1
 
 
+def test_an_adapter_that_strays_in_its_last_step_is_reined_in_too(tiny_policy):
+    """Agent 3 dies early: it has one small minibatch an epoch, long before the others have theirs."""
+    rng = np.random.default_rng(0)
+    trajectory = one_step_episodes(tiny_policy, rng)
+    alive = trajectory.is_alive.copy()
+    alive[6:, 3] = False
+    learning_rate = rates(tiny_policy, 1e-4)
+    learning_rate[3] = 0.05
+    config = LearnConfig(max_kl=0.02, epochs=1, minibatch=8)
+    short = trajectory._replace(is_alive=alive)
+    figures = Learner(tiny_policy, config).learn(short, learning_rate, no_entropy(tiny_policy), rng)
+    assert figures["strayed"] == 1
+    texts = [TEXTS[i] for i in trajectory.text[:6, 3]]
+    action, legal = torch.from_numpy(trajectory.action[:6, 3]), torch.ones(6, 5, dtype=torch.bool)
+    log_prob, _ = tiny_policy.evaluate(texts, torch.tensor([3]), action, legal)
+    assert 0 < approx_kl(log_prob.detach(), torch.from_numpy(trajectory.log_prob[:6, 3])).mean() < 0.1
+
+
 def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -102,7 +120,9 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     log_prob[:, 4] = np.nan
     before = tiny_policy.mind.bank.values.clone()
     learner = Learner(tiny_policy, LearnConfig())
-    learner.learn(trajectory._replace(log_prob=log_prob), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    poisoned = trajectory._replace(log_prob=log_prob)
+    figures = learner.learn(poisoned, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    assert all(np.isfinite(value) for value in figures.values())
     after = tiny_policy.mind.bank.values
     assert torch.isfinite(after).all()
     assert torch.equal(after[4], before[4])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,9 +156,11 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, tin
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_run_killed_in_the_fourth_generation_goes_on_as_if_nothing_had_happened(tiny_arguments, tmp_path):
+@pytest.mark.parametrize("evolution", ["true", "false"])
+def test_a_run_killed_in_the_fourth_generation_goes_on_as_if_nothing_had_happened(tiny_arguments, tmp_path, evolution):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     command = [sys.executable, "-m", "trainers.train", *tiny_arguments, "--generations", "6"]
+    command += ["--evolution.enabled", evolution]
     subprocess.run([*command, "--run_dir", str(alone)], check=True, capture_output=True)
     process = subprocess.Popen([*command, "--run_dir", str(killed)], stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -177,8 +180,6 @@ def test_a_run_killed_in_the_fourth_generation_goes_on_as_if_nothing_had_happene
 
 
 def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
-    import shutil
-
     longer, copy = tmp_path / "longer", tmp_path / "copy"
     shutil.copytree(finished[0], copy)
     with pytest.raises(ValueError, match="generations = 3: must be above the 3 already done"):
@@ -195,6 +196,24 @@ def _resume(run_dir, *more):
     return parse(["--resume", str(run_dir), *more])
 
 
+def test_a_run_killed_before_its_results_still_gets_them(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    (copy / "results.json").unlink()
+    assert train(*_resume(copy)) == finished[1]
+    assert (copy / "results.json").read_text() == (finished[0] / "results.json").read_text()
+
+
+def test_a_run_is_not_continued_on_other_weights(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["model_sha256"] = {"model.safetensors": "0" * 64}
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="not those that the run began with"):
+        train(*_resume(copy, "--generations", "5"))
+
+
 def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -208,8 +227,6 @@ def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):
     "file", ["config.yaml", "checkpoints/gen_0002/state.json", "checkpoints/gen_0002/tensors.safetensors"]
 )
 def test_a_damaged_run_is_named_and_nothing_is_overwritten(finished, tmp_path, file):
-    import shutil
-
     run_dir = tmp_path / "damaged"
     shutil.copytree(finished[0], run_dir)
     (run_dir / file).write_bytes(b"env: [" if file == "config.yaml" else (run_dir / file).read_bytes()[:40])
