@@ -42,7 +42,7 @@ def mature_policy(agents: int) -> Policy:
     """A policy whose adapters do something: as large as after some generations, and all different."""
     policy = make_policy(ModelConfig(), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents, seed=0)
     bank = policy.mind.bank
-    bank.values += 0.01 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
+    bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     bank.version += 1
     return policy
 
