@@ -38,6 +38,19 @@ def config_from_file(file: Path) -> TrainConfig:
         raise UserError(_one_line(error)) from error
 
 
+def read_config(run_dir: Path) -> TrainConfig:
+    """The config of a run; UserError if the folder holds none that can be read."""
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such folder; must be the folder of a run")
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{file}: missing; {run_dir} must be the folder of a run")
+    try:
+        return config_from_file(file)
+    except ValueError as error:
+        raise UserError(f"{file}: damaged ({error})") from error
+
+
 def config_to_yaml(config: TrainConfig) -> str:
     """A config as YAML, all keys spelled out."""
     return yaml.safe_dump(asdict(config), sort_keys=False)
@@ -68,8 +81,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
-    from trainers.run_folder import read_config
-
     parser = argparse.ArgumentParser(prog="python -m trainers.train", allow_abbrev=False)
     parser.add_argument("--resume", required=True, type=Path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)

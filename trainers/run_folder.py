@@ -19,7 +19,7 @@ from agents.types import UserError
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
 from trainers.colony import Colony, found_colony, restore_adapters, restore_colony
 from trainers.config import TrainConfig
-from trainers.parser import config_from_file, config_to_yaml
+from trainers.parser import config_to_yaml, read_config
 
 NEW_HISTORY: dict[str, Any] = {
     "generation": -1,
@@ -90,19 +90,6 @@ def machine() -> dict[str, Any]:
         ]
         name = names[0] if names else name
     return {"cpu": name, "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-
-
-def read_config(run_dir: Path) -> TrainConfig:
-    """The config of a run; DamagedRun if the folder holds none that can be read."""
-    if not run_dir.is_dir():
-        raise DamagedRun(f"{run_dir}: no such folder; must be the folder of a run")
-    file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise DamagedRun(f"{file}: missing; {run_dir} must be the folder of a run")
-    try:
-        return config_from_file(file)
-    except ValueError as error:
-        raise DamagedRun(f"{file}: damaged ({error})") from error
 
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]:
