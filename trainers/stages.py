@@ -56,11 +56,12 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         done = history["generation"] + 1
         if done >= config.generations and (run_dir / "results.json").is_file():
             raise UserError(f"generations = {config.generations}: must be above the {done} already done")
-        (run_dir / "results.json").unlink(missing_ok=True)
-        run_folder.write_config(run_dir, config)
-    log = RunLog(run_dir, history["generation"])
+    log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
     if resume is None:
         log.events(births([], colony.population))
+    else:
+        (run_dir / "results.json").unlink(missing_ok=True)
+        run_folder.write_config(run_dir, config)
     return Run(config, run_dir, colony, log, history, Progress(config))
 
 
