@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from envs import dynamics
-from envs.generator import generate
+from envs.generator import generate, give_birth
 from envs.observe import observe
 from envs.state import checked
 from envs.types import Action, StepResult, WorldConfig, WorldState
@@ -40,6 +40,15 @@ class ForageBatch:
         state = self._begun()
         self._state, result = dynamics.step(self.config, state, _checked_actions(state, actions))
         return observe(self.config, self._state), result
+
+    def give_birth(self, is_born: ArrayLike) -> np.ndarray:
+        """Put new agents, near their homes, into the slots where `is_born` (W, N) is true; return the observations."""
+        state = self._begun()
+        chosen = np.asarray(is_born)
+        if chosen.dtype != bool or chosen.shape != state.is_alive.shape:
+            raise ValueError(f"is_born is {chosen.dtype} {chosen.shape}: must be bool {state.is_alive.shape}")
+        self._state = give_birth(self.config, state, chosen)
+        return observe(self.config, self._state)
 
     def legal(self) -> np.ndarray:
         """Return (W, N, A) bool: actions that do not run into rock or off the grid."""
@@ -81,6 +90,8 @@ def _checked_actions(state: WorldState, actions: ArrayLike) -> np.ndarray:
     array = np.asarray(actions)
     if array.dtype.kind not in "iu" or array.shape != state.is_alive.shape:
         raise ValueError(f"actions are {array.dtype} {array.shape}: must be integers of shape {state.is_alive.shape}")
+    if array.min() >= 0 and array.max() < len(Action):
+        return array
     is_wrong = state.is_alive & ((array < 0) | (array >= len(Action)))
     if is_wrong.any():
         world, agent = np.argwhere(is_wrong)[0]

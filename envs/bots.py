@@ -1,10 +1,12 @@
-"""Yardsticks: what chance, sight without thought, and a plan with full knowledge reach in the same worlds."""
+"""Yardsticks: what chance, sight without thought, sight and memory, and full knowledge reach in the same worlds."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from envs.dynamics import legal_actions
+from envs.forager import Forager
 from envs.observe import observe, unpack
 from envs.planner import Planner
 from envs.types import Action, WorldConfig, WorldState
@@ -14,12 +16,13 @@ Bot = Callable[[WorldState], np.ndarray]
 
 
 def bots(config: WorldConfig, seed: int = 0) -> dict[str, Bot]:
-    """Return the three yardsticks by name: random, greedy, planner."""
+    """Return the four yardsticks by name: random, greedy, forager, planner."""
     rng = np.random.default_rng(seed)
     return {
-        "random": lambda state: random_bot(config, state, rng),
-        "greedy": lambda state: greedy_bot(config, state, rng),
-        "planner": Planner(),
+        "random": partial(random_bot, config, rng=rng),
+        "greedy": partial(greedy_bot, config, rng=rng),
+        "forager": Forager(config, seed),
+        "planner": Planner(config),
     }
 
 

@@ -4,19 +4,23 @@ A step, in this order:
 
 1. Every living agent moves. A move into rock or off the grid leaves it where it is; agents may share a cell.
 2. Food under living agents is eaten: by exactly one of them, drawn at random. It gives energy, up to a cap.
-3. Living costs energy, less at home.
+3. Living costs energy, more for those who are out at night.
 4. Who has no energy left dies: it stays in the arrays, never acts again, and its rewards are 0.
 5. Every missing food item may cast a seed on a random cell; where the cell is bare, food sprouts.
 
 Functions are pure: they never write to their arguments. The old and the new state share what a step leaves
-alone (seed, rock, home).
+alone (seed, rock, patch, home).
 """
+
+from functools import lru_cache
 
 import numpy as np
 
 from envs import rng
 from envs.rng import Stream
-from envs.types import MOVES, Action, StepResult, WorldConfig, WorldState
+from envs.types import MOVES, Action, StepResult, WorldConfig, WorldState, is_night, population_of
+
+_REGROW_STREAMS = np.array([[[Stream.CAST]], [[Stream.SPROUT]]], np.uint64)
 
 
 def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[WorldState, StepResult]:
@@ -25,14 +29,17 @@ def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[W
     actions: (W, N) int, values of `Action`; those of the dead are ignored, whatever they are.
     """
     was_alive = state.is_alive
-    position = _move(state, np.where(was_alive, actions, 0))
-    cell = cell_index(state.rock.shape, position)  # (W, N)
-    home = cell_index(state.rock.shape, state.home)[:, None]  # (W, 1)
+    position, cell = _move(state, actions * was_alive)
+    home = cell_index(state.rock.shape, state.home)  # (W, Q)
     ate = _eat(state, cell)
-    energy = _live(config, state, ate, cell == home)
+    energy = _live(config, state, ate, cell, home)
     is_alive = energy > 0
-    died = was_alive & ~is_alive
-    new_state = state._replace(
+    died = was_alive > is_alive
+    new_state = WorldState(
+        seed=state.seed,
+        rock=state.rock,
+        patch=state.patch,
+        home=state.home,
         step=state.step + np.int32(1),
         food=_regrow(config, state, cell[ate], home),
         position=position,
@@ -41,7 +48,10 @@ def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[W
         food_eaten=state.food_eaten + ate,
         lifetime=state.lifetime + was_alive,
     )
-    reward = config.reward_food * ate + config.reward_step * was_alive + config.reward_death * died
+    reward = config.reward_food * ate
+    reward += config.reward_step * was_alive
+    if died.any():
+        reward += config.reward_death * died
     return new_state, StepResult(
         reward=reward.astype(np.float32),
         is_terminal=died,
@@ -63,9 +73,18 @@ def cell_index(grid: tuple[int, int, int], position: np.ndarray) -> np.ndarray:
 
     grid: the shape (W, H, B). position: (W, ..., 2) rows and columns. Returns (W, ...) int.
     """
+    stride, first = _strides(grid)
+    cell = position @ stride
+    by_world = cell.reshape(len(first), -1)  # a view
+    by_world += first
+    return cell
+
+
+@lru_cache(maxsize=64)
+def _strides(grid: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    # -> index distance of a row and a column (2,), and the first cell of each world (W, 1)
     worlds, height, width = grid
-    world = np.arange(worlds).reshape(-1, *[1] * (position.ndim - 2))
-    return (world * height + position[..., 0]) * width + position[..., 1]
+    return np.array([width, 1]), np.arange(worlds)[:, None] * (height * width)
 
 
 def _walled(state: WorldState) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
@@ -77,20 +96,34 @@ def _walled(state: WorldState) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]
     return wall.reshape(-1), cell_index(wall.shape, state.position + 1), (width + 2, 1)
 
 
-def _move(state: WorldState, actions: np.ndarray) -> np.ndarray:
-    wall, here, stride = _walled(state)
-    is_free = ~wall[here + (MOVES @ stride)[actions]]
-    return state.position + MOVES[actions] * is_free[..., None]
+def _move(state: WorldState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # -> position (W, N, 2) and cell (W, N); to be kept on the grid and to be stopped by it are the same
+    grid = state.rock.shape
+    target = state.position + MOVES.take(actions, axis=0)
+    np.maximum(target, 0, out=target)
+    np.minimum(target, _last_cell(grid[1:]), out=target)
+    cell = cell_index(grid, target)
+    is_blocked = state.rock.reshape(-1).take(cell)
+    position = np.where(is_blocked[..., None], state.position, target)
+    return position, cell_index(grid, position)
+
+
+@lru_cache(maxsize=64)
+def _last_cell(size: tuple[int, int]) -> np.ndarray:
+    return np.subtract(size, 1)
 
 
 def _eat(state: WorldState, cell: np.ndarray) -> np.ndarray:
     # -> (W, N): of the candidates, sorted by cell and then by a random key, the first of each cell eats
     ate = np.zeros(cell.shape, bool)
-    candidate = np.flatnonzero(state.is_alive & state.food.reshape(-1)[cell])
+    candidate = np.flatnonzero(state.is_alive & state.food.reshape(-1).take(cell))
     if candidate.size == 0:
         return ate
-    world, agent = np.divmod(candidate, cell.shape[1])
     place = cell.reshape(-1)[candidate]
+    if np.unique(place).size == place.size:  # nobody shares a cell: no need to draw
+        ate.reshape(-1)[candidate] = True
+        return ate
+    world, agent = np.divmod(candidate, cell.shape[1])
     key = rng.bits(state.seed[world], Stream.EAT, state.step[world], agent)
     order = np.lexsort((key, place))
     place = place[order]
@@ -99,15 +132,22 @@ def _eat(state: WorldState, cell: np.ndarray) -> np.ndarray:
     return ate
 
 
-def _live(config: WorldConfig, state: WorldState, ate: np.ndarray, is_home: np.ndarray) -> np.ndarray:
-    # -> (W, N) energy after eating and the cost of living
-    fed = np.minimum(state.energy + np.float32(config.food_energy) * ate, np.float32(config.energy_max))
-    cost = np.where(is_home, np.float32(config.cost_step * config.home_cost), np.float32(config.cost_step))
-    return np.maximum(fed - cost, np.float32(0)) * state.is_alive
+def _live(config: WorldConfig, state: WorldState, ate: np.ndarray, cell: np.ndarray, home: np.ndarray) -> np.ndarray:
+    # cell: (W, N), home: (W, Q). -> (W, N) energy after eating and the cost of living
+    energy = state.energy + np.float32(config.food_energy) * ate
+    np.minimum(energy, np.float32(config.energy_max), out=energy)
+    cost: np.ndarray | np.float32 = np.float32(config.cost_step)
+    if config.night_length:
+        is_out = is_night(config, state.step)[:, None] & (cell != home[:, population_of(config)])
+        cost = np.where(is_out, np.float32(config.cost_step * config.night_cost), cost)
+    energy -= cost
+    np.maximum(energy, np.float32(0), out=energy)
+    energy *= state.is_alive
+    return energy
 
 
 def _regrow(config: WorldConfig, state: WorldState, eaten: np.ndarray, home: np.ndarray) -> np.ndarray:
-    # eaten: cell indices, home: (W, 1). -> (W, H, B) food after eating and sprouting
+    # eaten: cell indices, home: (W, Q). -> (W, H, B) food after eating and sprouting
     food = state.food.copy()
     flat = food.reshape(-1)
     flat[eaten] = False
@@ -117,11 +157,24 @@ def _regrow(config: WorldConfig, state: WorldState, eaten: np.ndarray, home: np.
         return food
     item = np.arange(most)
     seed, now = state.seed[:, None], state.step[:, None]
-    streams = np.array([[[Stream.CAST]], [[Stream.SPROUT]]])
-    chance, place = rng.uniform(seed, streams, now, item)  # (W, items) each, in one call for speed
+    chance, place = rng.uniform(seed, _REGROW_STREAMS, now, item)  # (W, items) each, in one call for speed
     casts = (item < missing[:, None]) & (chance < config.food_regrow)
-    cells = food[0].size
-    target = (place * cells).astype(np.int64) + cells * np.arange(len(food))[:, None]
-    is_bare = ~state.rock.reshape(-1)[target] & ~flat[target] & (target != home)
-    flat[target[casts & is_bare]] = True
+    target, is_on_grid = _targets(config, state, place)
+    is_taken = state.rock.reshape(-1) | flat
+    is_taken[home] = True
+    flat[target[casts & is_on_grid & ~is_taken.take(target)]] = True
     return food
+
+
+def _targets(config: WorldConfig, state: WorldState, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # place: (W, items) in [0, 1). -> cell indices on which seeds fall, and whether those are on the grid
+    worlds, height, width = state.rock.shape
+    if not config.patches:
+        first = height * width * np.arange(worlds)[:, None]
+        return (place * (height * width)).astype(np.int64) + first, np.ones((), bool)
+    side = 2 * config.patch_radius + 1
+    patch, spot = np.divmod((place * (config.patches * side**2)).astype(np.int64), side**2)
+    offset = np.stack(np.divmod(spot, side), axis=-1) - config.patch_radius
+    cell = np.take_along_axis(state.patch, patch[..., None], axis=1) + offset  # (W, items, 2)
+    is_on_grid = ((cell >= 0) & (cell < (height, width))).all(-1)
+    return cell_index(state.rock.shape, cell * is_on_grid[..., None]), is_on_grid

@@ -4,7 +4,7 @@ import numpy as np
 
 from envs.dynamics import cell_index
 from envs.paths import UNREACHED, distances
-from envs.types import MOVES, WorldState
+from envs.types import MOVES, WorldConfig, WorldState, is_night, phase_left, population_of
 
 MAX_CELLS = 64 * 64
 """All-pairs distances take 2 * cells**2 bytes: 32 MiB for this many."""
@@ -15,11 +15,13 @@ class Planner:
 
     The closest pair of agent and food is matched first, then the closest of the rest, and so on; equal
     distances go to the lower agent and then to the lower cell. Agents beyond the number of foods stay.
+    Where there are nights it looks only at food from which it can be home before dark, and is home at night.
     Distances are computed once per layout. Loops over worlds: a yardstick, not made for speed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: WorldConfig) -> None:
         """Begin without any layout known."""
+        self.config = config
         self._known: dict[bytes, np.ndarray] = {}
 
     def __call__(self, state: WorldState) -> np.ndarray:
@@ -30,7 +32,7 @@ class Planner:
         self._known = {key: self._known[key] for key in layouts}  # forget worlds of other batches
         actions = np.zeros(state.is_alive.shape, np.int64)
         for world, key in enumerate(layouts):
-            actions[world] = _plan(self._known[key], state, world)
+            actions[world] = _plan(self.config, self._known[key], state, world)
         return actions
 
 
@@ -59,16 +61,23 @@ def _all_distances(rock: np.ndarray) -> np.ndarray:
     return distances(np.broadcast_to(~rock, source.shape), source).reshape(rock.size, rock.size)
 
 
-def _plan(distance: np.ndarray, state: WorldState, world: int) -> np.ndarray:
-    # -> (N,) actions: to the neighbour cell that is nearest to the matched food; itself if it is there
+def _plan(config: WorldConfig, distance: np.ndarray, state: WorldState, world: int) -> np.ndarray:
+    # -> (N,) actions: to the neighbour cell that is nearest to the matched food, or to home; itself if it is there
     grid = (1, *state.rock.shape[1:])
     living = np.flatnonzero(state.is_alive[world])
-    position = state.position[world][living]
+    place = cell_index(grid, state.position[world][None])[0]  # (N,)
+    home = cell_index(grid, state.home[world][None])[0][population_of(config)]  # (N,)
     food = np.flatnonzero(state.food[world])
-    start = cell_index(grid, position[None])[0]
-    row, column = match(distance[np.ix_(start, food)])
-    around = np.clip(position[row][:, None] + MOVES, 0, np.subtract(grid[1:], 1))  # (pairs, A, 2)
-    remaining = distance[cell_index(grid, around[None])[0], food[column][:, None]]  # (pairs, A)
-    actions = np.zeros(state.is_alive.shape[1], np.int64)
-    actions[living[row]] = remaining.argmin(1)
-    return actions
+    cost = distance[np.ix_(place[living], food)]
+    goal = place.copy()
+    if config.night_length:
+        left = 0 if is_night(config, state.step[world]) else int(phase_left(config, state.step[world]))
+        eaten_in = np.maximum(cost, 1).astype(np.int64)  # to eat what sprouted underfoot takes a step too
+        there_and_home = eaten_in + distance[np.ix_(home[living], food)]
+        cost = np.where(there_and_home > left, UNREACHED, cost)
+        goal = home.copy()
+    agent, item = match(cost)
+    goal[living[agent]] = food[item]
+    around = np.clip(state.position[world][:, None] + MOVES, 0, np.subtract(grid[1:], 1))  # (N, A, 2)
+    remaining = distance[cell_index(grid, around[None])[0], goal[:, None]]  # (N, A)
+    return np.where(state.is_alive[world], remaining.argmin(1), 0)

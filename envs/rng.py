@@ -23,6 +23,9 @@ class Stream(IntEnum):
     EAT = 4
     CAST = 5
     SPROUT = 6
+    WALL = 7
+    PATCH = 8
+    NEWBORN = 9
 
 
 _STREAMS = np.uint64(256)  # room for that many values of Stream
@@ -38,8 +41,9 @@ def bits(seed: ArrayLike, stream: ArrayLike, counter: ArrayLike, index: ArrayLik
     The key (counter, stream) picks one output of the SplitMix64 started at `seed`, and `index` one output of
     the SplitMix64 started at that. So what does not depend on `index` is mixed at its own, smaller shape.
     """
-    key = np.asarray(counter, np.uint64) * _STREAMS + np.asarray(stream, np.uint64)
-    return _output(_output(np.asarray(seed, np.uint64), key), np.asarray(index, np.uint64))
+    with np.errstate(over="ignore"):  # wrapping modulo 2**64 is meant; only NumPy scalars would warn
+        key = np.asarray(counter, np.uint64) * _STREAMS + np.asarray(stream, np.uint64)
+        return _output(_output(np.asarray(seed, np.uint64), key), np.asarray(index, np.uint64))
 
 
 def uniform(seed: ArrayLike, stream: ArrayLike, counter: ArrayLike, index: ArrayLike) -> np.ndarray:
@@ -53,8 +57,10 @@ def below(bound: ArrayLike, seed: ArrayLike, stream: ArrayLike, counter: ArrayLi
 
 
 def _output(start: np.ndarray, number: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # wrapping modulo 2**64 is meant; only NumPy scalars would warn
-        word = start + (number + _ONE) * _GAMMA
-        word = (word ^ (word >> _SHIFTS[0])) * _FACTORS[0]
-        word = (word ^ (word >> _SHIFTS[1])) * _FACTORS[1]
-        return word ^ (word >> _SHIFTS[2])
+    word = start + (number + _ONE) * _GAMMA
+    word ^= word >> _SHIFTS[0]
+    word *= _FACTORS[0]
+    word ^= word >> _SHIFTS[1]
+    word *= _FACTORS[1]
+    word ^= word >> _SHIFTS[2]
+    return word

@@ -14,6 +14,7 @@ from envs.types import WorldConfig, WorldState
 def layout(config: WorldConfig, worlds: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Return the dtype and shape of each field of the state of `worlds` worlds."""
     size = {"W": worlds, "N": config.agents, "H": config.height, "B": config.width, "2": 2}
+    size |= {"K": config.patches, "Q": config.populations}
     return {
         name: (np.dtype(dtype), tuple(size[symbol] for symbol in shape.split()))
         for name, (dtype, shape) in ((n, a.__metadata__) for n, a in WorldState.__annotations__.items())
@@ -29,7 +30,7 @@ def checked(config: WorldConfig, state: WorldState) -> WorldState:
         array = getattr(state, name)
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"state.{name} is {array.dtype} {array.shape}: must be {dtype} {shape}")
-    for name in ("home", "position"):
+    for name in ("patch", "home", "position"):
         place = getattr(state, name)
         if (place < 0).any() or (place >= (config.height, config.width)).any():
             raise ValueError(f"state.{name} lies outside the {config.height} x {config.width} grid")

@@ -1,10 +1,12 @@
 """The records of the world: its configuration, its state, the actions and what a step gives.
 
-Symbols: W worlds, N agents in a world, H rows, B columns, A = 5 actions.
+Symbols: W worlds, N agents in a world, Q populations, H rows, B columns, K patches, A = 5 actions.
 """
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -26,8 +28,9 @@ MOVES.setflags(write=False)
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Everything that makes a world, except its seed.
+    """Everything that makes a world, except its seed. Lengths are in cells, times in steps.
 
+    The defaults are the preset `meadow`; `envs.presets` has the others by name.
     Raises ValueError where a value is impossible, naming the field, the value and what is allowed.
     """
 
@@ -36,13 +39,21 @@ class WorldConfig:
     width: int = 20
     """B, columns of the grid: 4 to 256 cells."""
     agents: int = 20
-    """N, agents in a world: 1 to 1024. They may share a cell."""
-    rocks: float = 0.10
+    """N, agents in a world: 1 to 1024, no more than cells. They may share a cell."""
+    populations: int = 1
+    """Q, populations, each with a home of its own, that share the food: 1 to 4."""
+    rocks: float = 0.20
     """Share of cells drawn as rock: 0 to 0.5. Cells cut off from home become rock too."""
-    food: int = 40
+    walls: int = 0
+    """A maze: a pillar every so many cells, from each of which a wall falls to a side: 2 to 16; 0 for none."""
+    food: int = 30
     """F, food items when the world begins, and the most there can be."""
     food_regrow: float = 1.0
     """Probability per step that a missing food item casts a seed on a random cell: 0 to 1."""
+    patches: int = 0
+    """K, patches, the only places where food grows: 1 to 64; 0 lets it grow everywhere."""
+    patch_radius: int = 2
+    """Cells that a patch reaches in each direction from its middle: 0 to 32."""
     view_radius: int = 3
     """Cells an agent sees in each direction: 1 to 5. The view is a square of side 2 * view_radius + 1."""
     energy_start: float = 80.0
@@ -53,8 +64,12 @@ class WorldConfig:
     """Energy in one food item."""
     cost_step: float = 1.0
     """Energy a living agent spends per step, moving or not."""
-    home_cost: float = 0.5
-    """Factor on cost_step for an agent at home: 0 to 1."""
+    day_length: int = 40
+    """Steps of daylight, before each night."""
+    night_length: int = 0
+    """Steps of night, after each day; 0 for a world without nights."""
+    night_cost: float = 1.0
+    """Factor on cost_step at night for an agent away from its home: 1 or more."""
     max_steps: int = 128
     """Steps after which the episode is truncated: 1 to 1,000,000."""
     reward_food: float = 1.0
@@ -67,32 +82,38 @@ class WorldConfig:
     def __post_init__(self) -> None:
         """Reject values that no world can have."""
         for field in fields(self):
-            _check_range(field.name, getattr(self, field.name), field.type is int, *_RANGES[field.name])
-        if self.energy_start > self.energy_max:
-            raise ValueError(
-                f"WorldConfig.energy_start = {self.energy_start}: must be at most energy_max = {self.energy_max}"
-            )
-        room = int(self.height * self.width * (1 - self.rocks)) - 1
-        if self.food > room:
-            raise ValueError(
-                f"WorldConfig.food = {self.food}: must be at most {room}, the cells of a {self.height} x "
-                f"{self.width} world with {self.rocks} rocks that are neither rock nor home"
-            )
+            if field.name in _RANGES:
+                _check_range(field.name, getattr(self, field.name), field.type is int, *_RANGES[field.name])
+        _require(self.energy_start <= self.energy_max, "energy_start", self.energy_start, self.energy_max, "energy_max")
+        _require(self.agents <= self.height * self.width, "agents", self.agents, self.height * self.width, "the cells")
+        if self.walls == 1:  # all rock
+            raise ValueError("WorldConfig.walls = 1: must be 0 for none, or between 2 and 16")
+        room = int(self.height * self.width * (1 - self.rocks)) - self.populations
+        _require(self.food <= room, "food", self.food, room, "the cells that are neither rock nor home")
+        if self.patches:
+            room = self.patches * (2 * self.patch_radius + 1) ** 2
+            _require(self.food <= room, "food", self.food, room, "the cells of all patches")
 
 
 _RANGES: dict[str, tuple[float, float]] = {
     "height": (4, 256),
     "width": (4, 256),
     "agents": (1, 1024),
+    "populations": (1, 4),
     "rocks": (0, 0.5),
+    "walls": (0, 16),
     "food": (0, 65536),
     "food_regrow": (0, 1),
+    "patches": (0, 64),
+    "patch_radius": (0, 32),
     "view_radius": (1, 5),
     "energy_start": (0.01, 1e6),
     "energy_max": (0.01, 1e6),
     "food_energy": (0, 1e6),
     "cost_step": (0, 1e6),
-    "home_cost": (0, 1),
+    "day_length": (1, 1_000_000),
+    "night_length": (0, 1_000_000),
+    "night_cost": (1, 1e6),
     "max_steps": (1, 1_000_000),
     "reward_food": (-1e6, 1e6),
     "reward_step": (-1e6, 1e6),
@@ -109,6 +130,11 @@ def _check_range(name: str, value: object, is_whole: bool, low: float, high: flo
         raise ValueError(f"WorldConfig.{name} = {value!r}: must be between {low:g} and {high:g}")
 
 
+def _require(is_fine: bool, name: str, value: float, most: float, why: str) -> None:
+    if not is_fine:
+        raise ValueError(f"WorldConfig.{name} = {value}: must be at most {most}, {why}")
+
+
 class WorldState(NamedTuple):
     """The whole state of W worlds; with a `WorldConfig`, all that decides what happens next.
 
@@ -120,7 +146,8 @@ class WorldState(NamedTuple):
     step: Annotated[np.ndarray, "int32", "W"]  # steps done since the world began
     rock: Annotated[np.ndarray, "bool", "W H B"]
     food: Annotated[np.ndarray, "bool", "W H B"]
-    home: Annotated[np.ndarray, "int64", "W 2"]  # (row, column)
+    patch: Annotated[np.ndarray, "int64", "W K 2"]  # (row, column) of the middle of each patch
+    home: Annotated[np.ndarray, "int64", "W Q 2"]  # (row, column)
     position: Annotated[np.ndarray, "int64", "W N 2"]  # (row, column); the dead keep their last one
     energy: Annotated[np.ndarray, "float32", "W N"]  # 0 for the dead
     is_alive: Annotated[np.ndarray, "bool", "W N"]
@@ -135,3 +162,30 @@ class StepResult(NamedTuple):
     is_terminal: np.ndarray  # (W, N) bool, died in this step
     is_truncated: np.ndarray  # (W,) bool, the episode of this world is over
     ate: np.ndarray  # (W, N) bool, ate one food item
+
+
+@lru_cache(maxsize=64)
+def population_of(config: WorldConfig) -> np.ndarray:
+    """Return (N,), the population of each agent: the first N / Q agents are population 0, and so on."""
+    population = np.arange(config.agents) * config.populations // config.agents
+    population.setflags(write=False)  # it is remembered
+    return population
+
+
+@lru_cache(maxsize=64)
+def members(config: WorldConfig) -> tuple[slice, ...]:
+    """Return the agents of each population, as slices of the N agents."""
+    edges = np.searchsorted(population_of(config), np.arange(config.populations + 1))
+    return tuple(slice(int(low), int(high)) for low, high in pairwise(edges))
+
+
+def is_night(config: WorldConfig, step: np.ndarray) -> np.ndarray:
+    """Return whether it is night at `step`, of the shape of `step`."""
+    return step % (config.day_length + config.night_length) >= config.day_length
+
+
+def phase_left(config: WorldConfig, step: np.ndarray) -> np.ndarray:
+    """Return the steps until night falls, or at night until the day breaks; at least 1, of the shape of `step`."""
+    phase = step % (config.day_length + config.night_length)
+    night = phase >= config.day_length
+    return np.where(night, config.day_length + config.night_length - phase, config.day_length - phase)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from envs import Action, ForageBatch, WorldConfig
+from envs import HELD_OUT, Action, ForageBatch, WorldConfig
 from envs.generator import generate
 from envs.paths import UNREACHED
 from envs.planner import Planner, match
+from envs.presets import preset
+from envs.types import is_night
 
 NONE = int(UNREACHED)
 
@@ -38,13 +40,13 @@ def placed(positions, food, rock=()):
 
 
 def test_two_agents_on_one_cell_go_to_different_foods():
-    _, state = placed([(2, 2), (2, 2)], food=[(2, 0), (2, 4)])
-    assert sorted(Planner()(state)[0].tolist()) == [Action.EAST, Action.WEST]
+    config, state = placed([(2, 2), (2, 2)], food=[(2, 0), (2, 4)])
+    assert sorted(Planner(config)(state)[0].tolist()) == [Action.EAST, Action.WEST]
 
 
 def test_it_walks_around_rock_on_a_shortest_way():
     config, state = placed([(2, 0)], food=[(2, 2)], rock=[(1, 1), (2, 1), (3, 1), (4, 1)])
-    world, planner = ForageBatch(config), Planner()
+    world, planner = ForageBatch(config), Planner(config)
     world.set_state(state)
     for _ in range(6):
         assert not world.state().food_eaten.any()
@@ -53,19 +55,44 @@ def test_it_walks_around_rock_on_a_shortest_way():
 
 
 def test_the_dead_and_those_without_a_food_stay():
-    _, state = placed([(0, 0), (0, 0), (4, 4)], food=[(0, 4)])
+    config, state = placed([(0, 0), (0, 0), (4, 4)], food=[(0, 4)])
     state.is_alive[0, 0] = False
     # Agents 1 and 2 are equally far away: the lower one goes
-    assert Planner()(state)[0].tolist() == [Action.STAY, Action.EAST, Action.STAY]
+    assert Planner(config)(state)[0].tolist() == [Action.STAY, Action.EAST, Action.STAY]
 
 
 def test_it_remembers_layouts_of_the_present_batch_only():
-    planner = Planner()
+    planner = Planner(WorldConfig())
     planner(generate(WorldConfig(), [1, 2]))
     planner(generate(WorldConfig(), [3]))
     assert len(planner._known) == 1
 
 
+def test_it_is_home_at_night_and_goes_out_only_as_far_as_it_can_be_back_from():
+    config = preset("night")
+    world, planner = ForageBatch(config), Planner(config)
+    world.reset(HELD_OUT + np.arange(4))
+    nights = 0
+    for _ in range(config.max_steps):
+        state = world.state()
+        dark = is_night(config, state.step)
+        nights += dark.sum()
+        assert ((state.position == state.home[:, :1]).all(-1) | ~state.is_alive)[dark].all()
+        world.step(planner(state))
+    assert nights > 100
+    assert world.state().is_alive.mean() > 0.95
+
+
+def test_each_goes_home_to_its_own_population():
+    config = WorldConfig(agents=4, populations=2, food=0, day_length=1, night_length=60, energy_start=90.0)
+    world, planner = ForageBatch(config), Planner(config)
+    world.reset([0, 1])
+    for _ in range(60):
+        world.step(planner(world.state()))
+    state = world.state()
+    assert (state.position == state.home[:, [0, 0, 1, 1]]).all()
+
+
 def test_it_refuses_worlds_too_large_to_plan_in():
     with pytest.raises(ValueError, match="a world of 4225 cells: the planner handles at most 4096"):
-        Planner()(generate(WorldConfig(height=65, width=65), [0]))
+        Planner(WorldConfig())(generate(WorldConfig(height=65, width=65), [0]))
