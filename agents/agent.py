@@ -7,7 +7,7 @@
         action = agent.decide(obs)
         reward = agent.act(action)
         agent.learn(obs, action, reward)
-        agent.energy -= cost
+        agent.energy -= world.cost(agent.position)
     agent.save_lora("agent_{id}_gen_{gen}")
 
 It is a view on one row of a bank, not a second implementation: alone it has a bank of one; `population` makes many
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.codec import ForageCodec, TextCodec
+from agents.codec import TextCodec
+from agents.forage_codec import ForageCodec
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
@@ -101,7 +102,7 @@ class TinyLLMAgent:
         self.world: SoloWorld | None = None
         self.position: Position | None = None
         self._memory = None
-        self._last_action: np.ndarray | None = None
+        self._last_action = np.array([-1])  # nothing done yet
         self._trace: deque[_Deed] = deque(maxlen=window)
         self._mean_reward, self._rewards = 0.0, 0
         self._rng = np.random.default_rng([seed, id])
@@ -153,7 +154,7 @@ class TinyLLMAgent:
     def enter(self, world: SoloWorld) -> None:
         """Be born into a world: take a position there, remembering nothing of worlds before."""
         self.world, self.position = world, world.start()
-        self._memory = self._last_action = None
+        self._memory, self._last_action = None, np.array([-1])
         self._trace.clear()
 
     def decide(self, observation: np.ndarray) -> int:

@@ -2,15 +2,13 @@
 
 A codec is all that a world needs to be lived in by a language model: the constant instructions, one word for each
 action, and a text for each observation. Texts should be short and few: every distinct text is read once by the base.
+`docs/worlds.md` shows how to write one.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-
-from agents.memory import ForageMemory, newborn, remember
-from envs.observe import legal_from
 
 
 class TextCodec(Protocol):
@@ -28,64 +26,57 @@ class TextCodec(Protocol):
     def answer(self) -> str:
         """The word after the text, at which the agent's adapter takes over; must be one token."""
 
-    def remember(self, memory: Any, observation: np.ndarray, action: np.ndarray | None) -> Any:
-        """Memory of M agents after `action` (M,) led to `observation` (M, O); `memory` and `action` None at birth."""
+    def remember(self, memory: Any, observation: np.ndarray, action: np.ndarray) -> Any:
+        """Memory of M agents after `action` (M,) led to `observation` (M, ...).
+
+        None, or a NamedTuple of (M, ...) arrays; `memory` is None at first.
+        Where `action` is -1 nothing led there: somebody is born, or an episode begins.
+        """
 
     def encode(self, observation: np.ndarray, memory: Any) -> list[str]:
         """M texts, each beginning with a space."""
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
-        """Which actions are allowed: (M, A) bool."""
+        """Which actions are allowed: (M, A) bool, at least one in each row."""
 
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five")
-"""Words for steps; a view reaches at most five cells."""
+class PlainCodec:
+    """A codec without memory that looks at one agent at a time: subclass it, and write `describe`.
 
+    Its class is called with the world that it is for: a Gymnasium or a PettingZoo environment.
+    """
 
-class ForageCodec:
-    """The forage world in words, as in " food two north one east, rock north"."""
-
-    instructions = "You are hungry. Walk to food, around rocks.\n"
-    action_words = ("stay", "north", "south", "east", "west")
+    instructions = "Choose well.\n"
+    action_words: Sequence[str] = ()
     answer = "go"
 
-    def __init__(self, view_radius: int):
-        self.view_radius = view_radius
+    def __init__(self, world: Any):
+        self.world = world
 
-    def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray | None) -> ForageMemory:
-        """Path integration, see `agents.memory`."""
-        return remember(memory or newborn(len(observation)), observation, action, self.view_radius)
+    def describe(self, observation: Any) -> str:
+        """One agent's observation in a few words."""
+        raise NotImplementedError
 
-    def encode(self, observation: np.ndarray, memory: ForageMemory) -> list[str]:
-        """The way to the nearest known food, else the way it was going and the way home; and rock in that way."""
-        return [_text(*row) for row in zip(*(column.tolist() for column in memory), strict=True)]
+    def allowed(self, observation: Any) -> Sequence[bool]:
+        """Which actions are allowed, by number; all, unless a subclass knows better."""
+        return [True] * len(self.action_words)
+
+    def remember(self, memory: None, observation: np.ndarray, action: np.ndarray) -> None:
+        """Nothing."""
+
+    def encode(self, observation: np.ndarray, memory: None) -> list[str]:
+        """M texts."""
+        return [" " + self.describe(one).strip() for one in observation]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
-        """Moves that no rock and no border blocks."""
-        return legal_from(observation, self.view_radius)
+        """(M, A) bool; everything for those that see nothing, because they do not play."""
+        everything = [True] * len(self.action_words)
+        rows = [everything if one is None else self.allowed(one) for one in observation]
+        return np.array(rows, bool).reshape(len(observation), len(self.action_words))
 
 
-def _text(
-    food: list[int],
-    knows_food: bool,
-    sees_food: bool,
-    home: list[int],
-    knows_home: bool,
-    heading: list[int],
-    legal: list[bool],
-) -> str:
-    if knows_food:
-        return (" food" if sees_food else " food was") + way(food, exact=sees_food) + _rocks_before(food, legal)
-    going = f", going{way(heading, exact=False)}{_rocks_before(heading, legal)}" if any(heading) else ""
-    return " no food" + going + (f", home{way(home, exact=False)}" if knows_home else "")
-
-
-def _rocks_before(offset: list[int], legal: list[bool]) -> str:
-    """Blocked moves among those that lead closer. Others need no word: they are masked, and make texts many."""
-    south, east = offset
-    closer = (False, south < 0, south > 0, east > 0, east < 0)  # as ForageCodec.action_words
-    rows = zip(ForageCodec.action_words, closer, legal, strict=True)
-    return "".join(f", rock {word}" for word, leads_closer, is_free in rows if leads_closer and not is_free)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
+"""Words for steps."""
 
 
 def way(offset: Sequence[int], *, exact: bool) -> str:

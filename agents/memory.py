@@ -22,38 +22,43 @@ class ForageMemory(NamedTuple):
     knows_home: np.ndarray  # (M,) bool
     heading: np.ndarray  # (M, 2) int, the last move that led anywhere
     legal: np.ndarray  # (M, A) bool, which moves are free from here
+    hour: np.ndarray  # (M,) int: DAY, DUSK or NIGHT
+
+
+DAY, DUSK, NIGHT = range(3)
+DUSK_BEGINS = 0.3
+"""Share of the day that is left at dusk."""
 
 
 def newborn(agents: int) -> ForageMemory:
     """Memory of M agents that have seen nothing yet."""
     nowhere, no = np.zeros((agents, 2), int), np.zeros(agents, bool)
-    return ForageMemory(nowhere, no, no, nowhere, no, nowhere, np.zeros((agents, len(MOVES)), bool))
+    return ForageMemory(nowhere, no, no, nowhere, no, nowhere, np.zeros((agents, len(MOVES)), bool), no + DAY)
 
 
-def remember(
-    memory: ForageMemory, observation: np.ndarray, action: np.ndarray | None, view_radius: int
-) -> ForageMemory:
-    """Memory after `action` (M,) led to `observation` (M, O); `action` is None at birth.
+def remember(memory: ForageMemory, observation: np.ndarray, action: np.ndarray, view_radius: int) -> ForageMemory:
+    """Memory after `action` (M,) led to `observation` (M, O); where `action` is -1, somebody new is born.
 
     Food in view replaces food remembered; food remembered is forgotten once its place is in view and bare.
     """
-    moved = np.zeros_like(memory.food)
-    if action is not None:
-        free = np.take_along_axis(memory.legal, action[:, None], axis=1)
-        moved = MOVES[action] * free
+    old = ~(action < 0)
+    was_free = np.take_along_axis(memory.legal, np.maximum(action, 0)[:, None], axis=1)
+    moved = MOVES[action] * (was_free & old[:, None])
     view = unpack(observation, view_radius)
     food, sees_food = nearest(view.food, view_radius)
     remembered = memory.food - moved
     out_of_view = np.abs(remembered).max(axis=1) > view_radius
     home, sees_home = nearest(view.home, view_radius)
+    heading = np.where(np.any(moved, axis=1, keepdims=True), moved, memory.heading)
     return ForageMemory(
         food=np.where(sees_food[:, None], food, remembered),
-        knows_food=sees_food | (memory.knows_food & out_of_view),
+        knows_food=sees_food | (memory.knows_food & out_of_view & old),
         sees_food=sees_food,
         home=np.where(sees_home[:, None], home, memory.home - moved),
-        knows_home=sees_home | memory.knows_home,
-        heading=np.where(np.any(moved, axis=1, keepdims=True), moved, memory.heading),
+        knows_home=sees_home | (memory.knows_home & old),
+        heading=heading * old[:, None],
         legal=legal_from(observation, view_radius),
+        hour=np.where(view.is_night, NIGHT, np.where(view.phase_left <= DUSK_BEGINS, DUSK, DAY)),
     )
 
 

@@ -95,7 +95,8 @@ class Policy:
 
         texts: B, as G groups of B / G. adapters: (G,) index into the bank. legal: (B, A) bool.
         """
-        logits = self.mind.action_logits(texts, adapters).masked_fill(~legal, -torch.inf)
+        distinct, index = _distinct(texts, len(adapters))
+        logits = self.mind.action_logits(distinct, adapters)[index].masked_fill(~legal, -torch.inf)
         log_probs = logits.log_softmax(dim=1)
         entropy = -(log_probs.exp() * log_probs.masked_fill(~legal, 0.0)).sum(dim=1)
         return log_probs.gather(1, actions[:, None])[:, 0], entropy
@@ -110,6 +111,19 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
     mind = Mind(base, bank, codec, model.text_memory_mb)
     return Policy(mind, ValueHead(mind.width, seed=seed))
+
+
+def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], Tensor]:
+    """The distinct texts of each group, filled up to the same length, and where each of B texts is among them (B,).
+
+    A world repeats itself: what an agent met many times is computed once, and the gradient is the same.
+    """
+    rows = len(texts) // groups
+    numbers: list[dict[str, int]] = [{} for _ in range(groups)]
+    index = [numbers[i // rows].setdefault(text, len(numbers[i // rows])) for i, text in enumerate(texts)]
+    width = max(map(len, numbers))
+    filled = [text for own in numbers for text in (*own, *[next(iter(own))] * (width - len(own)))]
+    return filled, torch.tensor(index) + width * torch.arange(groups).repeat_interleave(rows)
 
 
 def log_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:

@@ -20,10 +20,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents.codec import ForageCodec
+from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
-from envs import ForageBatch, WorldConfig
+from envs import WorldConfig
+from envs.world import ForageWorld
 from trainers.rollout import rollout
 from trainers.run_folder import machine
 
@@ -87,7 +88,7 @@ def main() -> None:
 
     policy = mature_policy(options.agents)
     mind, codec = policy.mind, ForageCodec(WorldConfig().view_radius)
-    world = ForageBatch(WorldConfig(agents=options.agents, energy_start=100.0, cost_step=0.0))
+    world = ForageWorld(WorldConfig(agents=options.agents, energy_start=100.0, cost_step=0.0))
     rng = np.random.default_rng(0)
     life = rollout(policy, codec, world, np.array([0]), rng)
     texts = [life.trajectory.texts[i] for i in life.trajectory.text[64]]

@@ -7,17 +7,36 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.codec import NUMBERS, ForageCodec
+from agents.codec import NUMBERS
+from agents.forage_codec import ForageCodec
+from agents.other_codecs import CODECS
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 
-WORDS = [*NUMBERS, *ForageCodec.action_words, "go", "food", "was", "no", "home", "rock", "here", "going"]
+WORDS = [
+    *NUMBERS,
+    *ForageCodec.action_words,
+    "go",
+    "food",
+    "was",
+    "no",
+    "home",
+    "rock",
+    "here",
+    "going",
+    "dusk",
+    "night",
+]
+OTHER_WORDS = {word for codec in CODECS.values() for word in codec.action_words} | set(
+    ["goal", "hole", "key", "door", "wall", "with", "nothing", "spot", "near", "far"]
+)
 TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
 
 
 def write_tiny_llama(folder: Path) -> Path:
-    """Write a Llama of 4 layers with random weights, whose tokens are the words of the forage codec."""
-    vocabulary = ["<unk>", ",", ".", "\n", *(f" {word}" for word in WORDS)]
+    """Write a Llama of 4 layers with random weights, whose tokens are the words of all codecs."""
+    words = dict.fromkeys([*WORDS, *sorted(OTHER_WORDS)])
+    vocabulary = ["<unk>", ",", ".", "\n", *(f" {word}" for word in words)]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+|[^\w]"), behavior="isolated")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)

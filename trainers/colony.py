@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.codec import ForageCodec
+from agents.codec import TextCodec
 from agents.policy import Policy, make_policy
 from evolution.genome import Genome
 from trainers.config import TrainConfig
 from trainers.learner import Learner
 from trainers.rollout import Outcome
 from trainers.seeding import named_streams, restore_streams, stream_states
+from trainers.worlds import make_codec
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Colony:
     """The living part of a run. Slot i of the population has row i of the bank."""
 
     policy: Policy
-    codec: ForageCodec
+    codec: TextCodec
     learner: Learner
     population: list[Genome]
     streams: dict[str, np.random.Generator]
@@ -49,7 +50,7 @@ class Colony:
 
 def found_colony(config: TrainConfig) -> Colony:
     """Load the model and make the founders: equal adapters, equal hyperparameters."""
-    codec = ForageCodec(config.env.view_radius)
+    codec = make_codec(config.env)
     policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}

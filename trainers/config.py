@@ -3,10 +3,12 @@
 Never imports torch, so that `--help` answers at once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import isfinite
+from typing import Any
 
 from agents.types import AdapterConfig, ModelConfig, require
+from envs.presets import PRESETS
 from envs.types import WorldConfig
 
 SEEDS = 2**32
@@ -24,6 +26,47 @@ def _positive(section: object, prefix: str, *names: str) -> None:
 def _share(section: object, prefix: str, *names: str) -> None:
     for name in names:
         require(0 <= getattr(section, name) <= 1, f"{prefix}.{name}", getattr(section, name), "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EnvConfig(WorldConfig):
+    """The world: which one, and, where it is the forage world, everything about it."""
+
+    id: str = "forage"
+    """forage; a Gymnasium id, as FrozenLake-v1; or a PettingZoo module, as mpe2.simple_spread_v3."""
+    preset: str = "meadow"
+    """A forage world by name: meadow, maze, famine, night or rivals. What else is given differs from it."""
+    codec: str = ""
+    """package.module:Class that puts the world into words; empty for the one that comes with it."""
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments with which a world that is not forage is made, as {is_slippery: false}."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be; and settings of the forage world for another one, which would do nothing."""
+        require(self.id.strip() != "", "env.id", self.id, "forage, a Gymnasium id or a PettingZoo module")
+        require(self.preset in PRESETS, "env.preset", self.preset, f"one of {', '.join(PRESETS)}")
+        require(self.codec.count(":") == (self.codec != ""), "env.codec", self.codec, "empty or package.module:Class")
+        if self.is_forage:
+            super().__post_init__()
+            require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")
+            return
+        require(self.preset == "meadow", "env.preset", self.preset, f"left out: it is no preset of {self.id}")
+        default = WorldConfig(agents=1)
+        for key in (f.name for f in fields(WorldConfig) if f.name not in ("agents", "max_steps")):
+            value = getattr(self, key)
+            require(value == getattr(default, key), f"env.{key}", value, f"left out: {self.id} has env.options instead")
+        require(1 <= self.agents <= 1024, "env.agents", self.agents, "between 1 and 1024")
+        require(1 <= self.max_steps <= 1_000_000, "env.max_steps", self.max_steps, "between 1 and 1000000")
+
+    @property
+    def is_forage(self) -> bool:
+        """Whether this is our own world."""
+        return self.id == "forage"
+
+    @property
+    def is_team(self) -> bool:
+        """Whether the id is that of a PettingZoo module: dotted names, as no Gymnasium id has them."""
+        return all(part.isidentifier() for part in self.id.split(".")) and "." in self.id
 
 
 @dataclass(frozen=True)
@@ -139,7 +182,7 @@ class TrainConfig:
     """Worlds in which each agent lives at once; a life's experience grows with them."""
     held_out_episodes: int = 8
     """Worlds never trained on, in which the first and the last generation are compared with the yardsticks."""
-    env: WorldConfig = field(default_factory=WorldConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
     """The world."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The frozen language model."""

@@ -2,8 +2,8 @@
 
     python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--json]
 
-All play the same held-out worlds: the agents, twenty random walkers, the frozen model without adapters, and the
-planner that knows everything.
+All play the same held-out worlds: the agents, as many that act by chance, the frozen model without adapters, and in
+the forage world the scripted bots, up to the planner that knows everything.
 """
 
 import json
@@ -15,13 +15,16 @@ from agents.types import require
 from envs import HELD_OUT, ForageBatch, WorldConfig
 from envs.bots import Bot, bots
 from trainers.command_line import parse_run_arguments, run_command
-from trainers.config import MAX_HELD_OUT, SEEDS
+from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
+from trainers.worlds import make_world
 
 if TYPE_CHECKING:
+    from agents.policy import Decision
     from trainers.colony import Colony
     from trainers.rollout import Outcome
 
-WHO = ("agents", "random", "frozen", "planner")
+YARDSTICKS = ("random", "greedy", "forager", "planner")
+"""Scripted bots of the forage world, see `envs.bots`."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,41 +54,55 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
     return HELD_OUT + MAX_HELD_OUT * seed + np.arange(episodes)
 
 
-def compare(colony: "Colony", config: WorldConfig, episodes: int, seed: int) -> dict[str, Any]:
+def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[str, Any]:
     """Play `episodes` held-out worlds with the agents and with each yardstick.
 
-    Returns, for food eaten, fitness (return) and lifetime, the mean over agents and worlds of each with a 95 %
-    interval, and the agents' share of the planner's food.
+    Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
+    of each with a 95 % interval; in the forage world also the agents' share of the planner's food.
     """
-    yardsticks = bots(config, seed)
     seeds = held_out_seeds(episodes, seed)
-    outcomes = {
-        "agents": play(colony, config, seeds, seed),
-        "random": play_bot(yardsticks["random"], config, seeds),
-        "frozen": play(colony, config, seeds, seed, bare=True),
-        "planner": play_bot(yardsticks["planner"], config, seeds),
-    }
-    food = {who: interval(outcomes[who].food_eaten.mean(axis=1)) for who in WHO}
-    fitness = {who: interval(outcomes[who].episode_return.mean(axis=1)) for who in WHO}
-    lifetime = {who: interval(outcomes[who].lifetime.mean(axis=1)) for who in WHO}
-    share = food["agents"]["mean"] / food["planner"]["mean"] if food["planner"]["mean"] else 0.0
-    return {
-        "episodes": episodes,
-        "seed": seed,
-        "food_eaten": food,
-        "fitness": fitness,
-        "lifetime": lifetime,
-        "share_of_planner": share,
-    }
+    outcomes = {"agents": play(colony, env, seeds, seed), "frozen": play(colony, env, seeds, seed, bare=True)}
+    if env.is_forage:
+        yardsticks = bots(env, seed)
+        outcomes |= {name: play_bot(yardsticks[name], env, seeds) for name in YARDSTICKS}
+    else:
+        outcomes["random"] = play(colony, env, seeds, seed, actor=Chance())
+    result: dict[str, Any] = {"episodes": episodes, "seed": seed}
+    columns = {"fitness": lambda o: o.episode_return, "lifetime": lambda o: o.lifetime}
+    if env.is_forage:
+        columns["food_eaten"] = lambda o: o.figures["food_eaten"]
+    for key, column in columns.items():
+        result[key] = {who: interval(column(outcome).mean(axis=1)) for who, outcome in outcomes.items()}
+    if env.is_forage:
+        food = {who: figure["mean"] for who, figure in result["food_eaten"].items()}
+        result["share_of_planner"] = food["agents"] / food["planner"] if food["planner"] else 0.0
+    return result
 
 
-def play(colony: "Colony", config: WorldConfig, seeds: np.ndarray, seed: int, *, bare: bool = False) -> "Outcome":
-    """One episode of the agents, or of the bare base, in the worlds of `seeds`."""
+class Chance:
+    """Decides by chance, uniformly over what is allowed."""
+
+    def act(self, texts: list[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> "Decision":
+        """An action for each of R texts; legal (R, A)."""
+        from agents.policy import Decision
+
+        log_prob = -np.log(legal.sum(axis=1)).astype(np.float32)
+        draw = np.where(legal, rng.random(legal.shape), -1.0)
+        return Decision(draw.argmax(axis=1), log_prob, self.values(texts))
+
+    def values(self, texts: list[str]) -> np.ndarray:
+        """Zeros (R,): chance expects nothing."""
+        return np.zeros(len(texts), np.float32)
+
+
+def play(
+    colony: "Colony", env: EnvConfig, seeds: np.ndarray, seed: int, *, bare: bool = False, actor: Chance | None = None
+) -> "Outcome":
+    """One episode of the agents, of the bare base, or of another actor, in the worlds of `seeds`."""
     from trainers.rollout import rollout
 
-    return rollout(
-        colony.policy, colony.codec, ForageBatch(config), seeds, np.random.default_rng(seed), bare=bare
-    ).outcome
+    world, rng = make_world(env, renews=False), np.random.default_rng(seed)
+    return rollout(actor or colony.policy, colony.codec, world, seeds, rng, bare=bare).outcome
 
 
 def play_bot(bot: Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
@@ -99,7 +116,7 @@ def play_bot(bot: Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
         _, result = world.step(bot(world.state()))
         total += result.reward
     state = world.state()
-    return Outcome(state.food_eaten, state.lifetime, total, state.is_alive)
+    return Outcome(total, state.lifetime, state.is_alive, {"food_eaten": state.food_eaten, "energy": state.energy})
 
 
 def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
@@ -111,17 +128,27 @@ def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
 
 def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = None) -> str:
     """The comparison as text; `agents` says which ones they are, `first` is that of the first generation."""
-    rows: list[tuple[str, ...]] = [("", "fitness", "food eaten", "steps lived")]
-    named = [(agents, result, "agents"), *((w, result, w) for w in WHO[1:])]
+    keys = {"fitness": "fitness", "food_eaten": "food eaten", "lifetime": "steps lived"}
+    keys = {key: title for key, title in keys.items() if key in result}
+    rows: list[tuple[str, ...]] = [("", *keys.values())]
+    named = [(agents, result, "agents"), *((w, result, w) for w in result["fitness"] if w != "agents")]
     if first:
         named.insert(0, ("generation 0", first, "agents"))
     for name, source, who in named:
-        figures = [source[key][who] for key in ("fitness", "food_eaten", "lifetime")]
-        rows.append((name, *(f"{f['mean']:.1f} [{f['low']:.1f}, {f['high']:.1f}]" for f in figures)))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        figures = [source[key][who] for key in keys]
+        rows.append((name, *(interval_text(f) for f in figures)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{result['episodes']} held-out worlds, mean of all agents with 95 % interval"
-    return "\n".join([head, *lines, f"the agents eat {result['share_of_planner']:.0%} of what the planner eats"])
+    if "share_of_planner" in result:
+        lines.append(f"the agents eat {result['share_of_planner']:.0%} of what the planner eats")
+    return "\n".join([head, *lines])
+
+
+def interval_text(figure: dict[str, float]) -> str:
+    """A mean with its interval, with as many digits as its size calls for."""
+    digits = 1 if max(abs(figure["low"]), abs(figure["high"])) >= 2 else 2
+    return f"{figure['mean']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
 if __name__ == "__main__":

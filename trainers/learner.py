@@ -81,7 +81,7 @@ class Learner:
 
     def _samples(self, t: Trajectory) -> Samples:
         gae_lambda = 1.0 if self.config.algorithm == "reinforce" else self.config.gae_lambda
-        advantage = gae(t.reward, t.value, t.last_value, t.is_terminal, self.config.discount, gae_lambda)
+        advantage = gae(t.reward, t.value, t.cut_value, t.is_terminal, t.is_cut, self.config.discount, gae_lambda)
         returns = advantage + t.value
         known = advantage[t.is_alive]
         advantage = (advantage - known.mean()) / (known.std() + 1e-8)

@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from agents.types import UserError
+from envs.presets import PRESETS
 from trainers.config import TrainConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -22,8 +23,10 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     argv = sys.argv[1:] if argv is None else argv
     if any(arg.split("=")[0] == "--resume" for arg in argv):
         return _parse_resume(argv)
-    parser = _parser()
     try:
+        only_keys = [arg for arg in argv if arg.split("=")[0] not in ("--print_config", "--help", "-h")]
+        given = _parser().parse_args(only_keys, defaults=False)
+        parser = _parser(given.get("env.preset"))
         return _instantiate(parser, parser.parse_args(argv)), None
     except (ArgumentError, ValueError) as error:
         raise UserError(_one_line(error)) from error
@@ -31,8 +34,9 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
 
 def config_from_file(file: Path) -> TrainConfig:
     """The config in a YAML file; UserError, naming the key, if it is not one."""
-    parser = _parser()
     try:
+        given = _parser().parse_path(file, defaults=False)
+        parser = _parser(given.get("env.preset"))
         return _instantiate(parser, parser.parse_path(file))
     except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
         raise UserError(_one_line(error)) from error
@@ -56,7 +60,8 @@ def config_to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
-def _parser() -> ArgumentParser:
+def _parser(preset: str | None = None) -> ArgumentParser:
+    """With the values of a world's preset, if it is one, as the defaults of `env`: what is given overrides them."""
     parser = ArgumentParser(
         prog="python -m trainers.train",
         description="Let a population of small language models live, learn and evolve.",
@@ -65,6 +70,8 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(TrainConfig)
+    if preset in PRESETS:
+        parser.set_defaults({f"env.{key}": value for key, value in asdict(PRESETS[preset]).items()})
     return parser
 
 

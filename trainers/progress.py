@@ -57,10 +57,11 @@ class Progress:
     def done(self, figures: dict[str, float]) -> None:
         """A generation is over: leave a line about it."""
         self._bar.update(self._task, fitness=f"fitness {figures['fitness_mean']:.1f}")
+        food = f"food {figures['food_eaten_mean']:5.2f}   " if "food_eaten_mean" in figures else ""
         self._bar.console.print(
             f"generation {figures['generation']:>3.0f}   "
             f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "
-            f"food {figures['food_eaten_mean']:5.2f}   lived {figures['lifetime_mean']:5.1f} steps   "
+            f"{food}lived {figures['lifetime_mean']:5.1f} steps   "
             f"{figures['decide_ms']:5.1f} ms/step   {figures['wall_s']:4.1f} s",
             highlight=False,
             soft_wrap=True,

@@ -1,30 +1,39 @@
-"""Let agents live: one episode of a batch of worlds, with everything that learning and fitness need of it.
+"""Let agents live: a life in a batch of worlds, with everything that learning and fitness need of it.
 
 Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions. Agent n of every world carries adapter n.
 """
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from agents.codec import TextCodec
-from agents.policy import Policy
-from envs.batch import ForageBatch
-from envs.types import Action, WorldState
+from agents.policy import Decision
+from envs.world import Step, World
 
 Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
 OnStep = Callable[[int, int, int], None]
 
 
-class Outcome(NamedTuple):
-    """How an episode ended, for each agent."""
+class Actor(Protocol):
+    """Who decides: `agents.policy.Policy`, or anything that answers the same two questions."""
 
-    food_eaten: np.ndarray  # (W, N) items
-    lifetime: np.ndarray  # (W, N) steps
+    def act(self, texts: list[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
+        """An action for each of R texts; adapters (R,), legal (R, A)."""
+
+    def values(self, texts: list[str]) -> np.ndarray:
+        """What is still to be expected after each text, (R,)."""
+
+
+class Outcome(NamedTuple):
+    """How a life went, for each agent."""
+
     episode_return: np.ndarray  # (W, N) undiscounted sum of rewards
-    is_alive: np.ndarray  # (W, N) at the end
+    lifetime: np.ndarray  # (W, N) steps
+    is_alive: np.ndarray  # (W, N) its last episode did not end in a terminal state
+    figures: dict[str, np.ndarray]  # (W, N) each, what else the world tells
 
 
 class Trajectory(NamedTuple):
@@ -37,25 +46,25 @@ class Trajectory(NamedTuple):
     log_prob: np.ndarray  # (T, M) float32, of the action when it was taken
     value: np.ndarray  # (T, M) float32, the critic's estimate then
     reward: np.ndarray  # (T, M) float32
-    is_alive: np.ndarray  # (T, M) bool, alive at the start of the step
-    is_terminal: np.ndarray  # (T, M) bool, died in the step
-    last_value: np.ndarray  # (M,) float32, of what is seen after the last step
+    is_alive: np.ndarray  # (T, M) bool, acted in the step
+    is_terminal: np.ndarray  # (T, M) bool, the episode ended in the step (in the forage world: the agent died)
+    is_cut: np.ndarray  # (T, M) bool, the episode, or the life, was cut off after the step
+    cut_value: np.ndarray  # (T, M) float32, the critic's estimate of what was seen then
 
 
 class Life(NamedTuple):
-    """An episode of agents."""
+    """A life of agents."""
 
     trajectory: Trajectory
     outcome: Outcome
-    energy: np.ndarray  # (T, M) float32, before each step
     decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
-    states: list[WorldState]  # one a step, the first before it; empty unless asked for
+    states: list[Any]  # one a step, the first before it; empty unless asked for
 
 
 def rollout(
-    policy: Policy,
+    policy: Actor,
     codec: TextCodec,
-    world: ForageBatch,
+    world: World,
     seeds: np.ndarray,
     rng: np.random.Generator,
     *,
@@ -63,69 +72,110 @@ def rollout(
     keep_states: bool = False,
     on_step: OnStep | None = None,
 ) -> Life:
-    """Live one episode in the worlds of `seeds` (W,), to its end or until nobody is alive.
+    """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
 
-    bare: all agents act by the frozen base, without adapters. rng: samples the actions. on_step: is told of each step
-    how many were done, how many agents are alive and how many there are.
+    bare: all agents act by the frozen base, without adapters. rng: samples the actions. keep_states: needs a world
+    that has `state()`. on_step: is told of each step how many were done, how many agents play and how many there are.
     """
-    observation = world.reset(seeds)  # (W, N, O)
+    observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
-    adapters = np.full(worlds * agents, -1) if bare else np.tile(np.arange(agents), worlds)
-    is_alive, memory, action = np.ones(worlds * agents, bool), None, None
-    numbers: dict[str, int] = {}
+    everyone = worlds * agents
+    adapters = np.full(everyone, -1) if bare else np.tile(np.arange(agents), worlds)
+    reader = _Reader(codec)
     moments: list[Moment] = []
-    states = [world.state()] if keep_states else []
-    while len(moments) < world.config.max_steps and is_alive.any():
+    is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
+    states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
+    while len(moments) < world.max_steps and is_playing.any():
         start = perf_counter()
-        seen = observation.reshape(worlds * agents, -1)
-        memory = codec.remember(memory, seen, action)
-        rows = np.flatnonzero(is_alive)
-        texts, legal = codec.encode(seen[rows], _rows(memory, rows)), codec.legal(seen)
+        reader.look(_rows(observation), action)
+        rows = np.flatnonzero(is_playing)
+        texts, legal = reader.texts(rows), reader.legal()
         decision = policy.act(texts, adapters[rows], legal[rows], rng)
-        action, log_prob, value = (_spread(x, rows, worlds * agents) for x in decision)
-        moment = {"decide_s": perf_counter() - start, "is_alive": is_alive, "energy": world.state().energy.reshape(-1)}
-        moment |= {"legal": legal, "action": action, "log_prob": log_prob, "value": value}
-        read = np.array([numbers.setdefault(text, len(numbers)) for text in texts])
-        observation, result = world.step(action.reshape(worlds, agents))
-        died = result.is_terminal.reshape(-1)
-        moment |= {
-            "text": _spread(read, rows, worlds * agents),
-            "reward": result.reward.reshape(-1),
-            "is_terminal": died,
-        }
+        moment: Moment = {"decide_s": perf_counter() - start, "is_alive": is_playing, "legal": legal}
+        chosen = {name: _spread(values, rows, everyone) for name, values in decision._asdict().items()}
+        moment |= {**chosen, "text": _spread(reader.numbered(texts), rows, everyone)}
+        step = world.step(chosen["action"].reshape(worlds, agents))
+        action = np.where(is_playing, chosen["action"], -1)
+        is_last = len(moments) + 1 == world.max_steps
+        moment |= _end(policy, reader, step, action, is_playing, is_last)
         moments.append(moment)
-        is_alive = is_alive & ~died
+        observation, is_playing = step.observation, step.is_playing.reshape(-1)
+        action = np.where(moment["is_terminal"] | moment["is_cut"], -1, action)
         if keep_states:
-            states.append(world.state())
+            states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
-            on_step(len(moments), int(is_alive.sum()), len(is_alive))
-    last_value = np.zeros(worlds * agents, np.float32)
-    rows = np.flatnonzero(is_alive)
+            on_step(len(moments), int(is_playing.sum()), everyone)
+    return _life(moments, reader, (worlds, agents), world.figures(), states)
+
+
+class _Reader:
+    """Reads for M agents: keeps their memories and gives each distinct text a number."""
+
+    def __init__(self, codec: TextCodec):
+        self.codec = codec
+        self.numbers: dict[str, int] = {}
+        self._seen, self._memory = np.empty(0), None
+
+    def look(self, observation: np.ndarray, action: np.ndarray) -> None:
+        """Each saw (M, ...) after it did `action` (M,)."""
+        self._seen = observation
+        self._memory = self.codec.remember(self._memory, observation, action)
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """What some of them read."""
+        return self.codec.encode(self._seen[rows], _of(self._memory, rows))
+
+    def legal(self) -> np.ndarray:
+        """(M, A) bool."""
+        return self.codec.legal(self._seen)
+
+    def numbered(self, texts: list[str]) -> np.ndarray:
+        """The numbers (R,) of texts that were acted on."""
+        return np.array([self.numbers.setdefault(text, len(self.numbers)) for text in texts])
+
+    def peek(self, observation: np.ndarray, action: np.ndarray, rows: np.ndarray) -> list[str]:
+        """What some of them would read of an observation that they do not act on."""
+        memory = self.codec.remember(self._memory, observation, action)
+        return self.codec.encode(observation[rows], _of(memory, rows))
+
+
+def _end(
+    policy: Actor, reader: _Reader, step: Step, action: np.ndarray, was_playing: np.ndarray, is_last: bool
+) -> Moment:
+    """What a step gave, and for those whose episode or life was cut off the value of what they saw last."""
+    is_terminal = step.is_terminal.reshape(-1)
+    is_cut = was_playing & ~is_terminal & (step.is_truncated.reshape(-1) | is_last)
+    cut_value = np.zeros(len(is_cut), np.float32)
+    rows = np.flatnonzero(is_cut)
     if len(rows):
-        seen = observation.reshape(worlds * agents, -1)
-        memory = codec.remember(memory, seen, action)
-        last_value[rows] = policy.values(codec.encode(seen[rows], _rows(memory, rows)))
-    return _life(moments, list(numbers), last_value, world.state(), states)
+        cut_value[rows] = policy.values(reader.peek(_rows(step.last_seen), action, rows))
+    reward = step.reward.reshape(-1)
+    return {"reward": reward, "is_terminal": is_terminal, "is_cut": is_cut, "cut_value": cut_value}
 
 
 def _life(
-    moments: list[Moment], texts: list[str], last_value: np.ndarray, end: WorldState, states: list[WorldState]
+    moments: list[Moment], reader: _Reader, shape: tuple[int, int], figures: dict[str, np.ndarray], states: list[Any]
 ) -> Life:
     columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
-    energy, decide_s = columns.pop("energy"), columns.pop("decide_s")
-    trajectory = Trajectory(texts=texts, last_value=last_value, **columns)
-    total = trajectory.reward.sum(axis=0).reshape(end.is_alive.shape)
-    outcome = Outcome(end.food_eaten, end.lifetime, total, end.is_alive)
-    return Life(trajectory, outcome, energy, decide_s, states)
+    decide_s = columns.pop("decide_s")
+    trajectory = Trajectory(texts=list(reader.numbers), **columns)
+    total, steps = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
+    last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
+    is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
+    return Life(trajectory, Outcome(total, steps, is_alive, figures), decide_s, states)
 
 
-def _rows(memory: tuple, rows: np.ndarray) -> tuple:
-    return type(memory)(*(array[rows] for array in memory))
+def _rows(observation: np.ndarray) -> np.ndarray:
+    """(W, N, ...) -> (M, ...)."""
+    return observation.reshape(-1, *observation.shape[2:])
+
+
+def _of(memory: tuple | None, rows: np.ndarray) -> tuple | None:
+    return memory if memory is None else type(memory)(*(array[rows] for array in memory))
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
-    """Values (R,) of some rows as an array (length,) that is zero elsewhere (for actions: stay)."""
-    assert Action.STAY == 0
+    """Values (R,) of some rows as an array (length,) that is zero elsewhere (for actions: one that exists)."""
     spread = np.zeros(length, values.dtype)
     spread[rows] = values
     return spread

@@ -32,7 +32,7 @@ TAGS = {
     "time/decide_ms": "decide_ms",
     "time/learn_s": "learn_s",
 }
-"""TensorBoard tag -> key of metrics.jsonl."""
+"""TensorBoard tag -> key of metrics.jsonl; a world that knows no food or energy leaves those out."""
 
 
 class RunLog:
@@ -52,7 +52,7 @@ class RunLog:
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one generation's figures, to the file and to TensorBoard."""
         _append(self._metrics, [values])
-        for tag, key in TAGS.items():
+        for tag, key in ((tag, key) for tag, key in TAGS.items() if key in values):
             self._tensorboard.add_scalar(tag, values[key], values["generation"])
         self._tensorboard.flush()
 

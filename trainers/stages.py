@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from agents.types import UserError
-from envs import ForageBatch
 from envs.render import rgb_array
 from evolution import next_generation
 from evolution.genome import diversity
@@ -24,6 +23,7 @@ from trainers.progress import Progress
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
+from trainers.worlds import make_world
 
 
 @dataclass
@@ -92,15 +92,15 @@ def evolve(run: Run) -> None:
 
 
 def live(run: Run) -> Life:
-    """One episode in worlds that nobody has seen."""
+    """One life in worlds that nobody has seen."""
     every, streams = run.config.log.episode_every, run.colony.streams
     return rollout(
         run.colony.policy,
         run.colony.codec,
-        ForageBatch(run.config.env),
+        make_world(run.config.env, renews=True),
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
-        keep_states=bool(every) and run.generation % every == 0,
+        keep_states=run.config.env.is_forage and bool(every) and run.generation % every == 0,
         on_step=run.progress.step,
     )
 
@@ -119,7 +119,7 @@ def measure(run: Run) -> Outcome:
     outcome = rollout(
         run.colony.policy,
         run.colony.codec,
-        ForageBatch(run.config.env),
+        make_world(run.config.env, renews=False),
         world_seeds(streams["fitness"], run.config.evolution.episodes),
         streams["policy"],
     ).outcome
@@ -138,13 +138,12 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
-    run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
+    if run.config.env.is_forage:  # elsewhere an episode can end without anybody dying
+        run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
     run.log.metrics(figures)
     run.log.adapter_heatmap([genome.adapter for genome in population], generation)
     if life.states:
-        run.log.episode(
-            [rgb_array(state, cell=12, energy_max=run.config.env.energy_max) for state in life.states[::2]], generation
-        )
+        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], generation)
     # Before the checkpoint: once that is there, nothing of this generation is done again.
     if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
         run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
@@ -169,6 +168,7 @@ def report(run: Run) -> dict[str, Any]:
 
 def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> dict[str, Any]:
     lived, memory = life.trajectory, run.colony.policy.mind.memory
+    told = {f"{name}_mean": float(values.mean()) for name, values in outcome.figures.items()}
     fitness = [genome.fitness for genome in run.colony.population]
     return {
         "generation": run.generation,
@@ -177,14 +177,13 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
         "wall_s": perf_counter() - run.started,
         "fitness_mean": float(np.mean(fitness)),
         "fitness_max": max(fitness),
-        "food_eaten_mean": float(outcome.food_eaten.mean()),
         "lifetime_mean": float(outcome.lifetime.mean()),
         "diversity": diversity([genome.adapter for genome in run.colony.population]),
         "reward_mean": float(lived.reward[lived.is_alive].mean()),
-        "energy_mean": float(life.energy[lived.is_alive].mean()),
         "decide_ms": float(np.median(life.decide_s)) * 1000,
         "texts_known": len(memory),
         "text_memory_mb": memory.bytes_used / 2**20,
         "texts_read": memory.take_misses(),
+        **told,
         **learned,
     }

@@ -33,31 +33,31 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
         require(gif.parent.is_dir() and not gif.is_dir(), "gif", str(gif), "a file in a folder that exists")
     import numpy as np
 
-    from envs import ForageBatch
     from envs.render import ansi, rgb_array
+    from envs.world import ForageWorld
     from trainers.evaluate import held_out_seeds
     from trainers.rollout import rollout
     from trainers.run_folder import open_run
     from trainers.run_log import gif_bytes
 
     colony, config, generation = open_run(run_dir, generation)
+    require(config.env.is_forage, "env.id", config.env.id, "forage: of other worlds there is no picture")
     life = rollout(
         colony.policy,
         colony.codec,
-        ForageBatch(config.env),
+        ForageWorld(config.env),
         held_out_seeds(1, seed),
         np.random.default_rng(seed),
         keep_states=True,
     )
-    energy_max = config.env.energy_max
     if gif:
-        frames = [rgb_array(state, cell=12, energy_max=energy_max) for state in life.states]
+        frames = [rgb_array(state, config.env, cell=12) for state in life.states]
         gif.write_bytes(gif_bytes(frames, int(1000 / fps)))
         print(f"wrote {gif}: {len(frames)} frames of generation {generation}")
         return
     is_terminal = sys.stdout.isatty()
     for state in life.states:
-        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, energy_max=energy_max), flush=True)
+        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, config.env), flush=True)
         time.sleep(1 / fps if is_terminal else 0)
 
 

@@ -5,17 +5,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agents.codec import ForageCodec
+from agents.forage_codec import ForageCodec
 from agents.memory import ForageMemory
 from envs import Action, ForageBatch, WorldConfig
 
+BORN = np.array([-1])
 Cells = list[tuple[int, int]]
 
 
 class Walk:
     """A world of 15 x 15 free cells but for the given ones, and an agent in it that remembers."""
 
-    def __init__(self, position: tuple[int, int], home: tuple[int, int], food: Cells, rock: Cells, view_radius: int):
+    def __init__(
+        self,
+        position: tuple[int, int],
+        home: tuple[int, int],
+        food: Cells,
+        rock: Cells,
+        view_radius: int,
+        night_length: int,
+    ):
         self.codec = ForageCodec(view_radius)
         self._world = ForageBatch(
             WorldConfig(
@@ -27,6 +36,8 @@ class Walk:
                 cost_step=0.0,
                 max_steps=10_000,
                 view_radius=view_radius,
+                day_length=10,
+                night_length=night_length,
             )
         )
         self._world.reset([0])
@@ -38,7 +49,7 @@ class Walk:
             state.rock[0][cell] = True
         state.home[:], state.position[:] = home, position
         self.observation = self._world.set_state(state)[0]  # (1, O)
-        self.memory: ForageMemory = self.codec.remember(None, self.observation, None)
+        self.memory: ForageMemory = self.codec.remember(None, self.observation, BORN)
 
     def go(self, *actions: Action) -> "Walk":
         for action in actions:
@@ -68,9 +79,12 @@ class Walk:
 
 @pytest.fixture
 def walk() -> Callable[..., Walk]:
-    """Make a walk: the agent stands at (7, 7), home out of sight in a corner, nothing else in the world."""
+    """Make a walk: the agent stands at (7, 7), home out of sight in a corner, nothing else in the world.
 
-    def begin(position=(7, 7), home=(14, 14), food=(), rock=(), view_radius=3) -> Walk:
-        return Walk(position, home, food, rock, view_radius)
+    A day has ten steps, if there are nights.
+    """
+
+    def begin(position=(7, 7), home=(14, 14), food=(), rock=(), view_radius=3, night_length=0) -> Walk:
+        return Walk(position, home, food, rock, view_radius, night_length)
 
     return begin

@@ -9,6 +9,7 @@ import torch
 from agents import TinyLLMAgent
 from agents.types import AdapterConfig
 from envs import Habitat, WorldConfig
+from envs.observe import observation_size
 from evolution import breed, select_top_k
 
 ADAPTER = AdapterConfig(top_layers=4)
@@ -27,6 +28,11 @@ def make(tiny_model):
 @pytest.fixture
 def trio(tiny_model) -> list[TinyLLMAgent]:
     return TinyLLMAgent.population(3, str(tiny_model), adapter_config=ADAPTER, energy=20.0)
+
+
+def open_world() -> Habitat:
+    """A world in which nothing is in the way of a newborn, whatever the defaults are."""
+    return Habitat(WorldConfig(height=20, width=20, rocks=0.0, walls=0, food=40, patches=0, populations=1), seed=3)
 
 
 def same(first, second) -> bool:
@@ -92,7 +98,7 @@ def test_it_never_runs_into_rocks(make):
 
 
 def test_it_learns_which_action_pays(make):
-    agent, world = make(), Habitat(seed=0)
+    agent, world = make(), open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     actions = []
@@ -106,7 +112,7 @@ def test_it_learns_which_action_pays(make):
 
 
 def test_credit_for_the_last_deed_alone_finds_even_the_rarest_action(make):
-    agent, world = make(discount=0.0), Habitat(seed=0)
+    agent, world = make(discount=0.0), open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     agent.decide(obs)
@@ -125,7 +131,7 @@ def probability(agent: TinyLLMAgent, obs: np.ndarray, action: int) -> float:
 
 
 def test_the_step_follows_a_decaying_trace_of_the_last_deeds_and_the_surprise(make, monkeypatch):
-    agent, world = make(window=2, discount=0.5), Habitat(seed=0)
+    agent, world = make(window=2, discount=0.5), open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     policy, bank, steps = agent._shared.policy, agent._bank, []
@@ -149,12 +155,12 @@ def test_the_step_follows_a_decaying_trace_of_the_last_deeds_and_the_surprise(ma
     surprises = (1.0, 0.5 - 1.0, -1.0 - 0.75)
     traces = (slope(1), 0.5 * slope(1) + slope(3), 0.5 * slope(3) + slope(0))
     for step, surprise, trace in zip(steps, surprises, traces, strict=True):
-        torch.testing.assert_close(step, -surprise * trace, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(step, -surprise * trace, rtol=1e-3, atol=5e-5)
         assert step.norm() > 0.01
 
 
 def test_learning_changes_only_its_own_row(trio):
-    world, bank = Habitat(seed=0), trio[0]._bank
+    world, bank = open_world(), trio[0]._bank
     for agent in trio:
         agent.enter(world)
     optimiser = trio[0]._shared.optimiser
@@ -180,7 +186,7 @@ def test_its_adapter_is_a_copy_and_a_new_one_starts_without_moments(trio):
     for tensor in agent.adapter.values():
         tensor.fill_(9.0)
     assert not any((tensor == 9.0).any() for tensor in agent.adapter.values())
-    agent.enter(Habitat(seed=0))
+    agent.enter(open_world())
     obs = agent.world.observe(agent.position)
     agent.learn(obs, agent.decide(obs), 1.0)
     assert optimiser.steps.tolist() == [0, 1, 0]
@@ -193,7 +199,7 @@ def test_its_adapter_is_a_copy_and_a_new_one_starts_without_moments(trio):
 
 def test_what_it_saved_another_is_born_with(make, tmp_path):
     agent = make(id=7, generation=3, energy=5.0)
-    live(agent, Habitat(seed=0))
+    live(agent, open_world())
     folder = agent.save_lora(f"{tmp_path}/agent_{{id}}_gen_{{gen}}")
     assert folder == tmp_path / "agent_7_gen_3"
     for source in (folder, str(folder), agent.adapter):
@@ -226,7 +232,7 @@ def test_agents_can_be_selected_and_bred(trio):
 
 def test_the_dead_decide_nothing(make):
     agent = make()
-    agent.enter(Habitat(seed=0))
+    agent.enter(open_world())
     obs = agent.world.observe(agent.position)
     agent.decide(obs)
     agent.die()
@@ -240,7 +246,7 @@ def test_it_cannot_act_without_a_world_nor_learn_before_it_decided(make):
     agent = make(id=4)
     with pytest.raises(RuntimeError, match=r"agent 4 is in no world: call agent\.enter\(world\) first"):
         agent.act(0)
-    world = Habitat(seed=0)
+    world = open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     with pytest.raises(RuntimeError, match="agent 4 has not decided"):
@@ -259,7 +265,7 @@ def test_an_impossible_energy_is_refused(make, energy):
 
 @pytest.mark.parametrize("reward", [nan, inf])
 def test_a_reward_that_is_no_number_is_refused_and_nothing_learned(make, reward):
-    agent, world = make(), Habitat(seed=0)
+    agent, world = make(), open_world()
     agent.enter(world)
     obs, before = world.observe(agent.position), agent.adapter
     action = agent.decide(obs)
@@ -271,7 +277,7 @@ def test_a_reward_that_is_no_number_is_refused_and_nothing_learned(make, reward)
 
 
 def test_an_action_that_does_not_exist_is_refused_and_not_remembered(make):
-    agent, world = make(), Habitat(seed=0)
+    agent, world = make(), open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     action = agent.decide(obs)
@@ -281,10 +287,11 @@ def test_an_action_that_does_not_exist_is_refused_and_not_remembered(make):
 
 
 def test_entering_a_world_forgets_the_one_before(make):
-    agent, world = make(), Habitat(seed=0)
+    agent, world = make(), open_world()
     agent.enter(world)
     agent.decide(world.observe(agent.position))
     agent.enter(world)
-    bare = np.zeros(198, np.float32)
+    bare = np.zeros(observation_size(3), np.float32)
+    bare[-1] = 1  # all of the day is left
     agent.decide(bare)
     assert agent._texts(bare[None]) == [" no food"]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from agents.codec import NUMBERS, ForageCodec, way
+from agents.codec import NUMBERS, way
+from agents.forage_codec import ForageCodec
 from envs import Action, ForageBatch, WorldConfig
 
 STAY, NORTH, SOUTH, EAST, WEST = Action
@@ -96,12 +97,34 @@ def test_the_border_is_told_as_rock(walk):
     assert not it.codec.legal(it.observation)[0, WEST]
 
 
+def test_a_world_without_nights_knows_no_dusk(walk):
+    assert {walk().go(*[STAY] * steps).text for steps in range(25)} == {" no food"}
+
+
+def test_dusk_night_and_the_way_home_come_first(walk):
+    it = walk(home=(7, 6), food=[(7, 9)], night_length=4)
+    assert it.go(*[STAY] * 6).text == " food two east"
+    assert it.go(STAY).text == " dusk, home west, food two east"
+    assert it.go(STAY, STAY).text == " dusk, home west, food two east"
+    assert it.go(STAY).text == " night, home west, food two east"
+    assert it.go(WEST, STAY, STAY).text == " night, home here, food three east"
+    assert it.go(STAY).text == " food three east", "the day breaks"
+
+
+def test_at_night_rock_on_the_way_home_is_told_before_rock_on_the_way_to_food(walk):
+    it = walk(home=(7, 5), food=[(5, 7)], rock=[(7, 6), (6, 7)], night_length=4)
+    assert it.text == " food two north, rock north"
+    assert it.go(*[STAY] * 10).text == " night, home west, rock west, food two north, rock north"
+    assert walk(night_length=4).go(*[STAY] * 10).text == " night, no food"
+
+
 def random_texts(agents: int, steps: int) -> set[str]:
     codec = ForageCodec(view_radius=3)
-    world = ForageBatch(WorldConfig(agents=agents, rocks=0.3, food=8, cost_step=0.0, food_regrow=0.02))
+    nights = {"day_length": 10, "night_length": 5}
+    world = ForageBatch(WorldConfig(agents=agents, rocks=0.3, food=8, cost_step=0.0, food_regrow=0.02, **nights))
     generator = np.random.default_rng(0)
     seen = world.reset([0, 1, 2]).reshape(3 * agents, -1)
-    memory, texts = codec.remember(None, seen, None), set()
+    memory, texts = codec.remember(None, seen, np.full(len(seen), -1)), set()
     for _ in range(steps):
         texts.update(codec.encode(seen, memory))
         actions = generator.integers(0, 5, 3 * agents)
@@ -115,7 +138,7 @@ def test_all_texts_begin_with_a_space_and_use_words_that_the_tokenizer_knows(tin
     texts = random_texts(agents=20, steps=60)
     texts |= {way((south, east), exact=exact) for south in range(-5, 6) for east in (-5, 0, 3) for exact in (0, 1)}
     assert len(texts) > 100
-    for kind in (" food was", " no food, going", ", home", ", rock"):
+    for kind in (" food was", " no food, going", ", home", ", rock", " dusk,", " night,"):
         assert any(kind in text for text in texts)
     for text in texts:
         assert text[0] == " "
@@ -125,7 +148,8 @@ def test_all_texts_begin_with_a_space_and_use_words_that_the_tokenizer_knows(tin
 def test_rows_are_encoded_each_on_its_own():
     codec, world = ForageCodec(3), ForageBatch(WorldConfig(agents=30))
     seen = world.reset([4])[0]
-    together = codec.encode(seen, codec.remember(None, seen, None))
-    alone = [codec.encode(row[None], codec.remember(None, row[None], None))[0] for row in seen]
+    born = np.full(30, -1)
+    together = codec.encode(seen, codec.remember(None, seen, born))
+    alone = [codec.encode(row[None], codec.remember(None, row[None], born[:1]))[0] for row in seen]
     assert together == alone
     assert len(set(together)) > 5

@@ -9,6 +9,7 @@ from envs import Action, ForageBatch, WorldConfig
 from envs.observe import legal_from
 
 STAY, NORTH, SOUTH, EAST, WEST = Action
+BORN = np.array([-1])
 
 
 def test_a_newborn_knows_nothing_until_it_sees(walk):
@@ -77,7 +78,8 @@ def test_the_nearest_is_nearest_in_steps(walk):
 def test_agents_do_not_share_memories():
     world = ForageBatch(WorldConfig(agents=8, rocks=0.2))
     seen = world.reset([0, 1]).reshape(16, -1)
-    together, alone = remember(newborn(16), seen, None, 3), [remember(newborn(1), s[None], None, 3) for s in seen]
+    together = remember(newborn(16), seen, np.full(16, -1), 3)
+    alone = [remember(newborn(1), s[None], BORN, 3) for s in seen]
     generator = np.random.default_rng(0)
     for _ in range(20):
         actions = generator.integers(0, 5, 16)
@@ -86,6 +88,29 @@ def test_agents_do_not_share_memories():
         alone = [remember(m, s[None], a[None], 3) for m, s, a in zip(alone, seen, actions, strict=True)]
     for field, parts in zip(together, zip(*alone, strict=True), strict=True):
         assert np.array_equal(field, np.concatenate(parts))
+
+
+def test_where_an_episode_begins_memory_starts_anew_and_elsewhere_it_goes_on():
+    config = WorldConfig(agents=6, rocks=0.2, food=20, cost_step=0.0, day_length=10, night_length=5)
+    world, generator = ForageBatch(config), np.random.default_rng(0)
+    seen = world.reset([5])[0]
+    together = alone = remember(newborn(6), seen, np.full(6, -1), 3)
+    for step in range(40):
+        actions = generator.integers(0, 5, 6)
+        seen = world.step([actions])[0][0]
+        begins = generator.random(6) < 0.2
+        actions[begins] = -1
+        together = remember(together, seen, actions, 3)
+        fresh = remember(newborn(6), seen, np.full(6, -1), 3)
+        alone = remember(alone, seen, np.maximum(actions, 0), 3)
+        alone = type(alone)(*(np.where(_column(begins, new), new, old) for new, old in zip(fresh, alone, strict=True)))
+        for name, field, expected in zip(together._fields, together, alone, strict=True):
+            known = {"food": together.knows_food, "home": together.knows_home}.get(name, np.ones(6, bool))
+            assert np.array_equal(field[known], expected[known]), (step, name)
+
+
+def _column(flags, like):
+    return flags.reshape(-1, *[1] * (like.ndim - 1))
 
 
 @settings(max_examples=40, deadline=None)
@@ -99,7 +124,7 @@ def test_on_a_random_walk_home_is_where_it_is_and_food_was_where_it_is_remembere
     free = np.argwhere(~state.rock[0])
     state.position[:] = free[seed % len(free)]
     seen = world.set_state(state)[0]
-    memory, has_seen_home, food_seen = remember(newborn(1), seen, None, radius), False, set()
+    memory, has_seen_home, food_seen = remember(newborn(1), seen, BORN, radius), False, set()
     for action in [*actions, None]:
         state = world.state()
         position, home = state.position[0, 0], state.home[0]

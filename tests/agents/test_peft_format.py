@@ -13,8 +13,13 @@ from agents.lora import AdapterBank
 from agents.peft_format import load_adapter, save_adapter
 from agents.types import AdapterConfig
 
-GO = 15  # the token of the answer word in the tiny vocabulary
 TEXTS = [" food two north one east, rock north", " no food", " no food, home south west"]
+
+
+@pytest.fixture
+def go(tiny_policy) -> int:
+    """The token of the answer word."""
+    return tiny_policy.mind.answer_id
 
 
 @pytest.fixture
@@ -40,15 +45,15 @@ def folder(tiny_policy, tmp_path):
     return saved(tiny_policy, tmp_path / "deep" / "agent")
 
 
-def test_what_is_loaded_is_what_was_saved_to_the_last_bit(bank, folder):
-    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, GO), bank.read(2)
+def test_what_is_loaded_is_what_was_saved_to_the_last_bit(bank, folder, go):
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, go), bank.read(2)
     assert loaded.keys() == adapter.keys()
     assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
 
 
-def test_saving_again_replaces(tiny_policy, bank, folder):
+def test_saving_again_replaces(tiny_policy, bank, folder, go):
     saved(tiny_policy, folder, agent=5)
-    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, GO), bank.read(5)
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, go), bank.read(5)
     assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
 
 
@@ -137,32 +142,32 @@ Q_PROJ = "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
         (other_config(r=4), r"alpha / r is 1.0: must be 2.0"),
     ],
 )
-def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint):
+def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint, go):
     spoil(folder)
     with pytest.raises(ValueError, match=complaint) as caught:
-        load_adapter(folder, bank.shapes, bank.config, GO)
+        load_adapter(folder, bank.shapes, bank.config, go)
     assert str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize("spoil", [unreadable(b"[]"), unreadable(b"\xff\xfe"), other_config(r=0), other_config(r="2")])
-def test_a_config_that_is_nonsense_is_refused_by_folder(bank, folder, spoil):
+def test_a_config_that_is_nonsense_is_refused_by_folder(bank, folder, spoil, go):
     spoil(folder)
     with pytest.raises(ValueError, match="agent"):
-        load_adapter(folder, bank.shapes, bank.config, GO)
+        load_adapter(folder, bank.shapes, bank.config, go)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"use_rslora": True}, {"use_dora": True}, {"alora_invocation_tokens": None}, {"alora_invocation_tokens": [3]}],
 )
-def test_an_adapter_that_peft_would_apply_otherwise_is_refused(bank, folder, changes):
+def test_an_adapter_that_peft_would_apply_otherwise_is_refused(bank, folder, changes, go):
     other_config(**changes)(folder)
     with pytest.raises(ValueError, match="agent"):
-        load_adapter(folder, bank.shapes, bank.config, GO)
+        load_adapter(folder, bank.shapes, bank.config, go)
 
 
-def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder):
+def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder, go):
     other = AdapterConfig(rank=4, alpha=8.0, top_layers=2)
     shapes = {n: (4, c) if "lora_A" in n else (r, 4) for n, (r, c) in bank.shapes.items()}
     with pytest.raises(ValueError, match=r"has shape \(2, 32\): must be \(4, 32\)"):
-        load_adapter(folder, shapes, other, GO)
+        load_adapter(folder, shapes, other, go)

@@ -5,8 +5,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents.codec import ForageCodec
 from agents.fetch import MODELS, known_gguf, sha256_of
+from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from envs import WorldConfig

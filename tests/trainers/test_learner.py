@@ -23,9 +23,9 @@ def one_step_episodes(policy, rng, steps=32) -> Trajectory:
     rows = [policy.act([TEXTS[i] for i in row], np.arange(agents), legal[0], rng) for row in text]
     action, log_prob, value = (np.stack(column) for column in zip(*rows, strict=True))
     reward = (action == WANTED[text]).astype(np.float32)
-    alive, ends = np.ones((steps, agents), bool), np.ones((steps, agents), bool)
-    nothing = np.zeros(agents, np.float32)
-    return Trajectory(TEXTS, text, legal, action, log_prob, value, reward, alive, ends, nothing)
+    always, never = np.ones((steps, agents), bool), np.zeros((steps, agents), bool)
+    nothing = np.zeros((steps, agents), np.float32)
+    return Trajectory(TEXTS, text, legal, action, log_prob, value, reward, always, always, never, nothing)
 
 
 def rates(policy, value=0.01):

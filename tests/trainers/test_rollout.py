@@ -1,9 +1,15 @@
 """A rollout records what really happened."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from envs import ForageBatch
+from agents.codec import PlainCodec
+from agents.policy import Decision
+from envs.gym_world import GymWorld
+from envs.world import ForageWorld, Step
+from trainers.advantage import gae
 from trainers.colony import Colony, found_colony
 from trainers.rollout import Life, rollout
 
@@ -15,17 +21,17 @@ def colony(tiny_config) -> Colony:
 
 @pytest.fixture
 def life(colony, tiny_config) -> Life:
-    world = ForageBatch(tiny_config.env)
+    world = ForageWorld(tiny_config.env)
     return rollout(colony.policy, colony.codec, world, np.array([3, 4]), np.random.default_rng(0), keep_states=True)
 
 
 def test_replaying_the_recorded_actions_gives_the_same_rewards_and_end(life, tiny_config):
-    world = ForageBatch(tiny_config.env)
+    world = ForageWorld(tiny_config.env)
     world.reset(np.array([3, 4]))
     for t, action in enumerate(life.trajectory.action):
-        _, result = world.step(action.reshape(2, 6))
-        np.testing.assert_array_equal(result.reward.reshape(-1), life.trajectory.reward[t])
-    np.testing.assert_array_equal(world.state().food_eaten, life.outcome.food_eaten)
+        step = world.step(action.reshape(2, 6))
+        np.testing.assert_array_equal(step.reward.reshape(-1), life.trajectory.reward[t])
+    np.testing.assert_array_equal(world.state().food_eaten, life.outcome.figures["food_eaten"])
     np.testing.assert_array_equal(world.state().position, life.states[-1].position)
 
 
@@ -35,6 +41,15 @@ def test_the_dead_do_nothing_and_get_nothing(life):
     assert (life.trajectory.reward[dead] == 0).all()
     assert (life.trajectory.action[dead] == 0).all()
     assert (life.trajectory.is_terminal.sum(axis=0) == ~life.outcome.is_alive.reshape(-1)).all()
+
+
+def test_a_life_that_is_cut_off_is_valued_by_what_is_seen_then(life, colony):
+    lived = life.trajectory
+    assert lived.is_cut[:-1].sum() == 0, "in the forage world only the end of a life cuts it off"
+    np.testing.assert_array_equal(lived.is_cut[-1], lived.is_alive[-1] & ~lived.is_terminal[-1])
+    assert lived.is_cut.any()
+    assert (lived.cut_value[lived.is_cut] != 0).all()
+    assert (lived.cut_value[~lived.is_cut] == 0).all()
 
 
 def test_recorded_log_probs_and_values_are_those_of_the_texts_read(life, colony):
@@ -53,7 +68,7 @@ def test_returns_are_the_sums_of_rewards(life):
 
 def test_the_same_seeds_give_the_same_life(life, colony, tiny_config):
     again = rollout(
-        colony.policy, colony.codec, ForageBatch(tiny_config.env), np.array([3, 4]), np.random.default_rng(0)
+        colony.policy, colony.codec, ForageWorld(tiny_config.env), np.array([3, 4]), np.random.default_rng(0)
     )
     np.testing.assert_array_equal(again.trajectory.action, life.trajectory.action)
     np.testing.assert_array_equal(again.trajectory.log_prob, life.trajectory.log_prob)
@@ -62,7 +77,7 @@ def test_the_same_seeds_give_the_same_life(life, colony, tiny_config):
 def test_bare_agents_all_act_by_the_base(colony, tiny_config):
     colony.policy.mind.bank.values += 1.0
     colony.policy.mind.bank.version += 1
-    world = ForageBatch(tiny_config.env)
+    world = ForageWorld(tiny_config.env)
     life = rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), bare=True)
     text = life.trajectory.texts[life.trajectory.text[0, 0]]
     logits = colony.policy.logits([text], np.array([-1]))[0]
@@ -70,3 +85,135 @@ def test_bare_agents_all_act_by_the_base(colony, tiny_config):
     expected = logits[legal] - np.log(np.exp(logits[legal]).sum())
     chosen = life.trajectory.action[0, 0]
     assert life.trajectory.log_prob[0, 0] == pytest.approx(expected[legal[:chosen].sum()], abs=1e-4)
+
+
+class Steps(NamedTuple):
+    """A memory: how many steps each has taken in its episode."""
+
+    taken: np.ndarray  # (M,) int
+
+
+class Counting(PlainCodec):
+    """Tells what is seen and how many steps were taken before."""
+
+    action_words = ("left", "down", "right", "up")
+
+    def remember(self, memory, observation, action):
+        taken = np.zeros(len(action), int) if memory is None else memory.taken
+        return Steps(np.where(action < 0, 0, taken + 1))
+
+    def encode(self, observation, memory):
+        return [f" {seen} after {taken}" for seen, taken in zip(observation, memory.taken, strict=True)]
+
+
+class Script:
+    """Does what is written for it, and values a text by the numbers in it."""
+
+    def __init__(self, *scripts):
+        self.scripts = scripts
+
+    def act(self, texts, adapters, legal, rng):
+        taken = [int(text.split()[-1]) for text in texts]
+        scripts = [self.scripts[i] for i in adapters]
+        action = np.array([script[t % len(script)] for script, t in zip(scripts, taken, strict=True)])
+        return Decision(action, np.zeros(len(texts), np.float32), self.values(texts))
+
+    def values(self, texts):
+        return np.array([float(seen) + float(taken) / 100 for seen, _, taken in map(str.split, texts)], np.float32)
+
+
+class Relay:
+    """A world of two: an episode has four steps, of which the second agent plays only the first two."""
+
+    agents, max_steps = 2, 11
+
+    def reset(self, seeds):
+        self.t = 0
+        return np.array([[0, 0]], object)
+
+    def step(self, actions):
+        self.t += 1
+        now = self.t % 4
+        last_seen = np.array([[now or 4, now if 0 < now <= 2 else None]], object)
+        seen = np.array([[now, now if now < 2 else None]], object)
+        is_terminal, is_truncated = np.array([[False, now == 2]]), np.array([[now == 0, False]])
+        reward = np.array([[1.0, 2.0 * (0 < now <= 2)]], np.float32)
+        return Step(seen, reward, is_terminal, is_truncated, np.array([[True, now < 2]]), last_seen)
+
+    def figures(self):
+        return {}
+
+
+LAKE = {"is_slippery": False, "max_episode_steps": 8}
+LEFT, DOWN, RIGHT, UP = range(4)
+TO_GOAL = (DOWN, DOWN, RIGHT, RIGHT, DOWN, RIGHT)
+
+
+def on_the_lake(renews, scripts=((LEFT,), TO_GOAL), steps=20):
+    world = GymWorld("FrozenLake-v1", LAKE, len(scripts), steps, renews=renews)
+    return rollout(Script(*scripts), Counting(None), world, np.array([0]), np.random.default_rng(0))
+
+
+def read(life, agent):
+    return [life.trajectory.texts[i].strip() for i in life.trajectory.text[:, agent]]
+
+
+def test_where_episodes_follow_each_other_ends_and_cuts_are_where_they_were():
+    lived = on_the_lake(renews=True).trajectory
+    assert lived.is_alive.all()
+    assert np.argwhere(lived.is_terminal).tolist() == [[5, 1], [11, 1], [17, 1]]
+    assert np.argwhere(lived.is_cut).tolist() == [[7, 0], [15, 0], [19, 0], [19, 1]]
+    assert np.argwhere(lived.reward).tolist() == [[5, 1], [11, 1], [17, 1]]
+
+
+def test_a_cut_is_valued_by_the_end_that_was_seen_and_not_by_the_next_beginning():
+    lived = on_the_lake(renews=True).trajectory
+    assert lived.cut_value[[7, 15, 19], 0] == pytest.approx([0.08, 0.08, 0.04])
+    assert lived.cut_value[19, 1] == pytest.approx(8.02), "two steps down"
+    assert (lived.cut_value[~lived.is_cut] == 0).all()
+
+
+def test_memory_is_renewed_where_an_episode_ends_and_only_there():
+    life = on_the_lake(renews=True)
+    assert read(life, 0) == [f"0 after {t % 8}" for t in range(20)]
+    places = (0, 4, 8, 9, 10, 14)
+    assert read(life, 1) == [f"{places[t % 6]} after {t % 6}" for t in range(20)]
+
+
+def test_where_nothing_renews_a_life_is_one_episode_and_ends_when_all_are_over():
+    life = on_the_lake(renews=False)
+    assert len(life.trajectory.reward) == 8
+    assert life.outcome.lifetime.tolist() == [[8, 6]]
+    assert life.outcome.is_alive.tolist() == [[True, False]]
+    assert life.outcome.episode_return.tolist() == [[0, 1]]
+    assert life.trajectory.is_alive[:, 1].tolist() == [True] * 6 + [False] * 2
+
+
+def test_who_waits_for_the_others_does_nothing_and_begins_with_them_anew():
+    life = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
+    lived = life.trajectory
+    assert lived.is_alive[:, 0].all()
+    assert lived.is_alive[:, 1].tolist() == [t % 4 < 2 for t in range(11)]
+    assert read(life, 0) == [f"{t % 4} after {t % 4}" for t in range(11)]
+    assert [text for t, text in enumerate(read(life, 1)) if t % 4 < 2] == ["0 after 0", "1 after 1"] * 3
+    assert np.argwhere(lived.is_terminal).tolist() == [[1, 1], [5, 1], [9, 1]]
+    assert np.argwhere(lived.is_cut).tolist() == [[3, 0], [7, 0], [10, 0]]
+    assert life.outcome.lifetime.tolist() == [[11, 6]]
+    assert life.outcome.episode_return.tolist() == [[11, 12]]
+
+
+@pytest.mark.parametrize("kind", ["lake", "relay"])
+def test_advantages_are_those_of_each_episode_alone(kind):
+    if kind == "lake":
+        lived = on_the_lake(renews=True).trajectory
+    else:
+        lived = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0)).trajectory
+    columns = [lived.reward, lived.value, lived.cut_value, lived.is_terminal, lived.is_cut]
+    together = gae(*columns, 0.9, 0.8)
+    for agent in range(2):
+        ends = np.flatnonzero(lived.is_terminal[:, agent] | lived.is_cut[:, agent])
+        begins = [0, *(np.flatnonzero(lived.is_alive[end + 1 :, agent])[0] + end + 1 for end in ends[:-1])]
+        assert len(ends) >= 3
+        for first, last in zip(begins, ends, strict=True):
+            alone = gae(*(column[first : last + 1, [agent]] for column in columns), 0.9, 0.8)
+            np.testing.assert_array_equal(together[first : last + 1, agent], alone[:, 0])
