@@ -21,7 +21,7 @@ while agent.alive and steps_left:
     action = agent.decide(obs)
     reward = agent.act(action)
     agent.learn(obs, action, reward)
-    agent.energy -= 1.0
+    agent.energy -= world.cost(agent.position)
     steps_left -= 1
     if reward > 0:
         eaten += 1

@@ -38,9 +38,20 @@ def test_a_room_imports_only_what_it_may(room):
             assert allowed, f"{file.relative_to(ROOT)} must not import {name}"
 
 
-@pytest.mark.parametrize("module", ["envs", "agents", "agents.types", "trainers.config", "trainers.parser"])
+SETTINGS_AND_WORLDS = (
+    *("envs", "envs.gym_world", "envs.team_world", "agents", "agents.types", "agents.other_codecs"),
+    *("trainers.config", "trainers.parser", "trainers.worlds"),
+)
+
+
+@pytest.mark.parametrize("module", SETTINGS_AND_WORLDS)
 def test_settings_and_worlds_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+def test_our_own_world_needs_no_other_packages_than_its_own():
+    code = "import sys, envs, trainers.worlds; sys.exit(not {'minigrid', 'mpe2', 'pygame'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 

@@ -1,0 +1,160 @@
+"""What `benchmarks.worlds` measures: the faces of the world, its batched core, and worlds of others, by name.
+
+Each is stepped as its documentation shows, with random actions, and begun anew when its episode ends. Timed are steps
+and resets, not the drawing of actions; counted are living agents, in our Gymnasium faces the learners alone.
+"""
+
+import importlib
+import multiprocessing
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from envs import ForageBatch
+
+
+class Speed(NamedTuple):
+    """Agent-steps per second, and per second of processor time, which others on the machine do not lengthen."""
+
+    wall: float
+    cpu: float
+
+
+class Contestant(NamedTuple):
+    """How many agents begin an episode, and what steps them for some seconds."""
+
+    agents: int
+    run: Callable[[float], Speed]
+
+
+def contestant(agents: int, draw: Callable[[], Any], advance: Callable[[Any], int]) -> Contestant:
+    """Time `advance` alone: it takes the actions that `draw` gave, and returns how many agents acted."""
+
+    def run(seconds: float) -> Speed:
+        count, wall, cpu = 0, 0.0, 0.0
+        while wall < seconds:
+            actions = draw()
+            wall_0, cpu_0 = perf_counter(), process_time()
+            count += advance(actions)
+            wall, cpu = wall + perf_counter() - wall_0, cpu + process_time() - cpu_0
+        return Speed(count / wall, count / cpu)
+
+    return Contestant(agents, run)
+
+
+def pettingzoo(module: str) -> Contestant:
+    """Make a parallel environment of PettingZoo's; it begins anew when nobody is left."""
+    env = importlib.import_module(module).parallel_env()
+    env.reset(seed=0)
+
+    def advance(actions: dict[str, Any]) -> int:
+        env.step(actions)
+        if not env.agents:
+            env.reset()
+        return len(actions)
+
+    return contestant(len(env.agents), lambda: {a: env.action_space(a).sample() for a in env.agents}, advance)
+
+
+def minigrid(name: str) -> Contestant:
+    """Make an environment of MiniGrid's, with one agent."""
+    importlib.import_module("minigrid")
+    env = gymnasium.make(name)
+    env.reset(seed=0)
+
+    def advance(action: Any) -> int:
+        _, _, is_terminal, is_truncated, _ = env.step(action)
+        if is_terminal or is_truncated:
+            env.reset()
+        return 1
+
+    return contestant(1, env.action_space.sample, advance)
+
+
+def gymnasium_vector(worlds: int, others: str) -> Contestant:
+    """Make our vector environment of one learner in each world, which resets itself."""
+    env = gymnasium.make_vec("envs:Forage-v0", num_envs=worlds, others=others)
+    env.reset(seed=0)
+    return contestant(worlds, env.action_space.sample, lambda actions: len(env.step(actions)[1]))
+
+
+def sb3(worlds: int) -> Contestant:
+    """Make our VecEnv for Stable-Baselines3, where newborns take the place of the dead."""
+    from envs.sb3 import ForageVecEnv
+
+    env, rng = ForageVecEnv(worlds=worlds), np.random.default_rng(0)
+    env.reset()
+    return contestant(
+        env.num_envs, lambda: rng.integers(5, size=env.num_envs), lambda actions: len(env.step(actions)[1])
+    )
+
+
+def core(worlds: int, first: int = 0) -> Contestant:
+    """Make the batched core with its observations; all its worlds begin anew after `max_steps`, or if all are dead."""
+    batch, rng, seeds = ForageBatch(), np.random.default_rng(first), np.arange(first, first + worlds)
+    shape = worlds, batch.config.agents
+    batch.reset(seeds)
+    living = everyone = worlds * batch.config.agents
+
+    def advance(actions: np.ndarray) -> int:
+        nonlocal living
+        acted = living
+        _, result = batch.step(actions)
+        living -= int(result.is_terminal.sum())
+        if living == 0 or result.is_truncated.any():
+            batch.reset(seeds)
+            living = everyone
+        return acted
+
+    return contestant(everyone, lambda: rng.integers(5, size=shape), advance)
+
+
+def two_cores(worlds: int) -> Contestant:
+    """Make two processes that step as many worlds each, at the same time."""
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for i in range(2):
+        ours, theirs = context.Pipe()
+        context.Process(target=_serve, args=(theirs, worlds, i * worlds), daemon=True).start()
+        pipes.append(ours)
+
+    def run(seconds: float) -> Speed:
+        for pipe in pipes:
+            pipe.send(seconds)
+        one, other = (pipe.recv() for pipe in pipes)
+        return Speed(one.wall + other.wall, one.cpu + other.cpu)
+
+    return Contestant(sum(pipe.recv() for pipe in pipes), run)
+
+
+def _serve(pipe: Connection, worlds: int, first: int) -> None:
+    agents, run = core(worlds, first)
+    pipe.send(agents)
+    with suppress(EOFError, KeyboardInterrupt):  # the parent has gone
+        while True:
+            pipe.send(run(pipe.recv()))
+
+
+FACE, TWO_CORES = "PettingZoo face, 1 world", "core, 2 processes of 256 worlds"
+
+CONTESTANTS: dict[str, Callable[[], Contestant]] = {
+    FACE: lambda: pettingzoo("envs.forage_v0"),
+    "core, 1 world": lambda: core(1),
+    "core, 16 worlds": lambda: core(16),
+    "core, 256 worlds": lambda: core(256),
+    TWO_CORES: lambda: two_cores(256),
+    "SB3 VecEnv, 64 worlds": lambda: sb3(64),
+    "Gymnasium vector, 64 worlds, a learner among greedy bots": lambda: gymnasium_vector(64, "greedy"),
+    "Gymnasium vector, 64 worlds, a learner alone": lambda: gymnasium_vector(64, "empty"),
+    "PettingZoo knights_archers_zombies_v11": lambda: pettingzoo("pettingzoo.butterfly.knights_archers_zombies_v11"),
+    "PettingZoo pursuit_v5": lambda: pettingzoo("pettingzoo.sisl.pursuit_v5"),
+    "MPE2 simple_spread_v3": lambda: pettingzoo("mpe2.simple_spread_v3"),
+    "MAgent2 battle_v4": lambda: pettingzoo("magent2.environments.battle_v4"),
+    "MiniGrid-Empty-8x8-v0": lambda: minigrid("MiniGrid-Empty-8x8-v0"),
+}
+"""All by name; making one raises ImportError where it is not installed."""

@@ -1,0 +1,38 @@
+"""Stable-Baselines3's PPO: twenty agents of each world share one small network and learn to forage.
+
+    python -m examples.sb3_ppo [--steps N]
+
+Needs `pip install terrarium-lm[sb3]`. The agents draw their actions when they are scored, too: they have no memory, and
+with `deterministic=True` one that sees no food can walk to and fro until it starves.
+"""
+
+import argparse
+
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
+
+from envs.sb3 import ForageVecEnv
+from examples._score import score
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--steps", type=int, default=600_000, help="steps of single agents to learn from (600000)")
+args = parser.parse_args()
+torch.set_num_threads(1)  # so small a network is faster on one
+
+model = PPO(
+    "MlpPolicy",
+    VecMonitor(ForageVecEnv("meadow", worlds=8)),  # 8 worlds of 20 agents are 160 environments
+    n_steps=64,
+    batch_size=2048,
+    n_epochs=4,
+    learning_rate=1e-3,
+    gamma=0.95,
+    gae_lambda=0.9,
+    ent_coef=0.01,
+    seed=0,
+    device="cpu",
+    verbose=1,
+)
+model.learn(args.steps, log_interval=10)
+score(lambda observations, legal: model.predict(observations)[0])

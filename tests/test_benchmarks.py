@@ -1,0 +1,78 @@
+"""Benchmarks run, in a tiny form, and write what they say they write."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import bots, worlds
+from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES
+from envs.presets import PRESETS
+
+
+def test_bots_writes_both_tables(tmp_path, capsys):
+    file = tmp_path / "bots.json"
+    bots.main(["--worlds", "2", "--presets", "night", "--markdown", "--json", str(file)])
+    result = json.loads(file.read_text())
+    assert result["worlds"] == 2
+    assert [row["bot"] for row in result["bots"]] == ["random", "greedy", "forager", "planner"]
+    for row in result["bots"]:
+        assert row["preset"] == "night"
+        for key in ("return", "food eaten", "died %", "steps lived"):
+            assert row[key]["low"] <= row[key]["mean"] <= row[key]["high"]
+    assert [row["rule"] for row in result["rules"]] == ["memory", "rocks", "night", "home"]
+    assert all(row["matters"] == (row["loss %"]["mean"] >= bots.MATTERS) for row in result["rules"])
+    out = capsys.readouterr().out
+    assert "| preset | bot " in out
+    assert "| preset | rule " in out
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("meadow", ["memory", "rocks"]),
+        ("maze", ["memory", "rocks"]),
+        ("famine", ["memory"]),
+        ("night", ["memory", "rocks", "night", "home"]),
+    ],
+)
+def test_a_world_is_asked_only_for_the_rules_it_has(name, rules):
+    assert bots.rules_of(PRESETS[name]) == rules
+
+
+def test_a_loss_is_that_of_the_means():
+    heeding, ignoring = np.array([10.0, 20.0, 30.0]), np.array([9.0, 18.0, 27.0])
+    loss = bots.loss_percent(heeding, ignoring)
+    assert list(loss.values()) == pytest.approx([10.0, 10.0, 10.0])  # of each world, so of every draw
+
+
+def test_worlds_writes_speeds_aims_and_memory(tmp_path, capsys):
+    file = tmp_path / "worlds.json"
+    worlds.main(["--seconds", "0.01", "--rounds", "1", "--memory", "2", "--json", str(file)])
+    result = json.loads(file.read_text())
+    assert {"cpu", "cores", "load_average"} == set(result["machine"])
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == list(CONTESTANTS)
+    assert rows[FACE]["agents"] == 20
+    assert rows[FACE]["ratio"] == 1
+    for row in rows.values():
+        assert set(row) == {"name", "agents", "per_s", "per_cpu_s", "ratio"}
+        assert row["per_s"] is None or row["per_s"] > 0
+    assert [aim["name"] for aim in result["aims"]] == [FACE, TWO_CORES]
+    assert all(aim["reached"] == (aim["per_s"] >= aim["aim"]) for aim in result["aims"])
+    (memory,) = result["memory"]
+    assert memory["worlds"] == 2
+    assert memory["observations_bytes"] == 20 * 249 * 4
+    assert memory["state_bytes"] > 0
+    assert "PettingZoo face, 1 world" in capsys.readouterr().out
+
+
+def test_a_missing_peer_is_reported(monkeypatch, capsys):
+    def absent():
+        raise ImportError("No module named 'peer'")
+
+    monkeypatch.setattr(worlds, "CONTESTANTS", {FACE: CONTESTANTS[FACE], "a peer": absent})
+    face, peer = worlds.measure(seconds=0.01, rounds=1)
+    assert face["ratio"] == 1
+    assert peer == {"name": "a peer", "agents": None, "per_s": None, "per_cpu_s": None, "ratio": None}
+    assert "a peer is not installed: No module named 'peer'" in capsys.readouterr().err
