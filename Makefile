@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: train test lint format tensorboard clean
+.PHONY: train test lint format tensorboard clean example-torchrl example-rllib example-agilerl test-frameworks
 
 train: $(VENV)/installed  ## live, learn and evolve with the default config; ARGS="--seed 1" to change it
 	$(VENV)/bin/python -m trainers.train $(ARGS)
@@ -23,6 +23,19 @@ format: $(VENV)/installed-dev  ## mend what the linter can mend
 tensorboard: $(VENV)/installed  ## watch all runs
 	$(VENV)/bin/tensorboard --logdir runs
 
+example-torchrl: $(VENV)/installed-torchrl  ## TorchRL's PPO learns to forage; ARGS="--steps N" for another length
+	$(VENV)/bin/python -m examples.torchrl_ppo $(ARGS)
+
+example-rllib: $(VENV)-rllib/installed  ## RLlib's PPO, in an environment of its own (1.7 GB)
+	$(VENV)-rllib/bin/python -m examples.rllib_ppo $(ARGS)
+
+example-agilerl: $(VENV)-agilerl/installed  ## AgileRL's IPPO, in an environment of its own (2.2 GB)
+	$(VENV)-agilerl/bin/python -m examples.agilerl_ippo $(ARGS)
+
+test-frameworks: $(VENV)/installed-dev $(VENV)/installed-torchrl $(VENV)-rllib/installed $(VENV)-agilerl/installed  ## the three, shortly
+	for venv in $(VENV) $(VENV)-rllib $(VENV)-agilerl; do \
+		$$venv/bin/python -m pytest --noconftest tests/test_examples_frameworks.py || exit; done
+
 clean:  ## forget the virtual environment; runs and fetched weights stay
 	rm -rf $(VENV)
 
@@ -35,4 +48,16 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-torchrl: $(VENV)/installed examples/constraints-torchrl.txt
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --constraint examples/constraints-torchrl.txt torchrl
+	touch $@
+
+# These ask for an older gymnasium than constraints.txt has
+$(VENV)-rllib/installed: packages = 'ray[rllib]' pettingzoo torch
+$(VENV)-agilerl/installed: packages = agilerl peft
+$(VENV)-rllib/installed $(VENV)-agilerl/installed: $(VENV)-%/installed: examples/constraints-%.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --constraint $< $(packages) pytest
 	touch $@

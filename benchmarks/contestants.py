@@ -47,9 +47,9 @@ def contestant(agents: int, draw: Callable[[], Any], advance: Callable[[Any], in
     return Contestant(agents, run)
 
 
-def pettingzoo(module: str) -> Contestant:
+def pettingzoo(module: str, **settings: float) -> Contestant:
     """Make a parallel environment of PettingZoo's; it begins anew when nobody is left."""
-    env = importlib.import_module(module).parallel_env()
+    env = importlib.import_module(module).parallel_env(**settings)
     env.reset(seed=0)
 
     def advance(actions: dict[str, Any]) -> int:
@@ -63,8 +63,7 @@ def pettingzoo(module: str) -> Contestant:
 
 def minigrid(name: str) -> Contestant:
     """Make an environment of MiniGrid's, with one agent."""
-    importlib.import_module("minigrid")
-    env = gymnasium.make(name)
+    env = gymnasium.make(f"minigrid:{name}")
     env.reset(seed=0)
 
     def advance(action: Any) -> int:
@@ -80,7 +79,7 @@ def gymnasium_vector(worlds: int, others: str) -> Contestant:
     """Make our vector environment of one learner in each world, which resets itself."""
     env = gymnasium.make_vec("envs:Forage-v0", num_envs=worlds, others=others)
     env.reset(seed=0)
-    return contestant(worlds, env.action_space.sample, lambda actions: len(env.step(actions)[1]))
+    return contestant(worlds, env.action_space.sample, lambda a: len(env.step(a)[1]))
 
 
 def sb3(worlds: int) -> Contestant:
@@ -89,17 +88,14 @@ def sb3(worlds: int) -> Contestant:
 
     env, rng = ForageVecEnv(worlds=worlds), np.random.default_rng(0)
     env.reset()
-    return contestant(
-        env.num_envs, lambda: rng.integers(5, size=env.num_envs), lambda actions: len(env.step(actions)[1])
-    )
+    return contestant(env.num_envs, lambda: rng.integers(5, size=env.num_envs), lambda a: len(env.step(a)[1]))
 
 
 def core(worlds: int, first: int = 0) -> Contestant:
     """Make the batched core with its observations; all its worlds begin anew after `max_steps`, or if all are dead."""
     batch, rng, seeds = ForageBatch(), np.random.default_rng(first), np.arange(first, first + worlds)
-    shape = worlds, batch.config.agents
-    batch.reset(seeds)
     living = everyone = worlds * batch.config.agents
+    batch.reset(seeds)
 
     def advance(actions: np.ndarray) -> int:
         nonlocal living
@@ -111,17 +107,15 @@ def core(worlds: int, first: int = 0) -> Contestant:
             living = everyone
         return acted
 
-    return contestant(everyone, lambda: rng.integers(5, size=shape), advance)
+    return contestant(everyone, lambda: rng.integers(5, size=(worlds, batch.config.agents)), advance)
 
 
 def two_cores(worlds: int) -> Contestant:
     """Make two processes that step as many worlds each, at the same time."""
     context = multiprocessing.get_context("spawn")
-    pipes = []
-    for i in range(2):
-        ours, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, worlds, i * worlds), daemon=True).start()
-        pipes.append(ours)
+    pipes, theirs = zip(*(context.Pipe() for _ in range(2)), strict=True)
+    for i, pipe in enumerate(theirs):
+        context.Process(target=_serve, args=(pipe, worlds, i * worlds), daemon=True).start()
 
     def run(seconds: float) -> Speed:
         for pipe in pipes:
@@ -144,6 +138,7 @@ FACE, TWO_CORES = "PettingZoo face, 1 world", "core, 2 processes of 256 worlds"
 
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     FACE: lambda: pettingzoo("envs.forage_v0"),
+    "PettingZoo face, 1 world where nobody starves": lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
     "core, 1 world": lambda: core(1),
     "core, 16 worlds": lambda: core(16),
     "core, 256 worlds": lambda: core(256),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.mlp [--steps N] [--seed S] [--json FILE] [--plot FILE]
 
-The learner is sb3-contrib's MaskablePPO (Huang and Ontañón 2022) with two MLPs of two hidden layers, one for the actions
-and one for the values; all twenty agents of each training world share them. It sees what an agent sees now, as numbers:
+The learner is the MaskablePPO of sb3-contrib (Huang and Ontañón 2022) with two MLPs of two hidden layers, for actions
+and for values; all twenty agents of each training world share them. It sees what an agent sees now, as numbers:
 no text, no memory. It begins knowing nothing, and the language model has to be measured against it.
 
 At steps a constant factor apart, all twenty agents of each held-out world act by what was learned so far, once drawing

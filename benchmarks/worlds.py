@@ -5,7 +5,7 @@
 Rounds of S seconds go round all of `benchmarks.contestants` in turn, so that a noisy machine wrongs all alike; medians
 count. All is one process with one thread, but for the row of two. Where others use the machine, look at the column
 of processor time. What the worlds compute in a step differs: ratios tell how long one waits, not who does better.
-Peers that are missing are reported so: pip install mpe2 minigrid magent2 'pettingzoo[butterfly,sisl]'.
+Peers that are missing are reported so; `pip install mpe2 minigrid magent2` brings all.
 
 Then the memory of worlds, per world: bytes of their arrays, and by how much a process grew that made and stepped them.
 `--json` writes {"machine", "seconds", "rounds", "rows": [...], "aims": [...], "memory": [...]}, None where a peer is

@@ -9,7 +9,7 @@ PRESETS: dict[str, WorldConfig] = {
     # Food everywhere: see it, walk around rocks to it, remember what was seen, do not starve
     "meadow": WorldConfig(),
     # Corridors: the straight way to what is in sight is often blocked
-    "maze": WorldConfig(rocks=0.0, walls=3, food=40),
+    "maze": WorldConfig(rocks=0.0, walls=3, food=34),
     # Four rich places in a bare land: find them, and come back when food has grown again
     "famine": WorldConfig(rocks=0.0, food=24, patches=4, food_regrow=0.5),
     # Nobody survives a night outside: be home in time, and rest there
@@ -17,14 +17,14 @@ PRESETS: dict[str, WorldConfig] = {
         height=14,
         width=14,
         rocks=0.15,
-        food=60,
+        food=54,
         day_length=48,
         night_length=16,
         night_cost=20.0,
         reward_death=-10.0,
     ),
     # Two populations, two homes, one scarce supply of food
-    "rivals": WorldConfig(populations=2, rocks=0.25, food=20),
+    "rivals": WorldConfig(populations=2, rocks=0.3, food=20),
 }
 """The worlds by name."""
 

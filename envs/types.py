@@ -42,11 +42,11 @@ class WorldConfig:
     """N, agents in a world: 1 to 1024, no more than cells. They may share a cell."""
     populations: int = 1
     """Q, populations, each with a home of its own, that share the food: 1 to 4."""
-    rocks: float = 0.20
+    rocks: float = 0.25
     """Share of cells drawn as rock: 0 to 0.5. Cells cut off from home become rock too."""
     walls: int = 0
     """A maze: a pillar every so many cells, from each of which a wall falls to a side: 2 to 16; 0 for none."""
-    food: int = 30
+    food: int = 24
     """F, food items when the world begins, and the most there can be."""
     food_regrow: float = 1.0
     """Probability per step that a missing food item casts a seed on a random cell: 0 to 1."""

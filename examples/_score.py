@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from envs import HELD_OUT, ForageBatch
-from envs.bots import bots
+from envs.bots import Bot, bots
 from envs.presets import preset as preset_named
 
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -35,8 +35,12 @@ def yardsticks(
     preset: str = "meadow", worlds: int = 16, names: tuple[str, ...] = ("random", "greedy", "planner")
 ) -> dict[str, float]:
     """Return the same of bots of `envs.bots`, by name."""
-    bot = bots(preset_named(preset))
-    return {name: _play(lambda _, batch, act=bot[name]: act(batch.state()), preset, worlds) for name in names}
+    known = bots(preset_named(preset))
+
+    def food(bot: Bot) -> float:
+        return _play(lambda _, batch: bot(batch.state()), preset, worlds)
+
+    return {name: food(known[name]) for name in names}
 
 
 def _play(act: Callable[[np.ndarray, ForageBatch], np.ndarray], preset: str, worlds: int) -> float:

@@ -60,7 +60,8 @@ algorithm = (
 )
 for done in range(0, steps, rollout):
     result = algorithm.train()["env_runners"]
-    print(f"{done + rollout} steps, reward of all agents in an episode {result['episode_return_mean']:.1f}", flush=True)
+    reward = result.get("episode_return_mean", float("nan"))  # where no episode has ended yet
+    print(f"{done + rollout} steps, reward of all agents in an episode {reward:.1f}", flush=True)
 module = algorithm.get_module("forager")
 
 

@@ -81,7 +81,7 @@ for batch in collector:
             nn.utils.clip_grad_norm_(loss_of.parameters(), 0.5)
             optimizer.step()
     taken += len(acted)
-    reward = acted["reward"].mean()
+    reward = batch["next", "forager", "reward"][batch["forager", "mask"]].mean()
     print(f"{taken} steps, reward of an agent in each {reward:.3f}", flush=True)
 collector.shutdown()
 

@@ -11,6 +11,9 @@ from envs.world import ForageWorld, World
 from trainers.config import EnvConfig
 
 
+_PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal")
+
+
 def make_world(env: EnvConfig, *, renews: bool) -> World:
     """The world of a config. renews: a life is many episodes (for learning), not one (for judging).
 
@@ -64,9 +67,12 @@ def _actions(sample: Any) -> int:
 
 def _users_own(name: str, sample: Any) -> TextCodec:
     module, _, kind = name.partition(":")
+    allowed = "package.module:Class, a class of one argument"
     try:
-        return getattr(importlib.import_module(module), kind)(sample)
+        codec = getattr(importlib.import_module(module), kind)(sample)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(
-            f"env.codec = {name!r}: must be package.module:Class, a class of one argument ({error})"
-        ) from error
+        raise UserError(f"env.codec = {name!r}: must be {allowed} ({error})") from error
+    missing = [part for part in _PARTS if not hasattr(codec, part)]
+    if missing:
+        raise UserError(f"env.codec = {name!r}: must be {allowed}, and a codec (it has no {missing[0]})")
+    return codec

@@ -191,6 +191,11 @@ KINDS = (
             "env.codec = 'users_own:Moody': must be package.module:Class, a class of one argument "
             "(Moody.__init__() takes 1 positional argument but 2 were given)",
         ),
+        (
+            [*LAKE, "--env.codec", "builtins:str"],
+            "env.codec = 'builtins:str': must be package.module:Class, a class of one argument, and a codec "
+            "(it has no instructions)",
+        ),
         ([*LAKE, "--env.codec", "users_own"], "env.codec = 'users_own': must be empty or package.module:Class"),
         ([*LAKE, "--env.food", "33"], "env.food = 33: must be left out: FrozenLake-v1 has env.options instead"),
         (
