@@ -29,7 +29,7 @@ example-torchrl: $(VENV)/installed-torchrl  ## TorchRL's PPO learns to forage; A
 example-rllib: $(VENV)-rllib/installed  ## RLlib's PPO, in an environment of its own (1.7 GB)
 	$(VENV)-rllib/bin/python -m examples.rllib_ppo $(ARGS)
 
-example-agilerl: $(VENV)-agilerl/installed  ## AgileRL's IPPO, in an environment of its own (2.2 GB)
+example-agilerl: $(VENV)-agilerl/installed  ## AgileRL's IPPO, in an environment of its own (2.3 GB)
 	$(VENV)-agilerl/bin/python -m examples.agilerl_ippo $(ARGS)
 
 test-frameworks: $(VENV)/installed-dev $(VENV)/installed-torchrl $(VENV)-rllib/installed $(VENV)-agilerl/installed  ## the three, shortly

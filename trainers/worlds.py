@@ -10,7 +10,6 @@ from agents.types import UserError
 from envs.world import ForageWorld, World
 from trainers.config import EnvConfig
 
-
 _PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal")
 
 

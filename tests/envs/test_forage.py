@@ -16,7 +16,7 @@ from envs import HELD_OUT, ForageBatch, WorldConfig, forage_v0
 from envs.faces import SEED_STRIDE, Viewer
 from envs.presets import PRESETS
 
-SMALL = {"height": 8, "width": 8, "agents": 4, "food": 8, "energy_start": 10.0, "max_steps": 30}
+SMALL = {"rocks": 0.2, "height": 8, "width": 8, "agents": 4, "food": 8, "energy_start": 10.0, "max_steps": 30}
 DEADLY = SMALL | {"food": 0, "energy_start": 3.0, "cost_step": 1.0}
 MODES = ("leave", "absorb")
 

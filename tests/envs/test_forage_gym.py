@@ -22,7 +22,7 @@ from envs.presets import PRESETS
 
 NAME = "envs:Forage-v0"
 OTHERS = ("empty", "random", "greedy", "forager", "planner")
-SMALL = {"height": 8, "width": 8, "agents": 4, "food": 8, "energy_start": 10.0, "max_steps": 30}
+SMALL = {"rocks": 0.2, "height": 8, "width": 8, "agents": 4, "food": 8, "energy_start": 10.0, "max_steps": 30}
 
 
 @pytest.fixture
