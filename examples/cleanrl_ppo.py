@@ -17,7 +17,7 @@ from envs.sb3 import ForageVecEnv
 from examples._score import score
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=600_000, help="steps of single agents to learn from (600000)")
+parser.add_argument("--steps", type=int, default=1_000_000, help="steps of single agents to learn from (1000000)")
 args = parser.parse_args()
 torch.set_num_threads(1)  # so small a network is faster on one
 torch.manual_seed(0)

@@ -19,7 +19,7 @@ from envs import forage_v0
 from examples._score import score
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=500_000, help="steps of single agents to learn from (500000)")
+parser.add_argument("--steps", type=int, default=1_000_000, help="steps of single agents to learn from (1000000)")
 args = parser.parse_args()
 torch.set_num_threads(1)  # so small a network is faster on one
 
