@@ -36,8 +36,8 @@ test-frameworks: $(VENV)/installed-dev $(VENV)/installed-torchrl $(VENV)-rllib/i
 	for venv in $(VENV) $(VENV)-rllib $(VENV)-agilerl; do \
 		$$venv/bin/python -m pytest --noconftest tests/test_examples_frameworks.py || exit; done
 
-clean:  ## forget the virtual environment; runs and fetched weights stay
-	rm -rf $(VENV)
+clean:  ## forget the virtual environments; runs and fetched weights stay
+	rm -rf $(VENV) $(VENV)-rllib $(VENV)-agilerl
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -24,8 +24,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs import ForageBatch
-from envs.bots import bots
+from envs.bots import bots, by_sight, play
 from envs.presets import preset
 from envs.sb3 import ForageVecEnv
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
@@ -48,14 +47,12 @@ LEARNING_RATE = 1e-3
 
 def food_eaten(model: MaskablePPO, seeds: np.ndarray, *, draws: bool) -> np.ndarray:
     """Food per agent (W,) in the worlds of `seeds`, where all agents act by the model; the dead eat no more."""
-    batch = ForageBatch(preset(PRESET))
-    observations = batch.reset(seeds)
-    for _ in range(batch.config.max_steps):
-        legal = batch.legal()
-        rows, masks = observations.reshape(-1, observations.shape[-1]), legal.reshape(-1, legal.shape[-1])
-        actions, _ = model.predict(rows, action_masks=masks, deterministic=not draws)
-        observations, _ = batch.step(actions.reshape(legal.shape[:2]))
-    return batch.state().food_eaten.mean(axis=1)
+
+    def policy(observations: np.ndarray, legal: np.ndarray) -> np.ndarray:
+        return model.predict(observations, action_masks=legal, deterministic=not draws)[0]
+
+    state, _ = play(by_sight(preset(PRESET), policy), preset(PRESET), seeds)
+    return state.food_eaten.mean(axis=1)
 
 
 class Curve(BaseCallback):

@@ -16,7 +16,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import warnings
 from multiprocessing.connection import Connection
@@ -28,6 +27,7 @@ import psutil
 
 from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, Contestant, Speed
 from envs import ForageBatch
+from trainers.machine import processor
 
 AIMS = {FACE: 100_000, TWO_CORES: 2_000_000}
 """Agent-steps per second that these must reach."""
@@ -97,11 +97,8 @@ def _send_memory(pipe: Connection, worlds: int) -> None:
 
 def machine() -> Row:
     """The processor, its cores, and how busy it was."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load_average": load}
+    return {"cpu": processor(), "cores": os.cpu_count(), "load_average": load}
 
 
 def show(result: Row) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from envs.batch import ForageBatch
 from envs.dynamics import legal_actions
 from envs.forager import Forager
 from envs.observe import observe, unpack
@@ -13,6 +15,9 @@ from envs.types import Action, WorldConfig, WorldState
 
 Bot = Callable[[WorldState], np.ndarray]
 """From the state of W worlds to actions (W, N)."""
+
+Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From observations (R, O) and legal actions (R, A) bool of R agents to their actions (R,)."""
 
 
 def bots(config: WorldConfig, seed: int = 0) -> dict[str, Bot]:
@@ -24,6 +29,26 @@ def bots(config: WorldConfig, seed: int = 0) -> dict[str, Bot]:
         "forager": Forager(config, seed),
         "planner": Planner(config),
     }
+
+
+def play(bot: Bot, config: WorldConfig, seeds: ArrayLike) -> tuple[WorldState, np.ndarray]:
+    """Play one episode in each world of `seeds` (W,); return the last state and the return of each agent (W, N)."""
+    batch = ForageBatch(config)
+    batch.reset(seeds)
+    total = np.zeros(batch.state().energy.shape, np.float32)
+    for _ in range(config.max_steps):
+        total += batch.step(bot(batch.state()))[1].reward
+    return batch.state(), total
+
+
+def by_sight(config: WorldConfig, policy: Policy) -> Bot:
+    """Return the bot in which every agent acts by the policy."""
+
+    def act(state: WorldState) -> np.ndarray:
+        seen, legal = observe(config, state), legal_actions(state)
+        return policy(seen.reshape(-1, seen.shape[-1]), legal.reshape(-1, legal.shape[-1])).reshape(seen.shape[:2])
+
+    return act
 
 
 def random_bot(config: WorldConfig, state: WorldState, rng: np.random.Generator) -> np.ndarray:

@@ -62,8 +62,9 @@ def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[W
 
 def legal_actions(state: WorldState) -> np.ndarray:
     """Return (W, N, A) bool: actions that do not run into rock or off the grid. To stay is always legal."""
-    wall, here, stride = _walled(state)
-    is_legal = ~wall[here[..., None] + MOVES @ stride]
+    here = state.position[:, :, None]
+    target, is_blocked = _reached(state, here + MOVES)
+    is_legal = ~is_blocked & (target != here).any(-1)
     is_legal[..., Action.STAY] = True
     return is_legal
 
@@ -87,25 +88,18 @@ def _strides(grid: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([width, 1]), np.arange(worlds)[:, None] * (height * width)
 
 
-def _walled(state: WorldState) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    # A rim of rock makes "off the grid" and "into rock" one case, and moves plain offsets.
-    # -> flat bool, the index (W, N) of each agent in it, and the index distance of a row and a column
-    worlds, height, width = state.rock.shape
-    wall = np.ones((worlds, height + 2, width + 2), bool)
-    wall[:, 1:-1, 1:-1] = state.rock
-    return wall.reshape(-1), cell_index(wall.shape, state.position + 1), (width + 2, 1)
-
-
 def _move(state: WorldState, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # -> position (W, N, 2) and cell (W, N); to be kept on the grid and to be stopped by it are the same
-    grid = state.rock.shape
-    target = state.position + MOVES.take(actions, axis=0)
-    np.maximum(target, 0, out=target)
-    np.minimum(target, _last_cell(grid[1:]), out=target)
-    cell = cell_index(grid, target)
-    is_blocked = state.rock.reshape(-1).take(cell)
+    # -> position (W, N, 2) and cell (W, N)
+    target, is_blocked = _reached(state, state.position + MOVES.take(actions, axis=0))
     position = np.where(is_blocked[..., None], state.position, target)
-    return position, cell_index(grid, position)
+    return position, cell_index(state.rock.shape, position)
+
+
+def _reached(state: WorldState, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # target: (W, ..., 2), written to: at the edge of the grid one stays. -> it, and whether rock is there (W, ...)
+    np.maximum(target, 0, out=target)
+    np.minimum(target, _last_cell(state.rock.shape[1:]), out=target)
+    return target, state.rock.reshape(-1).take(cell_index(state.rock.shape, target))
 
 
 @lru_cache(maxsize=64)

@@ -46,17 +46,17 @@ class WorldConfig:
     """Share of cells drawn as rock: 0 to 0.5. Cells cut off from home become rock too."""
     walls: int = 0
     """A maze: a pillar every so many cells, from each of which a wall falls to a side: 2 to 16; 0 for none."""
-    food: int = 24
+    food: int = 34
     """F, food items when the world begins, and the most there can be."""
     food_regrow: float = 1.0
     """Probability per step that a missing food item casts a seed on a random cell: 0 to 1."""
-    patches: int = 0
+    patches: int = 10
     """K, patches, the only places where food grows: 1 to 64; 0 lets it grow everywhere."""
     patch_radius: int = 2
     """Cells that a patch reaches in each direction from its middle: 0 to 32."""
     view_radius: int = 3
     """Cells an agent sees in each direction: 1 to 5. The view is a square of side 2 * view_radius + 1."""
-    energy_start: float = 80.0
+    energy_start: float = 70.0
     """Energy at birth: above 0, at most energy_max."""
     energy_max: float = 100.0
     """The most energy an agent can store."""
@@ -125,9 +125,9 @@ def _check_range(name: str, value: object, is_whole: bool, low: float, high: flo
     # bool is an int to Python, but `agents = True` is a mistake
     if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
         kind = "a whole number" if is_whole else "a number"
-        raise ValueError(f"WorldConfig.{name} = {value!r}: must be {kind} between {low:g} and {high:g}")
+        raise ValueError(f"WorldConfig.{name} = {value!r}: must be {kind} between {low:.10g} and {high:.10g}")
     if not low <= value <= high:  # NaN fails this too
-        raise ValueError(f"WorldConfig.{name} = {value!r}: must be between {low:g} and {high:g}")
+        raise ValueError(f"WorldConfig.{name} = {value!r}: must be between {low:.10g} and {high:.10g}")
 
 
 def _require(is_fine: bool, name: str, value: float, most: float, why: str) -> None:

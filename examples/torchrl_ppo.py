@@ -3,13 +3,13 @@
     python -m examples.torchrl_ppo [--steps N]
 
 Needs `pip install torchrl`. `PettingZooWrapper` stacks all foragers into the group "forager", so one MLP reads
-(T, N, O) and all agents carry the same weights. Who dies leaves: "mask" says who acted, and only that is learned from.
+(T, N, O) and all agents carry the same weights. TorchRL acts for the dead too, so they stay (`on_death="absorb"`); what
+they did is not learned from.
 """
 
 import argparse
 
 import torch
-from pettingzoo.utils import BaseParallelWrapper
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
@@ -29,15 +29,9 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 
 
-class LivingOnly(BaseParallelWrapper):
-    """TorchRL acts for the dead too, which PettingZoo does not know."""
+ENERGY = -4  # where an observation tells it
 
-    def step(self, actions):
-        """Step with the actions of the living."""
-        return super().step({agent: actions[agent] for agent in self.agents})
-
-
-env = PettingZooWrapper(LivingOnly(forage_v0.parallel_env("meadow")), use_mask=True, done_on_any=False, seed=0)
+env = PettingZooWrapper(forage_v0.parallel_env("meadow", on_death="absorb"), done_on_any=False, seed=0)
 OBSERVATION, LOGITS, VALUE = ("forager", "observation"), ("forager", "logits"), ("forager", "state_value")
 observation_size = env.observation_spec[OBSERVATION].shape[-1]
 
@@ -72,7 +66,8 @@ collector = Collector(env, policy, frames_per_batch=rollout, total_frames=steps,
 for batch in collector:
     with torch.no_grad():
         loss_of.value_estimator(batch)
-    acted = batch["forager"][batch["forager", "mask"]]  # (M,), all moments of all who lived
+    is_alive = batch[OBSERVATION][..., ENERGY] > 0
+    acted = batch["forager"][is_alive]  # (M,), all moments of all who lived
     for _ in range(6):
         for rows in torch.randperm(len(acted)).split(1024):
             losses = loss_of(TensorDict({"forager": acted[rows]}, [len(rows)]))
@@ -81,7 +76,7 @@ for batch in collector:
             nn.utils.clip_grad_norm_(loss_of.parameters(), 0.5)
             optimizer.step()
     taken += len(acted)
-    reward = batch["next", "forager", "reward"][batch["forager", "mask"]].mean()
+    reward = batch["next", "forager", "reward"][is_alive].mean()
     print(f"{taken} steps, reward of an agent in each {reward:.3f}", flush=True)
 collector.shutdown()
 

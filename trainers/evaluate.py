@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.types import require
-from envs import HELD_OUT, ForageBatch, WorldConfig
-from envs.bots import Bot, bots
+from envs import HELD_OUT, WorldConfig, bots
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
 from trainers.worlds import make_world
@@ -63,7 +62,7 @@ def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[
     seeds = held_out_seeds(episodes, seed)
     outcomes = {"agents": play(colony, env, seeds, seed), "frozen": play(colony, env, seeds, seed, bare=True)}
     if env.is_forage:
-        yardsticks = bots(env, seed)
+        yardsticks = bots.bots(env, seed)
         outcomes |= {name: play_bot(yardsticks[name], env, seeds) for name in YARDSTICKS}
     else:
         outcomes["random"] = play(colony, env, seeds, seed, actor=Chance())
@@ -105,17 +104,11 @@ def play(
     return rollout(actor or colony.policy, colony.codec, world, seeds, rng, bare=bare).outcome
 
 
-def play_bot(bot: Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
+def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
     """One episode of a scripted bot in every slot, in the worlds of `seeds`."""
     from trainers.rollout import Outcome
 
-    world = ForageBatch(config)
-    world.reset(seeds)
-    total = np.zeros((len(seeds), config.agents), np.float32)
-    for _ in range(config.max_steps):
-        _, result = world.step(bot(world.state()))
-        total += result.reward
-    state = world.state()
+    state, total = bots.play(bot, config, seeds)
     return Outcome(total, state.lifetime, state.is_alive, {"food_eaten": state.food_eaten, "energy": state.energy})
 
 

@@ -25,8 +25,7 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
         return _parse_resume(argv)
     try:
         only_keys = [arg for arg in argv if arg.split("=")[0] not in ("--print_config", "--help", "-h")]
-        given = _parser().parse_args(only_keys, defaults=False)
-        parser = _parser(given.get("env.preset"))
+        parser = _parser(preset=_parser().parse_args(only_keys, defaults=False).get("env.preset"))
         return _instantiate(parser, parser.parse_args(argv)), None
     except (ArgumentError, ValueError) as error:
         raise UserError(_one_line(error)) from error
@@ -35,8 +34,7 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
 def config_from_file(file: Path) -> TrainConfig:
     """The config in a YAML file; UserError, naming the key, if it is not one."""
     try:
-        given = _parser().parse_path(file, defaults=False)
-        parser = _parser(given.get("env.preset"))
+        parser = _parser(preset=_parser().parse_path(file, defaults=False).get("env.preset"))
         return _instantiate(parser, parser.parse_path(file))
     except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
         raise UserError(_one_line(error)) from error

@@ -86,21 +86,13 @@ def rollout(
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
     states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
     while len(moments) < world.max_steps and is_playing.any():
-        start = perf_counter()
-        reader.look(_rows(observation), action)
-        rows = np.flatnonzero(is_playing)
-        texts, legal = reader.texts(rows), reader.legal()
-        decision = policy.act(texts, adapters[rows], legal[rows], rng)
-        moment: Moment = {"decide_s": perf_counter() - start, "is_alive": is_playing, "legal": legal}
-        chosen = {name: _spread(values, rows, everyone) for name, values in decision._asdict().items()}
-        moment |= {**chosen, "text": _spread(reader.numbered(texts), rows, everyone)}
-        step = world.step(chosen["action"].reshape(worlds, agents))
-        action = np.where(is_playing, chosen["action"], -1)
-        is_last = len(moments) + 1 == world.max_steps
-        moment |= _end(policy, reader, step, action, is_playing, is_last)
+        moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
+        step = world.step(moment["action"].reshape(worlds, agents))
+        did = np.where(is_playing, moment["action"], -1)
+        moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
         moments.append(moment)
         observation, is_playing = step.observation, step.is_playing.reshape(-1)
-        action = np.where(moment["is_terminal"] | moment["is_cut"], -1, action)
+        action = np.where(moment["is_terminal"] | moment["is_cut"], -1, did)
         if keep_states:
             states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
@@ -137,6 +129,26 @@ class _Reader:
         """What some of them would read of an observation that they do not act on."""
         memory = self.codec.remember(self._memory, observation, action)
         return self.codec.encode(observation[rows], _of(memory, rows))
+
+
+def _decide(
+    policy: Actor,
+    reader: _Reader,
+    observation: np.ndarray,
+    action: np.ndarray,
+    adapters: np.ndarray,
+    is_playing: np.ndarray,
+    rng: np.random.Generator,
+) -> Moment:
+    """What those who play read and chose after `action` led to `observation`; all (M, ...)."""
+    start = perf_counter()
+    reader.look(observation, action)
+    rows = np.flatnonzero(is_playing)
+    texts, legal = reader.texts(rows), reader.legal()
+    decision = policy.act(texts, adapters[rows], legal[rows], rng)
+    moment: Moment = {"decide_s": perf_counter() - start, "is_alive": is_playing, "legal": legal}
+    read = decision._asdict() | {"text": reader.numbered(texts)}
+    return moment | {name: _spread(values, rows, len(is_playing)) for name, values in read.items()}
 
 
 def _end(

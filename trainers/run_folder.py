@@ -19,6 +19,7 @@ from agents.types import UserError
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
 from trainers.colony import Colony, found_colony, restore_adapters, restore_colony
 from trainers.config import TrainConfig
+from trainers.machine import processor
 from trainers.parser import config_to_yaml, read_config
 
 NEW_HISTORY: dict[str, Any] = {
@@ -82,14 +83,11 @@ def machine() -> dict[str, Any]:
     """The processor and how much of it torch uses."""
     import torch
 
-    name = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = names[0] if names else name
-    return {"cpu": name, "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return {
+        "cpu": processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.types import UserError
 from envs.render import rgb_array
+from envs.world import World
 from evolution import next_generation
 from evolution.genome import diversity
 from evolution.lineage import births, deaths, starvations
@@ -36,6 +37,8 @@ class Run:
     log: RunLog
     history: dict[str, Any]  # what must be known of the generations before: saved in every checkpoint
     progress: Progress
+    world: World  # to learn in
+    trial: World  # to be judged in
     started: float = 0.0  # of this generation, perf_counter
 
     @property
@@ -62,7 +65,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
-    return Run(config, run_dir, colony, log, history, Progress(config))
+    world, trial = make_world(config.env, renews=True), make_world(config.env, renews=False)
+    return Run(config, run_dir, colony, log, history, Progress(config), world, trial)
 
 
 def generations(run: Run) -> Iterator[int]:
@@ -97,7 +101,7 @@ def live(run: Run) -> Life:
     return rollout(
         run.colony.policy,
         run.colony.codec,
-        make_world(run.config.env, renews=True),
+        run.world,
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
         keep_states=run.config.env.is_forage and bool(every) and run.generation % every == 0,
@@ -119,7 +123,7 @@ def measure(run: Run) -> Outcome:
     outcome = rollout(
         run.colony.policy,
         run.colony.codec,
-        make_world(run.config.env, renews=False),
+        run.trial,
         world_seeds(streams["fitness"], run.config.evolution.episodes),
         streams["policy"],
     ).outcome

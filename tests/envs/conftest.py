@@ -1,4 +1,4 @@
-"""Make `reference` importable from these tests, whatever pytest's import mode."""
+"""Make `reference` and `small_worlds` importable from these tests, whatever pytest's import mode."""
 
 import sys
 from pathlib import Path

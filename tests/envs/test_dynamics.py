@@ -70,7 +70,15 @@ def _assert_seen(config: WorldConfig, state: WorldState) -> None:
 def tiny(positions, food=(), home=(3, 3), energy=10.0, **changes) -> tuple[WorldConfig, WorldState]:
     """Return a 4 x 4 world without rock, its agents and food where given; home: one, or one for each population."""
     config = WorldConfig(
-        **{"height": 4, "width": 4, "rocks": 0.0, "food": len(food), "food_regrow": 0.0, "night_length": 0}
+        **{
+            "height": 4,
+            "width": 4,
+            "rocks": 0.0,
+            "food": len(food),
+            "food_regrow": 0.0,
+            "patches": 0,
+            "night_length": 0,
+        }
         | {"cost_step": 1.0, "food_energy": 8.0, "energy_max": 100.0, "energy_start": 80.0, "max_steps": 128}
         | {"reward_food": 1.0, "reward_step": -0.02, "reward_death": -1.0}
         | {"agents": len(positions)}

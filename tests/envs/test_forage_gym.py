@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from sb3_contrib import MaskablePPO
+from small_worlds import SMALL
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -22,7 +23,6 @@ from envs.presets import PRESETS
 
 NAME = "envs:Forage-v0"
 OTHERS = ("empty", "random", "greedy", "forager", "planner")
-SMALL = {"rocks": 0.2, "height": 8, "width": 8, "agents": 4, "food": 8, "energy_start": 10.0, "max_steps": 30}
 
 
 @pytest.fixture

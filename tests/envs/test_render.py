@@ -13,7 +13,7 @@ from envs.render import STRIP, ansi, rgb_array, slots, view_array
 from envs.sprites import BERRY, POPULATIONS, agent_colour, agent_colours
 from envs.types import WorldConfig
 
-CONFIG = WorldConfig(height=6, width=8, agents=3, food=5, rocks=0.0)
+CONFIG = WorldConfig(height=6, width=8, agents=3, food=5, rocks=0.0, energy_start=80.0)
 NIGHTS = replace(CONFIG, day_length=10, night_length=5)
 RIVALS = replace(CONFIG, agents=4, populations=2)
 

@@ -61,7 +61,7 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(name):
     else:
         outside += [NAN, INF, -INF]
     for value in outside:
-        expected = f"WorldConfig.{name} = {value!r}: must be between {least:g} and {most:g}"
+        expected = f"WorldConfig.{name} = {value!r}: must be between {least:.10g} and {most:.10g}"
         assert refusal(**{name: value}) == expected
 
 
@@ -71,7 +71,7 @@ def test_a_value_of_another_kind_is_named_with_what_is_allowed(name):
     kind = "a whole number" if is_whole else "a number"
     values = [True, False, "1", None, [1], 1 + 0j, *([20.0, 4.5, NAN] if is_whole else [])]
     for value in values:
-        expected = f"WorldConfig.{name} = {value!r}: must be {kind} between {least:g} and {most:g}"
+        expected = f"WorldConfig.{name} = {value!r}: must be {kind} between {least:.10g} and {most:.10g}"
         assert refusal(**{name: value}) == expected
 
 
