@@ -21,7 +21,7 @@ import numpy as np
 
 from envs import HELD_OUT, WorldConfig
 from envs.bots import Bot, bots
-from envs.forager import RULES, Forager
+from envs.bots.forager import RULES, Forager
 from envs.presets import PRESETS, preset
 from trainers.evaluate import interval, interval_text, play_bot
 

@@ -24,7 +24,7 @@ from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from envs import WorldConfig
-from envs.world import ForageWorld
+from envs.worlds.world import ForageWorld
 from trainers.rollout import rollout
 from trainers.run_folder import machine
 

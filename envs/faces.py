@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box
 
-from envs import render
 from envs.generator import HELD_OUT, SEED_LIMIT, generate
+from envs.look import render
 from envs.observe import legal_from, observation_size
 from envs.presets import preset as preset_named
 from envs.types import Action, WorldConfig, WorldState
@@ -127,7 +127,7 @@ class Viewer:
 
     def _opened(self) -> Any:
         if self._window is None:
-            from envs.window import Window  # here, so that pygame is needed by nobody else
+            from envs.look.window import Window  # here, so that pygame is needed by nobody else
 
             self._window = Window(self._config, FPS)
         return self._window

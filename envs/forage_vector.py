@@ -15,7 +15,6 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs import render
 from envs.batch import ForageBatch
 from envs.bots import Bot
 from envs.faces import (
@@ -28,6 +27,7 @@ from envs.faces import (
     seeds_from,
 )
 from envs.forage_gym import idle, learner_config, player_of
+from envs.look import render
 from envs.types import Action, WorldConfig
 
 Infos = dict[str, Any]

@@ -16,9 +16,9 @@ from gymnasium.spaces import Discrete
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from envs import render
 from envs.batch import ForageBatch
 from envs.faces import DEFAULT_PRESET, action_mask, first_seed, observation_box, renewed, seeds_from, world_config
+from envs.look import render
 from envs.types import Action, StepResult, WorldConfig
 
 

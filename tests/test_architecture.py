@@ -39,7 +39,7 @@ def test_a_room_imports_only_what_it_may(room):
 
 
 SETTINGS_AND_WORLDS = (
-    *("envs", "envs.gym_world", "envs.team_world", "agents", "agents.types", "agents.other_codecs"),
+    *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.other_codecs"),
     *("trainers.config", "trainers.parser", "trainers.worlds"),
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.codec import TextCodec
 from agents.policy import Decision
-from envs.world import Step, World
+from envs.worlds.world import Step, World
 
 Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
 OnStep = Callable[[int, int, int], None]

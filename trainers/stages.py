@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agents.types import UserError
-from envs.render import rgb_array
-from envs.world import World
+from envs.look.render import rgb_array
+from envs.worlds.world import World
 from evolution import next_generation
 from evolution.genome import diversity
 from evolution.lineage import births, deaths, starvations

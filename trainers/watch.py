@@ -33,8 +33,8 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
         require(gif.parent.is_dir() and not gif.is_dir(), "gif", str(gif), "a file in a folder that exists")
     import numpy as np
 
-    from envs.render import ansi, rgb_array
-    from envs.world import ForageWorld
+    from envs.look.render import ansi, rgb_array
+    from envs.worlds.world import ForageWorld
     from trainers.evaluate import held_out_seeds
     from trainers.rollout import rollout
     from trainers.run_folder import open_run

@@ -7,7 +7,7 @@ from agents.codec import TextCodec
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import built_in
 from agents.types import UserError
-from envs.world import ForageWorld, World
+from envs.worlds.world import ForageWorld, World
 from trainers.config import EnvConfig
 
 _PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal")
@@ -20,8 +20,8 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     """
     if env.is_forage:
         return ForageWorld(env)
-    from envs.gym_world import GymWorld
-    from envs.team_world import TeamWorld
+    from envs.worlds.gym_world import GymWorld
+    from envs.worlds.team_world import TeamWorld
 
     kind = TeamWorld if env.is_team else GymWorld
     return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews)
@@ -47,8 +47,8 @@ def make_codec(env: EnvConfig) -> TextCodec:
 
 
 def _sample(env: EnvConfig) -> Any:
-    from envs.gym_world import make_gym
-    from envs.team_world import make_team
+    from envs.worlds.gym_world import make_gym
+    from envs.worlds.team_world import make_team
 
     try:
         return (make_team if env.is_team else make_gym)(env.id, dict(env.options))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from envs import HELD_OUT, ForageBatch, WorldConfig
-from envs.forager import RULES, Forager
+from envs.bots.forager import RULES, Forager
 from envs.presets import preset
 from envs.types import is_night
 

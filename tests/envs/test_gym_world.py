@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from envs import HELD_OUT
-from envs.gym_world import GymWorld, make_gym
+from envs.worlds.gym_world import GymWorld, make_gym
 
 LEFT, DOWN, RIGHT, UP = range(4)
 DRY = {"is_slippery": False}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from envs import HELD_OUT, Action, ForageBatch, WorldConfig
+from envs.bots.planner import Planner, match
 from envs.generator import generate
 from envs.paths import UNREACHED
-from envs.planner import Planner, match
 from envs.presets import preset
 from envs.types import is_night
 

@@ -11,7 +11,7 @@ from mpe2 import simple_spread_v3
 from pettingzoo import ParallelEnv
 
 from envs import HELD_OUT
-from envs.team_world import TeamWorld, make_team
+from envs.worlds.team_world import TeamWorld, make_team
 
 SPREAD = "mpe2.simple_spread_v3"
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs import ForageBatch, WorldConfig
-from envs.world import ForageWorld
+from envs.worlds.world import ForageWorld
 
 HARD = WorldConfig(agents=6, food=60, energy_start=15.0, max_steps=20)
 

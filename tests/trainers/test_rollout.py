@@ -7,8 +7,8 @@ import pytest
 
 from agents.codec import PlainCodec
 from agents.policy import Decision
-from envs.gym_world import GymWorld
-from envs.world import ForageWorld, Step
+from envs.worlds.gym_world import GymWorld
+from envs.worlds.world import ForageWorld, Step
 from trainers.advantage import gae
 from trainers.colony import Colony, found_colony
 from trainers.rollout import Life, rollout

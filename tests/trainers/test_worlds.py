@@ -12,7 +12,7 @@ import yaml
 
 from agents.forage_codec import ForageCodec
 from envs.presets import PRESETS, preset
-from envs.world import ForageWorld
+from envs.worlds.world import ForageWorld
 from trainers.config import EnvConfig, TrainConfig
 from trainers.evaluate import main as evaluate
 from trainers.parser import config_from_file, config_to_yaml, parse, read_config

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from envs.batch import ForageBatch
+from envs.bots.forager import Forager
+from envs.bots.planner import Planner
 from envs.dynamics import legal_actions
-from envs.forager import Forager
 from envs.observe import observe, unpack
-from envs.planner import Planner
 from envs.types import Action, WorldConfig, WorldState
 
 Bot = Callable[[WorldState], np.ndarray]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs import sprites
+from envs.look import sprites
 from envs.types import WorldConfig, WorldState, is_night, members, phase_left
 
 Trail = Sequence[np.ndarray] | np.ndarray

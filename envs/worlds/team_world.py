@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.world import Step
+from envs.worlds.world import Step
 
 
 def make_team(module: str, options: dict[str, Any]) -> Any:

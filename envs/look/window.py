@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs.render import SMALLEST_CELL, STRIP, rgb_array, slots
-from envs.terminal import one_world
+from envs.look.render import SMALLEST_CELL, STRIP, rgb_array, slots
+from envs.look.terminal import one_world
 from envs.types import WorldConfig, WorldState
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or it greets on standard output
@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("the window needs pygame: install it with pip install 'terrarium-lm[render]'") from error
 
-from envs import panel, sprites
+from envs.look import panel, sprites
 
 Details = Callable[[int], list[str]]
 """From an agent to lines of text about its memory."""

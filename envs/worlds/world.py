@@ -1,6 +1,6 @@
 """What a population lives in, whatever the world is: W worlds of N agents that step together.
 
-The forage world is one, Gymnasium's and PettingZoo's are others (`envs.gym_world`, `envs.team_world`).
+The forage world is one, Gymnasium's and PettingZoo's are others (`envs.worlds.gym_world`, `envs.worlds.team_world`).
 """
 
 from typing import NamedTuple, Protocol

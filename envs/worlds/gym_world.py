@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.world import Step
+from envs.worlds.world import Step
 
 REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 """Packages to import for ids that begin so; for others write package:Id, as Gymnasium has it."""
