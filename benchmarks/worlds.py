@@ -126,7 +126,6 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # PettingZoo's, at all that are made as they were
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # MAgent2 would take every core
     result: Row = {"machine": machine(), "seconds": options.seconds, "rounds": options.rounds}
     result["rows"] = measure(options.seconds, options.rounds)
     result["aims"] = aims(result["rows"])
@@ -137,4 +136,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # MAgent2 would take every core
     main()
