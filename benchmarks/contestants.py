@@ -8,6 +8,7 @@ import importlib
 import multiprocessing
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
@@ -91,9 +92,9 @@ def sb3(worlds: int) -> Contestant:
     return contestant(env.num_envs, lambda: rng.integers(5, size=env.num_envs), lambda a: len(env.step(a)[1]))
 
 
-def core(worlds: int, first: int = 0) -> Contestant:
+def core(worlds: int) -> Contestant:
     """Make the batched core with its observations; all its worlds begin anew after `max_steps`, or if all are dead."""
-    batch, rng, seeds = ForageBatch(), np.random.default_rng(first), np.arange(first, first + worlds)
+    batch, rng, seeds = ForageBatch(), np.random.default_rng(0), np.arange(worlds)
     living = everyone = worlds * batch.config.agents
     batch.reset(seeds)
 
@@ -110,12 +111,12 @@ def core(worlds: int, first: int = 0) -> Contestant:
     return contestant(everyone, lambda: rng.integers(5, size=(worlds, batch.config.agents)), advance)
 
 
-def two_cores(worlds: int) -> Contestant:
-    """Make two processes that step as many worlds each, at the same time."""
+def two_processes(make: Callable[[], Contestant]) -> Contestant:
+    """Run what `make` makes, which spawned processes must be able to import, in two of them at the same time."""
     context = multiprocessing.get_context("spawn")
     pipes, theirs = zip(*(context.Pipe() for _ in range(2)), strict=True)
-    for i, pipe in enumerate(theirs):
-        context.Process(target=_serve, args=(pipe, worlds, i * worlds), daemon=True).start()
+    for pipe in theirs:
+        context.Process(target=_serve, args=(pipe, make), daemon=True).start()
 
     def run(seconds: float) -> Speed:
         for pipe in pipes:
@@ -126,23 +127,26 @@ def two_cores(worlds: int) -> Contestant:
     return Contestant(sum(pipe.recv() for pipe in pipes), run)
 
 
-def _serve(pipe: Connection, worlds: int, first: int) -> None:
-    agents, run = core(worlds, first)
+def _serve(pipe: Connection, make: Callable[[], Contestant]) -> None:
+    agents, run = make()
     pipe.send(agents)
     with suppress(EOFError, KeyboardInterrupt):  # the parent has gone
         while True:
             pipe.send(run(pipe.recv()))
 
 
-FACE, TWO_CORES = "PettingZoo face, 1 world", "core, 2 processes of 256 worlds"
+FACE = "PettingZoo face, 1 world"
+TWO_FACES = "PettingZoo face, 2 processes of 1 world"
+TWO_CORES = "core, 2 processes of 256 worlds"
 
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     FACE: lambda: pettingzoo("envs.forage_v0"),
+    TWO_FACES: lambda: two_processes(partial(pettingzoo, "envs.forage_v0")),
     "PettingZoo face, 1 world where nobody starves": lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
     "core, 1 world": lambda: core(1),
     "core, 16 worlds": lambda: core(16),
     "core, 256 worlds": lambda: core(256),
-    TWO_CORES: lambda: two_cores(256),
+    TWO_CORES: lambda: two_processes(partial(core, 256)),
     "SB3 VecEnv, 64 worlds": lambda: sb3(64),
     "Gymnasium vector, 64 worlds, a learner among greedy bots": lambda: gymnasium_vector(64, "greedy"),
     "Gymnasium vector, 64 worlds, a learner alone": lambda: gymnasium_vector(64, "empty"),

@@ -3,7 +3,7 @@
     python -m benchmarks.worlds [--seconds S] [--rounds R] [--memory WORLDS ...] [--json FILE]
 
 Rounds of S seconds go round all of `benchmarks.contestants` in turn, so that a noisy machine wrongs all alike; medians
-count. All is one process with one thread, but for the row of two. Where others use the machine, look at the column
+count. All is one process with one thread, but for the rows of two. Where others use the machine, look at the column
 of processor time. What the worlds compute in a step differs: ratios tell how long one waits, not who does better.
 Peers that are missing are reported so; `pip install mpe2 minigrid magent2` brings all.
 
@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, Contestant, Speed
+from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES, Contestant, Speed
 from envs import ForageBatch
 from trainers.machine import processor
 
-AIMS = {FACE: 100_000, TWO_CORES: 2_000_000}
-"""Agent-steps per second that these must reach."""
+AIMS = {TWO_FACES: 100_000, TWO_CORES: 2_000_000}
+"""Agent-steps per second that these must reach on two cores."""
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bots, worlds
-from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES
+from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES
 from envs.presets import PRESETS
 
 
@@ -58,7 +58,7 @@ def test_worlds_writes_speeds_aims_and_memory(tmp_path, capsys):
     for row in rows.values():
         assert set(row) == {"name", "agents", "per_s", "per_cpu_s", "ratio"}
         assert row["per_s"] is None or row["per_s"] > 0
-    assert [aim["name"] for aim in result["aims"]] == [FACE, TWO_CORES]
+    assert [aim["name"] for aim in result["aims"]] == [TWO_FACES, TWO_CORES]
     assert all(aim["reached"] == (aim["per_s"] >= aim["aim"]) for aim in result["aims"])
     (memory,) = result["memory"]
     assert memory["worlds"] == 2
