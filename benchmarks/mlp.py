@@ -110,7 +110,7 @@ def draw_plot(result: dict[str, Any], file: Path) -> None:
     axes.set_title(
         f"MaskablePPO on {PRESET}, {len(result['seeds'])} held-out worlds, seed {result['seed']}", fontsize=10
     )
-    axes.legend(loc="center right")
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     figure.savefig(file, dpi=120)
 
 

@@ -30,9 +30,8 @@ def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[W
     """
     was_alive = state.is_alive
     position, cell = _move(state, actions * was_alive)
-    home = cell_index(state.rock.shape, state.home)  # (W, Q)
     ate = _eat(state, cell)
-    energy = _live(config, state, ate, cell, home)
+    energy = _live(config, state, ate, cell)
     is_alive = energy > 0
     died = was_alive > is_alive
     new_state = WorldState(
@@ -41,7 +40,7 @@ def step(config: WorldConfig, state: WorldState, actions: np.ndarray) -> tuple[W
         patch=state.patch,
         home=state.home,
         step=state.step + np.int32(1),
-        food=_regrow(config, state, cell[ate], home),
+        food=_regrow(config, state, cell[ate]),
         position=position,
         energy=energy,
         is_alive=is_alive,
@@ -75,8 +74,8 @@ def cell_index(grid: tuple[int, int, int], position: np.ndarray) -> np.ndarray:
     grid: the shape (W, H, B). position: (W, ..., 2) rows and columns. Returns (W, ...) int.
     """
     stride, first = _strides(grid)
-    cell = position @ stride
-    by_world = cell.reshape(len(first), -1)  # a view
+    cell: np.ndarray = position @ stride
+    by_world = cell if cell.ndim == 2 else cell.reshape(len(first), -1)  # a view
     by_world += first
     return cell
 
@@ -126,13 +125,14 @@ def _eat(state: WorldState, cell: np.ndarray) -> np.ndarray:
     return ate
 
 
-def _live(config: WorldConfig, state: WorldState, ate: np.ndarray, cell: np.ndarray, home: np.ndarray) -> np.ndarray:
-    # cell: (W, N), home: (W, Q). -> (W, N) energy after eating and the cost of living
+def _live(config: WorldConfig, state: WorldState, ate: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    # cell: (W, N). -> (W, N) energy after eating and the cost of living
     energy = state.energy + np.float32(config.food_energy) * ate
     np.minimum(energy, np.float32(config.energy_max), out=energy)
     cost: np.ndarray | np.float32 = np.float32(config.cost_step)
     if config.night_length:
-        is_out = is_night(config, state.step)[:, None] & (cell != home[:, population_of(config)])
+        home = cell_index(state.rock.shape, state.home)[:, population_of(config)]  # (W, N)
+        is_out = is_night(config, state.step)[:, None] & (cell != home)
         cost = np.where(is_out, np.float32(config.cost_step * config.night_cost), cost)
     energy -= cost
     np.maximum(energy, np.float32(0), out=energy)
@@ -140,8 +140,8 @@ def _live(config: WorldConfig, state: WorldState, ate: np.ndarray, cell: np.ndar
     return energy
 
 
-def _regrow(config: WorldConfig, state: WorldState, eaten: np.ndarray, home: np.ndarray) -> np.ndarray:
-    # eaten: cell indices, home: (W, Q). -> (W, H, B) food after eating and sprouting
+def _regrow(config: WorldConfig, state: WorldState, eaten: np.ndarray) -> np.ndarray:
+    # eaten: cell indices. -> (W, H, B) food after eating and sprouting
     food = state.food.copy()
     flat = food.reshape(-1)
     flat[eaten] = False
@@ -155,7 +155,7 @@ def _regrow(config: WorldConfig, state: WorldState, eaten: np.ndarray, home: np.
     casts = (item < missing[:, None]) & (chance < config.food_regrow)
     target, is_on_grid = _targets(config, state, place)
     is_taken = state.rock.reshape(-1) | flat
-    is_taken[home] = True
+    is_taken[cell_index(state.rock.shape, state.home)] = True
     flat[target[casts & is_on_grid & ~is_taken.take(target)]] = True
     return food
 
@@ -169,6 +169,7 @@ def _targets(config: WorldConfig, state: WorldState, place: np.ndarray) -> tuple
     side = 2 * config.patch_radius + 1
     patch, spot = np.divmod((place * (config.patches * side**2)).astype(np.int64), side**2)
     offset = np.stack(np.divmod(spot, side), axis=-1) - config.patch_radius
-    cell = np.take_along_axis(state.patch, patch[..., None], axis=1) + offset  # (W, items, 2)
+    patch += config.patches * np.arange(worlds)[:, None]
+    cell = state.patch.reshape(-1, 2).take(patch, axis=0) + offset  # (W, items, 2)
     is_on_grid = ((cell >= 0) & (cell < (height, width))).all(-1)
     return cell_index(state.rock.shape, cell * is_on_grid[..., None]), is_on_grid

@@ -25,6 +25,7 @@ from envs.types import MOVES, WorldConfig, WorldState, is_night, members, phase_
 _PLANES, _NUMBERS = 5, 4
 _ROCK, _FOOD, _HOME, _KIN, _RIVALS = (np.uint8(1 << plane) for plane in range(_PLANES))
 _SHIFTS = np.arange(_PLANES, dtype=np.uint8)[:, None, None, None]
+_NO_NIGHT = np.array([0, 1], np.float32)
 
 
 class Observation(NamedTuple):
@@ -58,7 +59,7 @@ def observe(config: WorldConfig, state: WorldState) -> np.ndarray:
     numbers = result[..., _PLANES * cells :]
     numbers[..., 0] = state.energy / np.float32(config.energy_max)
     numbers[..., 1] = (np.maximum(config.max_steps - state.step, 0) / config.max_steps)[:, None]
-    numbers[..., 2], numbers[..., 3] = 0.0, 1.0
+    numbers[..., 2:] = _NO_NIGHT
     if config.night_length:
         night = is_night(config, state.step)
         whole = np.where(night, config.night_length, config.day_length)
@@ -104,7 +105,8 @@ def _look(config: WorldConfig, state: WorldState, population: int, result: np.nd
     radius, agents = config.view_radius, members(config)[population]
     worlds, height, width = state.rock.shape
     grid = worlds, height + 2 * radius, width + 2 * radius
-    code = np.full(grid, _ROCK)
+    code = np.empty(grid, np.uint8)
+    code.fill(_ROCK)
     code[:, radius:-radius, radius:-radius] = state.rock.view(np.uint8) | (state.food.view(np.uint8) << 1)
     flat = code.reshape(-1)
     rim = radius * grid[2] + radius
