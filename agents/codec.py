@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from agents.types import UserError
+
 
 class TextCodec(Protocol):
     """What the mind must know of a kind of world. All methods work on M agents at once."""
@@ -66,13 +68,20 @@ class PlainCodec:
 
     def encode(self, observation: np.ndarray, memory: None) -> list[str]:
         """M texts."""
-        return [" " + self.describe(one).strip() for one in observation]
+        texts = [self.describe(one) for one in observation]
+        wrong = next((text for text in texts if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise UserError(f"{type(self).__name__}.describe gave {wrong!r}: must be text")
+        return [" " + text.strip() for text in texts]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
         """(M, A) bool; everything for those that see nothing, because they do not play."""
-        everything = [True] * len(self.action_words)
-        rows = [everything if one is None else self.allowed(one) for one in observation]
-        return np.array(rows, bool).reshape(len(observation), len(self.action_words))
+        actions = len(self.action_words)
+        rows = [[True] * actions if one is None else self.allowed(one) for one in observation]
+        wrong = next((row for row in rows if len(row) != actions), None)
+        if wrong is not None:
+            raise UserError(f"{type(self).__name__}.allowed gave {wrong}: must be {actions}, one for each action word")
+        return np.array(rows, bool).reshape(len(rows), actions)
 
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")

@@ -20,6 +20,7 @@ from agents.codec import TextCodec
 from agents.lora import AdapterBank
 from agents.peft_format import load_adapter, save_adapter
 from agents.text_memory import ReadText, Recalled, TextMemory
+from agents.types import UserError
 
 
 class Mind:
@@ -31,9 +32,9 @@ class Mind:
         self.answer_id = base.one_token(codec.answer)
         self.action_ids = [base.one_token(word) for word in codec.action_words]
         if len(set(self.action_ids)) < len(self.action_ids):
-            raise ValueError(f"action words {tuple(codec.action_words)}: must all be different tokens")
+            raise UserError(f"action words {tuple(codec.action_words)}: must all be different tokens")
         if not self.instruction_ids:
-            raise ValueError("codec.instructions is empty: must hold at least one token")
+            raise UserError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)

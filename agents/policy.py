@@ -11,7 +11,7 @@ from agents.base_model import load_base_model
 from agents.codec import TextCodec
 from agents.lora import AdapterBank
 from agents.mind import Mind
-from agents.types import AdapterConfig, ModelConfig
+from agents.types import AdapterConfig, ModelConfig, UserError
 from agents.value_head import ValueHead
 
 
@@ -44,7 +44,7 @@ class Policy:
         adapters: (M,) index into the bank, -1 for the bare base. legal: (M, A) bool. Draws M numbers from `rng`.
         """
         if not legal.any(axis=1).all():
-            raise ValueError(f"no action is legal after text {texts[int(legal.any(axis=1).argmin())]!r}")
+            raise UserError(f"no action is legal after text {texts[int(legal.any(axis=1).argmin())]!r}")
         log_probs = log_softmax(self.logits(texts, adapters), legal)  # (M, A)
         cumulative = np.exp(log_probs).cumsum(axis=1)
         draw = rng.random(len(texts))[:, None] * cumulative[:, -1:]

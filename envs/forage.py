@@ -197,6 +197,8 @@ class parallel_env(ParallelEnv[str, np.ndarray, int]):  # noqa: N801, PettingZoo
         if self._seed is None:
             raise RuntimeError("the episode has not begun: call reset() first")
         acting = self.agents
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions = {actions!r}: must be a dict, an action for each agent by name")
         if actions.keys() != dict.fromkeys(acting).keys():
             self._refuse(actions)
         values = [actions[agent] for agent in acting]

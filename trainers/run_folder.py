@@ -36,9 +36,12 @@ NEW_HISTORY: dict[str, Any] = {
 def require_free(run_dir: Path) -> None:
     """Raise UserError if something is at `run_dir` already."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise UserError(
-            f"run_dir = {str(run_dir)!r}: must be empty or not exist; to go on with its run, use --resume {run_dir}"
-        )
+        way_on = ""
+        if checkpoints(run_dir):
+            way_on = f"; to go on with its run, use --resume {run_dir}"
+        elif (run_dir / "run.json").is_file():
+            way_on = "; its run ended before its first generation did, so it can be deleted"
+        raise UserError(f"run_dir = {str(run_dir)!r}: must be empty or not exist{way_on}")
 
 
 def create(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
@@ -94,7 +97,7 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]
     """The colony of the newest checkpoint, and the run's history so far; DamagedRun if there is none that fits."""
     found = checkpoints(run_dir)
     if not found:
-        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint; the run must be started anew")
+        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint; delete {run_dir} and start the run anew")
     folder = found[max(found)]
     tensors, state = load_checkpoint(folder)
     colony = found_colony(config)

@@ -165,7 +165,8 @@ def report(run: Run) -> dict[str, Any]:
     )
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
     run.log.close()
-    print("\n" + table(last, f"generation {run.history['generation']}", first))
+    generation = run.history["generation"]
+    print("\n" + table(last, f"generation {generation}", first if generation else None))
     watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
     print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")
     return last

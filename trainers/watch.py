@@ -1,4 +1,4 @@
-"""Watch the agents of a run in a held-out world, in the terminal or as a GIF.
+"""Watch the agents of a run in a held-out forage world, in the terminal or as a GIF.
 
 python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--gif FILE]
 """
@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> None:
         "watch",
         argv,
         seed=(int, 0, "which held-out world"),
-        fps=(float, 8.0, "steps a second"),
-        gif=(Path, None, "write the episode to this file instead of the terminal"),
+        fps=(float, 8.0, "steps a second, at most 100"),
+        gif=(Path, None, "write the episode to this .gif file instead of the terminal"),
     )
     run_command(lambda: watch(options.run_dir, options.generation, options.seed, options.fps, options.gif))
 
@@ -30,7 +30,8 @@ def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Pat
     """
     require(0 < fps <= 100, "fps", fps, "above 0 and at most 100")
     if gif:
-        require(gif.parent.is_dir() and not gif.is_dir(), "gif", str(gif), "a file in a folder that exists")
+        is_fine = gif.suffix == ".gif" and gif.parent.is_dir() and not gif.is_dir()
+        require(is_fine, "gif", str(gif), "a .gif file in a folder that exists")
     import numpy as np
 
     from envs.look.render import ansi, rgb_array

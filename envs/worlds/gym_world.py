@@ -26,9 +26,9 @@ def make_gym(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
         env = gymnasium.make(env_id, **options)
     except ImportError as error:
         raise ValueError(f"{error}; `pip install 'terrarium-lm[worlds]'` brings MiniGrid and MPE2") from error
-    except (gymnasium.error.Error, TypeError) as error:
+    except gymnasium.error.Error as error:
         raise ValueError(str(error)) from error
-    except (KeyError, AssertionError) as error:
+    except (KeyError, AssertionError, TypeError) as error:
         raise ValueError(f"it cannot be made with options {options}: {error!r}") from error
     if not isinstance(env.action_space, Discrete) or env.action_space.start != 0:
         raise ValueError(f"its actions are {env.action_space}: must be Discrete, from 0")

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainers.evaluate import YARDSTICKS
 from trainers.evaluate import main as evaluate
 from trainers.parser import parse
+from trainers.run_folder import require_free
 from trainers.train import main, train
 from trainers.watch import main as watch
 
@@ -139,6 +140,9 @@ def test_evaluate_prints_a_table(finished, capsys):
 def test_watch_writes_a_gif_and_plays_in_a_terminal(finished, tmp_path, capsys):
     from PIL import Image
 
+    with pytest.raises(SystemExit):
+        watch([str(finished[0]), "--gif", str(tmp_path / "episode.mp4")])
+    assert "a .gif file in a folder that exists" in capsys.readouterr().err
     watch([str(finished[0]), "--gif", str(tmp_path / "episode.gif")])
     assert Image.open(tmp_path / "episode.gif").n_frames > 5
     capsys.readouterr()
@@ -214,9 +218,17 @@ def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "thesis.txt").write_text("all my work")
-    with pytest.raises(ValueError, match=r"run_dir = .*must be empty or not exist"):
+    with pytest.raises(ValueError, match=r"run_dir = .*must be empty or not exist$"):
         train(tiny_config)
     assert [f.name for f in run_dir.iterdir()] == ["thesis.txt"]
+    (run_dir / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="ended before its first generation did, so it can be deleted"):
+        train(tiny_config)
+
+
+def test_a_folder_with_a_run_says_how_to_go_on(finished):
+    with pytest.raises(ValueError, match=r"must be empty or not exist; to go on with its run, use --resume"):
+        require_free(finished[0])
 
 
 @pytest.mark.parametrize(
