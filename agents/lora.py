@@ -12,6 +12,7 @@ Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R row
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,12 +58,12 @@ class AdapterBank:
     def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
         if adapters < 1:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
-        self.config = config
+        targets = adapted_modules(causal_lm, config)
+        self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
         self.version = 0
         self.active: Tensor | None = None
         self.active_is_all = False
-        targets = adapted_modules(causal_lm, config)
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)
@@ -134,23 +135,40 @@ class AdapterBank:
             self.active, self.active_is_all = before
 
 
+USUAL_MODULES = ("q_proj", "v_proj", "o_proj", "down_proj")
+"""What carries adapters where a model has modules of these names, as Llama and its relatives do."""
+
+
 def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linear]:
-    """Path -> linear module that gets an adapter, in the model's order; ValueError where the model has none such."""
+    """Path -> linear module that gets an adapter, in the model's order; UserError where the model has none such."""
     layers = causal_lm.config.num_hidden_layers
     if config.top_layers > layers:
         raise UserError(f"adapter.top_layers = {config.top_layers}: must be at most the model's {layers} layers")
     first = layers - config.top_layers
-    found = {}
-    for path, module in causal_lm.named_modules():
-        pieces = path.split(".")
-        number = next((int(p) for p in pieces if p.isdigit()), -1)
-        if number >= first and pieces[-1] in config.modules and isinstance(module, nn.Linear):
-            found[path] = module
-    absent = set(config.modules) - {path.rpartition(".")[2] for path in found}
+    layered = ((path, module) for path, module in causal_lm.named_modules() if _layer(path) >= first)
+    linear = {path: module for path, module in layered if isinstance(module, nn.Linear)}
+    names = {path.rpartition(".")[2] for path in linear}
+    architecture = causal_lm.config.model_type
+    wanted = config.modules or default_modules(architecture, names)
+    if not wanted:
+        raise UserError(f"adapter.modules = []: must be some of {sorted(names)}; PEFT does not know {architecture}")
+    absent = set(wanted) - names
     if absent:
-        linear = {p.rpartition(".")[2] for p, m in causal_lm.named_modules() if isinstance(m, nn.Linear)}
-        raise UserError(f"adapter.modules: {sorted(absent)} not in the model, which has {sorted(linear)}")
-    return found
+        raise UserError(f"adapter.modules: {sorted(absent)} not in the model, which has {sorted(names)}")
+    return {path: module for path, module in linear.items() if path.rpartition(".")[2] in wanted}
+
+
+def default_modules(architecture: str, names: set[str]) -> list[str]:
+    """Which of a model's linear modules, by their names, carry adapters where the config names none."""
+    if names.issuperset(USUAL_MODULES):
+        return list(USUAL_MODULES)
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_ADAPTS  # slow to import
+
+    return [name for name in PEFT_ADAPTS.get(architecture, ()) if name in names]
+
+
+def _layer(path: str) -> int:
+    return next((int(piece) for piece in path.split(".") if piece.isdigit()), -1)
 
 
 def check_adapter(adapter: Adapter, shapes: dict[str, tuple[int, int]]) -> None:

@@ -7,6 +7,7 @@ through the same modules, the slow way that tests hold the fast one to.
 """
 
 import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,19 @@ class Mind:
 
     def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 128):
         self.base, self.bank = base, bank
-        self.instruction_ids = base.tokens(codec.instructions)
+        self.instruction_ids = [*base.beginning, *base.tokens(codec.instructions)]
         self.answer_id = base.one_token(codec.answer)
         self.action_ids = [base.one_token(word) for word in codec.action_words]
         if len(set(self.action_ids)) < len(self.action_ids):
             raise UserError(f"action words {tuple(codec.action_words)}: must all be different tokens")
-        if not self.instruction_ids:
+        if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
+        if not hasattr(base.decoder, "layers"):
+            raise UserError(
+                f"model.name = {base.name!r}: {base.causal_lm.config.model_type} is built the old way in transformers; "
+                "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
+            )
         base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
@@ -120,6 +126,7 @@ class Mind:
         """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
         tokens = [[*self.base.tokens(text), self.answer_id] for text in texts]
         longest = max(map(len, tokens))
+        self._check_length(longest)
         ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
         positions = torch.arange(longest)[None] + len(self.instruction_ids)
         reading = Reading(self._instructions, self.first_layer, longest)
@@ -135,10 +142,23 @@ class Mind:
             for i, row in enumerate(tokens)
         ]
 
+    def _check_length(self, tokens: int) -> None:
+        """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of."""
+        config = self.base.causal_lm.config
+        limits = (config.max_position_embeddings, getattr(config, "sliding_window", None) or sys.maxsize)
+        if len(self.instruction_ids) + tokens > min(limits):
+            raise UserError(
+                f"instructions and a text have {len(self.instruction_ids) + tokens} tokens: "
+                f"must be at most {min(limits)} for {self.base.name}"
+            )
+
 
 def _last_layers(decoder: Any, first: int) -> Any:
     """The same decoder, its modules shared, with only the layers from `first` on."""
     top = copy.copy(decoder)
     top._modules = dict(decoder._modules)
     top.layers = nn.ModuleList(decoder.layers[first:])
+    if getattr(decoder.config, "layer_types", None):  # read by place: Gemma3's layers differ in window and rotation
+        top.config = copy.copy(decoder.config)
+        top.config.layer_types = decoder.config.layer_types[first:]
     return top

@@ -44,15 +44,15 @@ class AdapterConfig:
     """The adapter's output is scaled by alpha / rank."""
     top_layers: int = 8
     """How many of the model's last layers carry adapters."""
-    modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
-    """Names of the linear modules that carry adapters, in each of those layers."""
+    modules: list[str] = field(default_factory=list)
+    """Names of the linear modules that carry adapters, in each of those layers. None given: q_proj, v_proj, o_proj and
+    down_proj where the model has them, else those that PEFT adapts in its architecture."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
         require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
         require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")
-        require(len(self.modules) > 0, "adapter.modules", self.modules, "at least one module name")
 
     @property
     def scaling(self) -> float:

