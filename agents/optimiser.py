@@ -29,15 +29,20 @@ class StackedAdam:
         """
         norms = self.bank.gradients.norm(dim=1)
         moves = is_learning & norms.isfinite()
-        rows: Tensor | slice = slice(None) if moves.all() else moves.nonzero()[:, 0]
-        gradient = self.bank.gradients[rows] * (max_norm / (norms[rows] + 1e-6)).clamp(max=1.0)[:, None]
+        everyone = bool(moves.all())
+        rows: Tensor | slice = slice(None) if everyone else moves.nonzero()[:, 0]
         self.steps[rows] += 1
-        self.mean[rows] = self.mean[rows].lerp(gradient, 1 - self.beta1)
-        self.square[rows] = self.square[rows].lerp(gradient.square(), 1 - self.beta2)
         count = self.steps[rows][:, None]
-        size = learning_rate[rows][:, None] / (1 - self.beta1**count)
-        root = (self.square[rows] / (1 - self.beta2**count)).sqrt()
-        self.bank.values[rows] -= size * self.mean[rows] / (root + self.eps)
+        wholes = (self.bank.values, self.bank.gradients, self.mean, self.square)
+        values, gradient, mean, square = parts = tuple(whole[rows] for whole in wholes)  # views if everyone moves
+        gradient *= (max_norm / (norms[rows] + 1e-6)).clamp(max=1.0)[:, None]
+        mean.lerp_(gradient, 1 - self.beta1)
+        square.lerp_(gradient.square_(), 1 - self.beta2)
+        root = (square / (1 - self.beta2**count)).sqrt_().add_(self.eps)
+        values -= (mean * (learning_rate[rows][:, None] / (1 - self.beta1**count))).div_(root)
+        if not everyone:
+            for whole, part in zip(wholes, parts, strict=True):
+                whole[rows] = part
         self.bank.gradients.zero_()
         self.bank.version += 1
         return norms

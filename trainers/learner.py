@@ -148,6 +148,8 @@ class Learner:
         """Shorten the way that adapters with too much KL have come in this life, and let them rest."""
         bank = self.policy.mind.bank
         strayed = ~(kl <= self.config.max_kl)  # true for NaN
+        if not strayed.any():
+            return
         rows = groups[strayed]
         share = (self.config.max_kl / kl[strayed]).sqrt()[:, None]
         shortened = before_life[rows] + share * (bank.values[rows] - before_life[rows])
