@@ -5,6 +5,7 @@ action, and a text for each observation. Texts should be short and few: every di
 `docs/worlds.md` shows how to write one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ class TextCodec(Protocol):
         """Which actions are allowed: (M, A) bool, at least one in each row."""
 
 
-class PlainCodec:
+class PlainCodec(ABC):
     """A codec without memory that looks at one agent at a time: subclass it, and write `describe`.
 
     Its class is called with the world that it is for: a Gymnasium or a PettingZoo environment.
@@ -55,9 +56,9 @@ class PlainCodec:
     def __init__(self, world: Any):
         self.world = world
 
+    @abstractmethod
     def describe(self, observation: Any) -> str:
         """One agent's observation in a few words."""
-        raise NotImplementedError
 
     def allowed(self, observation: Any) -> Sequence[bool]:
         """Which actions are allowed, by number; all, unless a subclass knows better."""
@@ -65,6 +66,7 @@ class PlainCodec:
 
     def remember(self, memory: None, observation: np.ndarray, action: np.ndarray) -> None:
         """Nothing."""
+        return None
 
     def encode(self, observation: np.ndarray, memory: None) -> list[str]:
         """M texts."""

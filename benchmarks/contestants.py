@@ -136,13 +136,12 @@ def _serve(pipe: Connection, make: Callable[[], Contestant]) -> None:
 
 
 FACE = "PettingZoo face, 1 world"
-EVERYBODY = "PettingZoo face, 1 world where nobody starves"
 TWO_FACES = "PettingZoo face, 2 processes where nobody starves"
 TWO_CORES = "core, 2 processes of 256 worlds"
 
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     FACE: lambda: pettingzoo("envs.forage_v0"),
-    EVERYBODY: lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
+    "PettingZoo face, 1 world where nobody starves": lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
     TWO_FACES: lambda: two_processes(partial(pettingzoo, "envs.forage_v0", cost_step=0.0)),
     "core, 1 world": lambda: core(1),
     "core, 16 worlds": lambda: core(16),
