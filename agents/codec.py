@@ -5,7 +5,6 @@ action, and a text for each observation. Texts should be short and few: every di
 `docs/worlds.md` shows how to write one.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -43,7 +42,7 @@ class TextCodec(Protocol):
         """Which actions are allowed: (M, A) bool, at least one in each row."""
 
 
-class PlainCodec(ABC):
+class PlainCodec:
     """A codec without memory that looks at one agent at a time: subclass it, and write `describe`.
 
     Its class is called with the world that it is for: a Gymnasium or a PettingZoo environment.
@@ -56,9 +55,9 @@ class PlainCodec(ABC):
     def __init__(self, world: Any):
         self.world = world
 
-    @abstractmethod
     def describe(self, observation: Any) -> str:
-        """One agent's observation in a few words."""
+        """One agent's observation in a few words; needed unless a subclass writes `encode` itself."""
+        raise UserError(f"{type(self).__name__} has no describe: a codec must write it, or encode")
 
     def allowed(self, observation: Any) -> Sequence[bool]:
         """Which actions are allowed, by number; all, unless a subclass knows better."""
@@ -66,7 +65,6 @@ class PlainCodec(ABC):
 
     def remember(self, memory: None, observation: np.ndarray, action: np.ndarray) -> None:
         """Nothing."""
-        return None
 
     def encode(self, observation: np.ndarray, memory: None) -> list[str]:
         """M texts."""

@@ -23,6 +23,11 @@ def test_texts_begin_with_one_space_and_nobody_is_forbidden_anything():
     assert codec.legal(SEEN).tolist() == [[True, True], [True, True]]
 
 
+def test_a_codec_must_describe():
+    with pytest.raises(UserError, match="PlainCodec has no describe: a codec must write it, or encode"):
+        PlainCodec(None).encode(SEEN, None)
+
+
 def test_a_description_must_be_text():
     codec = Two(None)
     codec.describe = lambda observation: 3
