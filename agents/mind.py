@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ from agents.types import UserError
 
 class Mind:
     """A base model that reads the texts of one kind of world, and a bank of adapters that answer."""
+
+    is_batched = True  # as a `agents.backends.Backend`
 
     def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 128):
         self.base, self.bank = base, bank
@@ -72,6 +75,25 @@ class Mind:
                 attend_as=self._recollection(recalled),
             ).last_hidden_state
         return hidden[:, 0].float() @ self._head.T
+
+    @torch.no_grad()
+    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
+        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the bank, -1 for the bare base."""
+        logits = np.empty((len(texts), len(self.action_ids)), np.float32)
+        bare = np.flatnonzero(adapters < 0)
+        if len(bare):
+            logits[bare] = self.action_logits([texts[i] for i in bare], None).numpy()
+        owned = np.flatnonzero(adapters >= 0)
+        if len(owned):
+            order = owned[np.argsort(adapters[owned], kind="stable")]
+            groups, counts = np.unique(adapters[order], return_counts=True)
+            ends = counts.cumsum()
+            place = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
+            is_filler = place >= ends[:, None]  # groups are filled up to the same length
+            rows = order[np.where(is_filler, (ends - 1)[:, None], place)]
+            filled = self.action_logits([texts[i] for i in rows.flat], torch.from_numpy(groups))
+            logits[rows[~is_filler]] = filled.view(*rows.shape, -1)[torch.from_numpy(~is_filler)].numpy()
+        return logits
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.backends import Backend
 from agents.base_model import load_base_model
 from agents.codec import TextCodec
 from agents.lora import AdapterBank
@@ -31,12 +32,15 @@ class Policy:
 
     def __init__(self, mind: Mind, critic: ValueHead):
         self.mind, self.critic = mind, critic
+        self.backend: Backend = mind  # who answers; only torch learns
         self._answers: dict[tuple[int, str], np.ndarray] = {}
+        self._owners: set[int] = set()  # who acted since the bank changed
         self._answers_version = -1
 
     def forget_answers(self) -> None:
         """Drop what is remembered of answers (not of texts): all will be computed anew."""
         self._answers.clear()
+        self._owners.clear()
 
     def act(self, texts: Sequence[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
         """Sample an action for each of M texts.
@@ -56,32 +60,20 @@ class Policy:
     def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Action logits (M, A), computed only where this adapter has not met this text since it last changed."""
         if self._answers_version != self.mind.bank.version:
-            self._answers.clear()
+            self.forget_answers()
             self._answers_version = self.mind.bank.version
         if not len(texts):
             return np.zeros((0, len(self.mind.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
-        new = sorted({key for key in keys if key not in self._answers})
-        for bare in (True, False):
-            some = [key for key in new if (key[0] < 0) == bare]
-            if some:
-                self._answer(some, bare)
+        self._owners.update(owner for owner, _ in keys)
+        new = {key for key in keys if key not in self._answers}
+        if self.backend.is_batched:  # whoever acts now will meet these texts too: one pass serves all
+            new = {(owner, text) for _, text in new for owner in self._owners if (owner, text) not in self._answers}
+        if new:
+            owners, new_texts = zip(*sorted(new), strict=True)
+            answers = self.backend.answer(new_texts, np.array(owners))
+            self._answers.update(zip(zip(owners, new_texts, strict=True), answers, strict=True))
         return np.stack([self._answers[key] for key in keys])
-
-    def _answer(self, keys: list[tuple[int, str]], bare: bool) -> None:
-        """Compute and remember the logits of `keys`, sorted by adapter; groups are filled up to the same length."""
-        owners, texts = zip(*keys, strict=True)
-        if bare:
-            logits = self.mind.action_logits(texts, None)
-        else:
-            groups, counts = np.unique(owners, return_counts=True)
-            ends = counts.cumsum()
-            rows = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
-            is_filler = rows >= ends[:, None]
-            filled = np.where(is_filler, (ends - 1)[:, None], rows)
-            padded = self.mind.action_logits([texts[i] for i in filled.flat], torch.from_numpy(groups))
-            logits = padded[torch.from_numpy(~is_filler.reshape(-1))]
-        self._answers.update(zip(keys, logits.numpy(), strict=True))
 
     @torch.no_grad()
     def values(self, texts: Sequence[str]) -> np.ndarray:

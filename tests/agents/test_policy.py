@@ -31,11 +31,12 @@ class TableMind:
     def __init__(self, table: np.ndarray):
         self.table = torch.from_numpy(table)
         self.bank = Bank()
-        self.asked: list[tuple[list[str], list[int] | None]] = []
+        self.is_batched = True
+        self.asked: list[tuple[list[str], list[int]]] = []
 
-    def action_logits(self, texts, adapters):
-        self.asked.append((list(texts), None if adapters is None else adapters.tolist()))
-        return self.table[[int(text) for text in texts]]
+    def answer(self, texts, adapters):
+        self.asked.append((list(texts), adapters.tolist()))
+        return self.table[[int(text) for text in texts]].numpy()
 
     def features(self, texts):
         return torch.tensor([[float(text), 1.0, 2.0, -1.0] for text in texts])
@@ -194,15 +195,22 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
     asked = policy.mind.asked
     policy.logits(["0", "1", "0", "1"], np.array([0, 0, 0, 2]))
-    policy.logits(["1", "0"], np.array([2, 0]))
+    assert asked == [(["0", "1", "0", "1"], [0, 0, 2, 2])]  # agent 2 will meet text 0 as well
+    policy.logits(["0", "0"], np.array([2, 0]))
     assert len(asked) == 1
-    assert asked[0][1] == [0, 2]
-    policy.logits(["1", "3", "3"], np.array([0, 0, -1]))
-    assert asked[1:] == [(["3"], None), (["3"], [0])]
+    policy.logits(["1", "3"], np.array([2, 2]))
+    assert asked[1:] == [(["3", "3"], [0, 2])]
     policy.mind.bank.version += 1
     policy.logits(["0"], np.array([0]))
-    assert asked[-1] == (["0"], [0])
-    assert len(asked) == 4
+    assert asked[2:] == [(["0"], [0])]
+
+
+def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed():
+    policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
+    policy.mind.is_batched = False
+    policy.logits(["0", "1"], np.array([0, 2]))
+    policy.logits(["0", "1"], np.array([2, -1]))
+    assert policy.mind.asked == [(["0", "1"], [0, 2]), (["1", "0"], [-1, 2])]
 
 
 def test_values_are_the_critics_one_for_each_text(tiny_policy):

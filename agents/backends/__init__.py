@@ -1,0 +1,47 @@
+"""Who computes the answers of agents: torch, which also learns, or another runtime with the same adapters."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from agents.types import UserError
+
+if TYPE_CHECKING:
+    from agents.mind import Mind
+
+
+class Backend(Protocol):
+    """What answers; `agents.mind.Mind` is one, and the others are held to it by tests/agents/test_backends.py."""
+
+    is_batched: bool
+    """Whether many rows cost little more than one, so that it pays to ask for what will be asked soon."""
+
+    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
+        """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
+
+
+BACKENDS = {
+    "llama_cpp": ("agents.backends.llama_cpp", "LlamaCpp", "llama-cpp"),
+    "onnx": ("agents.backends.onnx", "Onnx", "onnx"),
+    "mlx": ("agents.backends.mlx", "Mlx", "mlx"),
+}
+"""Module, class and extra of each backend but torch."""
+
+
+def open_backend(name: str, mind: "Mind") -> Backend:
+    """A backend that answers as `mind` does, with the adapters that its bank has now.
+
+    UserError for an unknown name, for a package that is not installed, or for a model that the backend cannot run.
+    """
+    if name == "torch":
+        return mind
+    if name not in BACKENDS:
+        raise UserError(f"backend = {name!r}: must be one of torch, {', '.join(BACKENDS)}")
+    module, class_name, extra = BACKENDS[name]
+    try:
+        loaded = import_module(module)
+    except ImportError as error:
+        raise UserError(f"backend = {name!r}: needs `pip install 'terrarium-lm[{extra}]'` ({error})") from error
+    return getattr(loaded, class_name)(mind)
