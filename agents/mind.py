@@ -82,7 +82,7 @@ class Mind:
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
         if len(bare):
-            logits[bare] = self.action_logits([texts[i] for i in bare], None).numpy()
+            logits[bare] = self.action_logits([texts[i] for i in bare.tolist()], None).numpy()
         owned = np.flatnonzero(adapters >= 0)
         if len(owned):
             order = owned[np.argsort(adapters[owned], kind="stable")]
@@ -91,7 +91,7 @@ class Mind:
             place = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
             is_filler = place >= ends[:, None]  # groups are filled up to the same length
             rows = order[np.where(is_filler, (ends - 1)[:, None], place)]
-            filled = self.action_logits([texts[i] for i in rows.flat], torch.from_numpy(groups))
+            filled = self.action_logits([texts[i] for i in rows.flatten().tolist()], torch.from_numpy(groups))
             logits[rows[~is_filler]] = filled.view(*rows.shape, -1)[torch.from_numpy(~is_filler)].numpy()
         return logits
 
