@@ -86,15 +86,19 @@ class TinyLLMAgent:
         window: int = 8,
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
+        dtype: str = "auto",
         seed: int = 0,
         _shared: tuple[_Shared, int] | None = None,
     ):
-        """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units."""
+        """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units.
+
+        dtype: float32 or bfloat16, in which the frozen weights are multiplied, or auto, the faster one here.
+        """
         require(np.isfinite(energy) and energy > 0, "energy", energy, "finite and above 0")
         require(np.isfinite(learning_rate) and learning_rate > 0, "learning_rate", learning_rate, "finite and above 0")
         require(0 <= discount <= 1, "discount", discount, "between 0 and 1")
         require(window >= 1, "window", window, "1 or more")
-        shared, row = _shared or (_share(base_model, 1, codec, adapter_config, seed), 0)
+        shared, row = _shared or (_share(base_model, 1, codec, adapter_config, dtype, seed), 0)
         self._shared, self._row = shared, row
         self.id, self.generation, self.energy = id, generation, float(energy)
         self.learning_rate, self.discount = learning_rate, discount
@@ -118,10 +122,11 @@ class TinyLLMAgent:
         seed: int = 0,
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
+        dtype: str = "auto",
         **settings: Any,
     ) -> list["TinyLLMAgent"]:
         """Make `count` agents that share one base and one bank; `settings` as in the constructor."""
-        shared = _share(base_model, count, codec, adapter_config, seed)
+        shared = _share(base_model, count, codec, adapter_config, dtype, seed)
         return [cls(base_model, id=i, seed=seed, _shared=(shared, i), **settings) for i in range(count)]
 
     @property
@@ -215,7 +220,9 @@ class TinyLLMAgent:
         return self._shared.codec.encode(seen, self._memory)
 
 
-def _share(base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, seed: int) -> _Shared:
+def _share(
+    base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, dtype: str, seed: int
+) -> _Shared:
     codec = codec or ForageCodec(WorldConfig().view_radius)
-    policy = make_policy(ModelConfig(name=base_model), adapters or AdapterConfig(), codec, count, seed)
+    policy = make_policy(ModelConfig(name=base_model, dtype=dtype), adapters or AdapterConfig(), codec, count, seed)
     return _Shared(policy, codec, StackedAdam(policy.mind.bank))

@@ -54,7 +54,7 @@ class BaseModel(NamedTuple):
 
 
 def load_base_model(config: ModelConfig) -> BaseModel:
-    """Load the model of `config.name` frozen, in `config.dtype`, fetching it first at need.
+    """Load the model of `config.name` frozen, in float32, fetching it first at need.
 
     Raises `ModelNotFound` (a ValueError) where there is no such model.
     """
@@ -64,7 +64,7 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        causal_lm, loading = _load_weights(folder, getattr(torch, config.dtype))
+        causal_lm, loading = _load_weights(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
@@ -73,11 +73,16 @@ def load_base_model(config: ModelConfig) -> BaseModel:
         raise ModelNotFound(
             f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
         )
+    if not hasattr(causal_lm.base_model, "layers"):
+        raise UserError(
+            f"model.name = {config.name!r}: {causal_lm.config.model_type} is built the old way in transformers; "
+            "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
+        )
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)
 
 
-def _load_weights(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
     return loaded

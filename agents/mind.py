@@ -30,7 +30,7 @@ class Mind:
 
     is_batched = True  # as a `agents.backends.Backend`
 
-    def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 128):
+    def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 64):
         self.base, self.bank = base, bank
         self.instruction_ids = [*base.beginning, *base.tokens(codec.instructions)]
         self.answer_id = base.one_token(codec.answer)
@@ -40,11 +40,6 @@ class Mind:
         if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
-        if not hasattr(base.decoder, "layers"):
-            raise UserError(
-                f"model.name = {base.name!r}: {base.causal_lm.config.model_type} is built the old way in transformers; "
-                "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
-            )
         base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
@@ -52,7 +47,7 @@ class Mind:
         self._instructions = self._read_instructions()
         heads, _, width = self._instructions[0][0].shape
         self.memory = TextMemory(
-            self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20, base.causal_lm.dtype
+            self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20
         )
 
     @property

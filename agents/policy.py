@@ -10,6 +10,7 @@ from torch import Tensor
 from agents.backends import Backend
 from agents.base_model import load_base_model
 from agents.codec import TextCodec
+from agents.frozen import freeze, with_dtype
 from agents.lora import AdapterBank
 from agents.mind import Mind
 from agents.types import AdapterConfig, ModelConfig, UserError
@@ -101,6 +102,8 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     """
     base = load_base_model(model)
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
+    first_adapted = base.layers - adapter.top_layers
+    freeze(base.decoder, first_adapted, getattr(torch, with_dtype(model).dtype))
     mind = Mind(base, bank, codec, model.text_memory_mb)
     return Policy(mind, ValueHead(mind.width, seed=seed))
 

@@ -14,22 +14,25 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise UserError(f"{name} = {value!r}: must be {allowed}")
 
 
+DTYPES = ("auto", "float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which frozen language model all agents share, and how it is held."""
 
     name: str = "smollm2-135m"
     """A known name, a GGUF file, or a model folder (config.json, model.safetensors, tokenizer.json)."""
-    dtype: str = "float32"
-    """Number format of the frozen weights: float32 or bfloat16."""
-    text_memory_mb: int = 128
+    dtype: str = "auto"
+    """Number format in which the frozen weights are multiplied: float32, bfloat16, or auto, the faster one here."""
+    text_memory_mb: int = 64
     """Bound, in MiB, on the keys and values remembered of texts already read."""
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
-        require(self.dtype in ("float32", "bfloat16"), "model.dtype", self.dtype, "float32 or bfloat16")
+        require(self.dtype in DTYPES, "model.dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
         require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
 

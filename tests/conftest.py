@@ -68,7 +68,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_policy(tiny_model: Path) -> Policy:
     """Six agents on a tiny random Llama, each with another adapter."""
-    policy = make_policy(ModelConfig(name=str(tiny_model)), TINY_ADAPTER, ForageCodec(view_radius=3), agents=6, seed=0)
+    model = ModelConfig(name=str(tiny_model), dtype="float32")
+    policy = make_policy(model, TINY_ADAPTER, ForageCodec(view_radius=3), agents=6, seed=0)
     generator = torch.Generator().manual_seed(1)
     bank = policy.mind.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)

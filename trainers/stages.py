@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from agents.frozen import with_dtype
 from agents.types import UserError
 from envs.look.render import rgb_array
 from envs.worlds.world import World
@@ -49,7 +50,7 @@ class Run:
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
     """Open the run folder, and found the colony or restore it."""
-    run_dir = Path(config.run_dir)
+    run_dir, config = Path(config.run_dir), replace(config, model=with_dtype(config.model))
     if resume is None:
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)

@@ -20,14 +20,14 @@ def make(tiny_model):
     """Make an agent on the tiny model; arguments as in the constructor."""
 
     def build(**settings) -> TinyLLMAgent:
-        return TinyLLMAgent(base_model=str(tiny_model), **({"adapter_config": ADAPTER} | settings))
+        return TinyLLMAgent(base_model=str(tiny_model), **({"adapter_config": ADAPTER, "dtype": "float32"} | settings))
 
     return build
 
 
 @pytest.fixture
 def trio(tiny_model) -> list[TinyLLMAgent]:
-    return TinyLLMAgent.population(3, str(tiny_model), adapter_config=ADAPTER, energy=20.0)
+    return TinyLLMAgent.population(3, str(tiny_model), adapter_config=ADAPTER, dtype="float32", energy=20.0)
 
 
 def open_world() -> Habitat:

@@ -38,7 +38,7 @@ def test_a_written_config_reads_back_equal(tmp_path):
         (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "ppo, reinforce or none"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
-        (["--model.dtype", "int3"], ["model.dtype", "int3", "float32 or bfloat16"]),
+        (["--model.dtype", "int3"], ["model.dtype", "int3", "one of auto, float32, bfloat16"]),
         (["--held_out_episodes", "5000"], ["held_out_episodes", "5000", "at most 1000"]),
         (["--seed", "-1"], ["seed", "-1", "between 0"]),
         (["--generations", "0"], ["generations", "0", "1 or more"]),
