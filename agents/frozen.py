@@ -71,7 +71,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def freeze(decoder: nn.Module, first_with_gradients: int, dtype: torch.dtype) -> None:
+def freeze(decoder: Any, first_with_gradients: int, dtype: torch.dtype) -> None:
     """Put a `FrozenLinear` in the place of every linear module of a decoder's layers."""
     for number, layer in enumerate(decoder.layers):
         linears = [(path, module) for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
@@ -95,7 +95,10 @@ def fastest_dtype(seconds: float = 0.5) -> str:
     operands = {}
     for name in times:
         dtype = getattr(torch, name)
-        operands[name] = packed(torch.ones(1536, 576, dtype=dtype)), [torch.ones(n, 576, dtype=dtype) for n in (20, 200)]
+        operands[name] = (
+            packed(torch.ones(1536, 576, dtype=dtype)),
+            [torch.ones(n, 576, dtype=dtype) for n in (20, 200)],
+        )
     end = perf_counter() + seconds
     while perf_counter() < end or len(times["bfloat16"]) < 3:
         for name, (weight, rows) in operands.items():

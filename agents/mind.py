@@ -46,9 +46,7 @@ class Mind:
         self._head = base.causal_lm.get_output_embeddings().weight[self.action_ids].float()  # (A, D)
         self._instructions = self._read_instructions()
         heads, _, width = self._instructions[0][0].shape
-        self.memory = TextMemory(
-            self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20
-        )
+        self.memory = TextMemory(self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20)
 
     @property
     def width(self) -> int:

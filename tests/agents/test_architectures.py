@@ -51,7 +51,9 @@ def write_checkpoint(folder, tiny_model, architecture, shape):
 def policy_on(folder) -> Policy:
     """Three agents with different adapters."""
     adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
-    policy = make_policy(ModelConfig(name=str(folder), dtype="float32"), adapter, ForageCodec(view_radius=3), agents=3, seed=0)
+    policy = make_policy(
+        ModelConfig(name=str(folder), dtype="float32"), adapter, ForageCodec(view_radius=3), agents=3, seed=0
+    )
     bank = policy.mind.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(1))
     bank.version += 1

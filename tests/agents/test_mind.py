@@ -106,7 +106,9 @@ def test_gradients_flow_to_the_adapters_asked(mind):
 @pytest.mark.parametrize("layers", [1, 4])
 def test_any_number_of_layers_can_carry_adapters(tiny_model, layers):
     config = AdapterConfig(rank=2, alpha=4.0, top_layers=layers)
-    mind = make_policy(ModelConfig(name=str(tiny_model), dtype="float32"), config, ForageCodec(3), agents=2, seed=0).mind
+    mind = make_policy(
+        ModelConfig(name=str(tiny_model), dtype="float32"), config, ForageCodec(3), agents=2, seed=0
+    ).mind
     mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
     fast = mind.action_logits(TEXTS, torch.tensor([1]))
     for text, logits in zip(TEXTS, fast, strict=True):

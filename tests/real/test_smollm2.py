@@ -25,7 +25,9 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     """Five agents of the default shape, whose adapters move the logits by more than one."""
-    policy = make_policy(ModelConfig(dtype="float32"), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=5, seed=0)
+    policy = make_policy(
+        ModelConfig(dtype="float32"), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=5, seed=0
+    )
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     bank.version += 1

@@ -48,7 +48,18 @@ def without_timings(records):
 def finished(tiny_model, tmp_path_factory):
     """A finished run of three generations: its folder and its result."""
     arguments = [
-        *("--model.name", str(tiny_model), "--model.dtype", "float32", "--adapter.top_layers", "2", "--env.agents", "6", "--env.width", "9"),
+        *(
+            "--model.name",
+            str(tiny_model),
+            "--model.dtype",
+            "float32",
+            "--adapter.top_layers",
+            "2",
+            "--env.agents",
+            "6",
+            "--env.width",
+            "9",
+        ),
         *("--env.height", "9", "--env.food", "12", "--env.max_steps", "20", "--env.energy_start", "15"),
         *("--evolution.parents", "3", "--evolution.elites", "2", "--evolution.episodes", "3"),
         *("--held_out_episodes", "2", "--generations", "3", "--log.episode_every", "2"),
