@@ -4,16 +4,17 @@ LoRA is Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / r) B A x with A ~ 
 1. A and B of all P adapters are stacked, A: (P, r, D_in) and B: (P, D_out, r), and applied by batched products.
 2. All adapters lie in one (P, F) array, of which every A and B is a view. A row is one agent's whole adapter, so
    copying, comparing, clipping or stepping an adapter is an operation on a row.
-3. A starts the same for all agents: they differ by what they learn and inherit.
+3. A backward adds the gradients of A and B straight into another (P, F) array, for the rows in use alone. Autograd
+   itself would first make one array for each A and B, of all P adapters, whoever takes part.
+4. A starts the same for all agents: they differ by what they learn and inherit.
 
 Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R rows in a group, r rank, D width.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +22,18 @@ from torch import Tensor, nn
 from agents.types import AdapterConfig, UserError
 from evolution.genome import Adapter
 
-# Gradients are views of one array on purpose; that autograd would lay them out otherwise costs nothing here.
-warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+Rows = slice | Tensor
+"""Which adapters groups carry: a run of the bank's rows, of which views can be taken, or (G,) numbers."""
 
 
 class BatchedLoRALinear(nn.Module):
     """A frozen linear module plus the low-rank products of the adapters that the bank has switched on."""
 
-    def __init__(self, base: nn.Linear, bank: "AdapterBank", lora_a: Tensor, lora_b: Tensor):
+    def __init__(self, base: nn.Linear, bank: "AdapterBank", name: str):
         super().__init__()
         self.base = base
         self._bank = [bank]  # in a list, so that torch does not look for parameters in it
-        self.lora_a, self.lora_b = lora_a, lora_b  # (P, r, D_in), (P, D_out, r)
+        self._a, self._b = (bank.stacked(f"{name}.lora_{x}.weight") for x in "AB")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries adapter `bank.active[g]`."""
@@ -40,12 +41,43 @@ class BatchedLoRALinear(nn.Module):
         bank = self._bank[0]
         if bank.active is None:
             return y
-        a, b = self.lora_a, self.lora_b
-        if not bank.active_is_all:
-            a, b = a[bank.active], b[bank.active]
-        rows = x.reshape(len(bank.active), -1, x.shape[-1]).to(a.dtype)  # (G, R * S, D_in)
-        delta = rows @ a.mT @ b.mT  # (G, R * S, D_out)
-        return y + bank.scaling * delta.view(y.shape).to(y.dtype)
+        rows = x.reshape(bank.active_groups, -1, x.shape[-1])  # (G, R * S, D_in)
+        delta: Tensor = _LowRank.apply(rows, bank.anchor, self._a, self._b, bank.active, bank.scaling)
+        return y + delta.view(y.shape)
+
+
+class Stacked(NamedTuple):
+    """One A or B of all adapters, and where its gradient is gathered; both (P, rows, columns) views."""
+
+    value: Tensor
+    gradient: Tensor
+
+
+class _LowRank(torch.autograd.Function):
+    """scaling * x Aᵀ Bᵀ for G groups of rows, each with its own A and B."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, a: Stacked, b: Stacked, active: Rows, scaling: float) -> Tensor:
+        inner = (x @ a.value[active].mT).mul_(scaling)  # (G, R, r)
+        ctx.save_for_backward(x, inner)
+        ctx.rest = a, b, active, scaling
+        return inner @ b.value[active].mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
+        x, inner = ctx.saved_tensors
+        a, b, active, scaling = ctx.rest
+        to_inner = (gradient @ b.value[active]).mul_(scaling)  # (G, R, r)
+        _add(b.gradient, active, gradient.mT @ inner)
+        _add(a.gradient, active, to_inner.mT @ x)
+        return to_inner @ a.value[active] if ctx.needs_input_grad[0] else None, *[None] * 5
+
+
+def _add(total: Tensor, rows: Rows, part: Tensor) -> None:
+    if isinstance(rows, slice):
+        total[rows] += part
+    else:
+        total.index_add_(0, rows, part)  # a group's adapter may be that of another group as well
 
 
 class AdapterBank:
@@ -62,8 +94,9 @@ class AdapterBank:
         self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
         self.version = 0
-        self.active: Tensor | None = None
-        self.active_is_all = False
+        self.active: Rows | None = None
+        self.active_groups = 0
+        self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)
@@ -71,25 +104,21 @@ class AdapterBank:
         self.size = sum(rows * columns for rows, columns in self.shapes.values())
         self.values = torch.zeros(adapters, self.size)
         self.gradients = torch.zeros(adapters, self.size)
-        self._leaves = self._views_with_gradients()
         self.reset(seed)
         for path, linear in targets.items():
-            a, b = (self._leaves[f"{path}.lora_{x}.weight"] for x in "AB")
             parent, _, child = path.rpartition(".")
-            setattr(causal_lm.get_submodule(parent), child, BatchedLoRALinear(linear, self, a, b))
+            setattr(causal_lm.get_submodule(parent), child, BatchedLoRALinear(linear, self, path))
 
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def _views_with_gradients(self) -> dict[str, Tensor]:
-        """Leaves (P, rows, columns) that share storage with `values`, their gradients with `gradients`."""
-        leaves, start = {}, 0
-        for name, shape in self.shapes.items():
-            end = start + shape[0] * shape[1]
-            leaf = self.values[:, start:end].view(-1, *shape).detach().requires_grad_()
-            leaf.grad = self.gradients[:, start:end].view(-1, *shape)
-            leaves[name], start = leaf, end
-        return leaves
+    def stacked(self, name: str) -> Stacked:
+        """One A or B of all adapters, as views of `values` and `gradients`."""
+        names = list(self.shapes)
+        sizes = [rows * columns for rows, columns in self.shapes.values()]
+        start = sum(sizes[: names.index(name)])
+        end = start + sizes[names.index(name)]
+        return Stacked(*(x[:, start:end].view(-1, *self.shapes[name]) for x in (self.values, self.gradients)))
 
     def unflatten(self, row: Tensor) -> dict[str, Tensor]:
         """A row (F,) as an adapter: views by name."""
@@ -126,13 +155,19 @@ class AdapterBank:
     @contextmanager
     def using(self, groups: Tensor | None) -> Iterator[None]:
         """Within the block, rows of a batch carry adapters `groups` (G,), R = B / G rows each; None: the bare base."""
-        before = self.active, self.active_is_all
-        self.active = groups
-        self.active_is_all = groups is not None and torch.equal(groups, torch.arange(len(self)))
+        before = self.active, self.active_groups
+        self.active, self.active_groups = (None, 0) if groups is None else (_rows(groups), len(groups))
         try:
             yield
         finally:
-            self.active, self.active_is_all = before
+            self.active, self.active_groups = before
+
+
+def _rows(groups: Tensor) -> Rows:
+    """A run of rows as a slice, which copies nothing."""
+    first = int(groups[0])
+    is_run = torch.equal(groups, torch.arange(first, first + len(groups)))
+    return slice(first, first + len(groups)) if is_run else groups
 
 
 USUAL_MODULES = ("q_proj", "v_proj", "o_proj", "down_proj")

@@ -4,8 +4,11 @@ Departure: every row of the bank has its own learning rate, step count and gradi
 individuals: a newborn starts its moments and its bias correction at zero beside a neighbour in mid-life.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from agents.lora import AdapterBank
 
@@ -15,7 +18,8 @@ class StackedAdam:
 
     def __init__(self, bank: AdapterBank, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
         self.bank = bank
-        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        self.settings: dict[str, Any] = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, fused=True)
+        self.settings |= dict(amsgrad=False, maximize=False, foreach=False, capturable=False, differentiable=False)
         self.mean = torch.zeros_like(bank.values)
         self.square = torch.zeros_like(bank.values)
         self.steps = torch.zeros(len(bank))
@@ -28,21 +32,20 @@ class StackedAdam:
         clipping. An adapter whose gradient is not finite stays where it is; its norm is returned as it was.
         """
         norms = self.bank.gradients.norm(dim=1)
-        moves = is_learning & norms.isfinite()
-        everyone = bool(moves.all())
-        rows: Tensor | slice = slice(None) if everyone else moves.nonzero()[:, 0]
-        self.steps[rows] += 1
-        count = self.steps[rows][:, None]
-        wholes = (self.bank.values, self.bank.gradients, self.mean, self.square)
-        values, gradient, mean, square = parts = tuple(whole[rows] for whole in wholes)  # views if everyone moves
-        gradient *= (max_norm / (norms[rows] + 1e-6)).clamp(max=1.0)[:, None]
-        mean.lerp_(gradient, 1 - self.beta1)
-        square.lerp_(gradient.square_(), 1 - self.beta2)
-        root = (square / (1 - self.beta2**count)).sqrt_().add_(self.eps)
-        values -= (mean * (learning_rate[rows][:, None] / (1 - self.beta1**count))).div_(root)
-        if not everyone:
-            for whole, part in zip(wholes, parts, strict=True):
-                whole[rows] = part
+        rows = (is_learning & norms.isfinite()).nonzero()[:, 0].tolist()
+        shrink = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        self.bank.gradients *= shrink[:, None]
+        for row in rows:
+            adam(
+                params=[self.bank.values[row]],
+                grads=[self.bank.gradients[row]],
+                exp_avgs=[self.mean[row]],
+                exp_avg_sqs=[self.square[row]],
+                max_exp_avg_sqs=[],
+                state_steps=[self.steps[row]],
+                lr=float(learning_rate[row]),
+                **self.settings,
+            )
         self.bank.gradients.zero_()
         self.bank.version += 1
         return norms
