@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from agents.fetch import MODELS, ModelNotFound, model_folder
+from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
 
 
@@ -73,6 +74,7 @@ def load_base_model(config: ModelConfig) -> BaseModel:
         raise ModelNotFound(
             f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
         )
+    modernise(causal_lm)
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)
 
 
