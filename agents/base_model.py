@@ -20,6 +20,7 @@ class BaseModel(NamedTuple):
     tokenizer: Any  # transformers tokenizer
     folder: Path  # where it was read from
     name: str  # as the user gave it
+    begins_with_space: bool = False  # whether the tokenizer puts a space before any text, as Llama 2's and Phi-3's do
 
     @property
     def public_name(self) -> str:
@@ -37,7 +38,8 @@ class BaseModel(NamedTuple):
         return self.causal_lm.base_model
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids of a text, no special tokens added."""
+        """Token ids of a text within a prompt, no special tokens added."""
+        text = text.removeprefix(" ") if self.begins_with_space else text
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @property
@@ -75,7 +77,8 @@ def load_base_model(config: ModelConfig) -> BaseModel:
             f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
         )
     modernise(causal_lm)
-    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)
+    one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
+    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:])
 
 
 def _load_weights(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:

@@ -167,7 +167,8 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
     folder.mkdir()
     tokenizer.save_pretrained(folder)
     # save_pretrained refuses a model that came from GGUF, so the state dict is saved, tied weights once.
-    weights = {k: v for k, v in model.state_dict().items() if not (model.config.tie_word_embeddings and "lm_head" in k)}
+    tied = "lm_head" if model.config.tie_word_embeddings else "\0"
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if tied not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     del model.config.quantization_config
     model.config.save_pretrained(folder)
