@@ -1,10 +1,12 @@
 """GPT-2 and GPT-Neo, which transformers still builds the old way, made to work like the others.
 
-`agents.mind` needs three things of a decoder: its blocks under the name `layers`, a hidden state that may enter at any of
-them, and attention that is told by `attend_as` whom to look at. Llama and its relatives offer them. These two do not: they
-add learned positions to whatever enters; GPT-Neo's attention asks no attention function and hands no keywords down; GPT-2's
-linear modules are Conv1D, which hold their weight transposed. The modules, their names and their weights stay those of
-transformers, so that adapters open in PEFT; called without `attend_as`, a decoder computes exactly what it always did.
+`agents.mind` needs three things of a decoder: its blocks under the name `layers`, a hidden state that may enter at any
+of them, and attention that is told by `attend_as` whom to look at. Llama and its relatives offer them; these two do
+not. They add learned positions to whatever enters; GPT-Neo's attention asks no attention function, and its blocks hand
+no keywords down; GPT-2's linear modules are Conv1D, which hold their weight transposed.
+
+The modules and their names stay those of transformers, so that adapters open in PEFT. Called without `attend_as`, a
+decoder computes what it always did.
 """
 
 from typing import Any
@@ -38,7 +40,7 @@ def modernise(causal_lm: Any) -> None:
         causal_lm.config.sliding_window = causal_lm.config.window_size
 
 
-class _Open:
+class _Open(nn.Module):
     """A decoder with learned positions that can be entered at any layer."""
 
     def forward(
@@ -83,10 +85,12 @@ class OpenGPTNeo(_Open, GPTNeoModel):
 class OpenGPTNeoAttention(GPTNeoSelfAttention):
     """GPT-Neo's attention, which also looks where `agents.attention` tells it. It does not scale its products."""
 
-    def forward(self, hidden_states: Tensor, attention_mask: Any = None, layer_past: Any = None, **kwargs: Any) -> Any:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Any = None, layer_past: Any = None, *rest: Any, **kwargs: Any
+    ) -> Any:
         """As transformers has it, but that `layer_past` may say whom hidden states (B, S, D) attend to."""
         if not isinstance(layer_past, Reading | Recollection):
-            return super().forward(hidden_states, attention_mask, layer_past, **kwargs)
+            return super().forward(hidden_states, attention_mask, layer_past, *rest, **kwargs)
         q, k, v = (
             self._split_heads(project(hidden_states), self.num_heads, self.head_dim)
             for project in (self.q_proj, self.k_proj, self.v_proj)

@@ -1,4 +1,4 @@
-"""A GGUF file of each architecture and precision answers as plain transformers does with weights rounded the same way."""
+"""A GGUF file of each architecture and precision answers as plain transformers does with weights so rounded."""
 
 import json
 import re
