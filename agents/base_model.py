@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from agents.fetch import MODELS, ModelNotFound, model_folder
+from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
 
 
@@ -19,6 +20,7 @@ class BaseModel(NamedTuple):
     tokenizer: Any  # transformers tokenizer
     folder: Path  # where it was read from
     name: str  # as the user gave it
+    begins_with_space: bool = False  # whether the tokenizer puts a space before any text, as Llama 2's and Phi-3's do
 
     @property
     def public_name(self) -> str:
@@ -36,7 +38,8 @@ class BaseModel(NamedTuple):
         return self.causal_lm.base_model
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids of a text, no special tokens added."""
+        """Token ids of a text within a prompt, no special tokens added."""
+        text = text.removeprefix(" ") if self.begins_with_space else text
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @property
@@ -73,12 +76,14 @@ def load_base_model(config: ModelConfig) -> BaseModel:
         raise ModelNotFound(
             f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
         )
+    modernise(causal_lm)
     if not hasattr(causal_lm.base_model, "layers"):
         raise UserError(
             f"model.name = {config.name!r}: {causal_lm.config.model_type} is built the old way in transformers; "
             "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
         )
-    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name)
+    one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
+    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:])
 
 
 def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:

