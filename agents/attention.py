@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from agents.types import UserError
+
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -76,10 +78,14 @@ def terrarium_attention(
     *,
     scaling: float,
     attend_as: Reading | Recollection,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers' layers call; returns (B, S, H, d)."""
     assert attention_mask is None, "Terrarium builds its own masks"
+    if softcap is not None or s_aux is not None:
+        raise UserError("model.name: attention with a soft cap or sinks (Gemma 2, gpt-oss) cannot be used yet")
     out = attend_as.attend(module.layer_idx, query, key, value, scaling)
     return out.transpose(1, 2).contiguous(), None
 

@@ -8,7 +8,8 @@ through the same modules, the slow way that tests hold the fast one to.
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,15 @@ class Mind:
         if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
-        base.causal_lm.set_attn_implementation("terrarium")
         self._top = _last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
-        self._head = base.causal_lm.get_output_embeddings().weight[self.action_ids].float()  # (A, D)
+        head = base.causal_lm.get_output_embeddings()
+        self._head = head.weight[self.action_ids].float()  # (A, D)
+        self._head_bias = 0.0 if head.bias is None else head.bias[self.action_ids].float()  # (A,)
+        base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
-        heads, _, width = self._instructions[0][0].shape
-        self.memory = TextMemory(self._read, (bank.config.top_layers, 2, heads, width), text_memory_mb << 20)
+        self._check_logits(f" {codec.action_words[0]}")
+        self.memory = self._new_memory(text_memory_mb << 20)
 
     @property
     def width(self) -> int:
@@ -67,7 +70,7 @@ class Mind:
                 use_cache=False,
                 attend_as=self._recollection(recalled),
             ).last_hidden_state
-        return hidden[:, 0].float() @ self._head.T
+        return self._logits(hidden[:, 0])
 
     @torch.no_grad()
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
@@ -112,14 +115,44 @@ class Mind:
     def plain_logits(self, text: str, adapter: int | None) -> Tensor:
         """Logits (A,) of one text, everything computed anew and nothing remembered: the reference."""
         ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
-        self.base.causal_lm.set_attn_implementation("eager")
-        try:
+        with self._plain_attention():
             before = self.base.decoder(torch.tensor([ids[:-1]]), use_cache=True).past_key_values
             with self.bank.using(None if adapter is None else torch.tensor([adapter])):
                 out = self.base.decoder(torch.tensor([ids[-1:]]), past_key_values=before)
+        return self._logits(out.last_hidden_state[0, -1])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """The action words' rows of the output head alone: (..., D) -> (..., A)."""
+        logits = hidden.float() @ self._head.T + self._head_bias
+        cap = getattr(self.base.causal_lm.config, "final_logit_softcapping", None)  # as in Gemma 2
+        return logits if cap is None else cap * (logits / cap).tanh()
+
+    @torch.no_grad()
+    def _check_logits(self, text: str) -> None:
+        """UserError where the model makes its logits in a way that is unknown here, as by a factor of its own."""
+        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        with self._plain_attention():
+            whole = self.base.causal_lm(torch.tensor([ids])).logits[0, -1, self.action_ids].float()
+        self.memory = self._new_memory(max_bytes=0)
+        ours = self.action_logits([text], None)[0]
+        if (ours - whole).abs().max() > 0.05 * whole.abs().max():
+            raise UserError(
+                f"model.name = {self.base.name!r}: {self.base.causal_lm.config.model_type} cannot be used yet: "
+                f"its logits are {whole.tolist()}, and here they come out as {ours.tolist()}"
+            )
+
+    def _new_memory(self, max_bytes: int) -> TextMemory:
+        heads, _, width = self._instructions[0][0].shape
+        return TextMemory(self._read, (self.bank.config.top_layers, 2, heads, width), max_bytes)
+
+    @contextmanager
+    def _plain_attention(self) -> Iterator[None]:
+        """Within the block, the model computes as transformers has it."""
+        self.base.causal_lm.set_attn_implementation("eager")
+        try:
+            yield
         finally:
             self.base.causal_lm.set_attn_implementation("terrarium")
-        return out.last_hidden_state[0, -1].float() @ self._head.T
 
     def _recollection(self, recalled: Recalled) -> Recollection:
         longest = recalled.keys_values.shape[4]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
@@ -144,6 +145,30 @@ def test_another_architecture_of_the_old_build_is_refused(tiny_model, tmp_path):
     folder = write_checkpoint(tmp_path / "model", tiny_model, "bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4})
     with pytest.raises(UserError, match="bloom is built the old way"):
         policy_on(folder, ["query_key_value"])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "complaint"),
+    [
+        ("granite", SHAPE | {"logits_scaling": 8.0}, "granite cannot be used yet: its logits are"),
+        ("gemma2", SHAPE | {"num_key_value_heads": 2, "head_dim": 8}, "soft cap"),
+    ],
+)
+def test_a_model_that_computes_in_a_way_unknown_here_is_refused(tiny_model, tmp_path, architecture, shape, complaint):
+    folder = write_checkpoint(tmp_path / "model", tiny_model, architecture, shape)
+    with pytest.raises(UserError, match=complaint):
+        policy_on(folder)
+
+
+def test_the_output_heads_bias_counts(tiny_model, tmp_path):
+    folder = write_checkpoint(tmp_path / "model", tiny_model, "phi", SHAPE)
+    before = policy_on(folder).mind.action_logits(TEXTS, None)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.bias"] += torch.arange(len(weights["lm_head.bias"]))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    mind = policy_on(folder).mind
+    expected = before + torch.tensor(mind.action_ids)
+    torch.testing.assert_close(mind.action_logits(TEXTS, None), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_where_nobody_knows_what_to_adapt_the_names_are_told():
