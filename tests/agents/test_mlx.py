@@ -123,7 +123,7 @@ def test_other_architectures_answer_as_in_torch(tiny_model, tmp_path, architectu
     mind = mind_on(tiny_model, tmp_path / "model", architecture, **settings)
     adapters = np.array([0, 1, -1, 2, 1])
     answers, exact = Mlx(mind).answer(TEXTS, adapters), mind.answer(TEXTS, adapters)
-    # mlx-lm rounds one factor of Gemma's to bfloat16
+    # mlx-lm rounds the factor on a Gemma's embeddings to bfloat16
     np.testing.assert_allclose(answers, exact, **NEAR if architecture != "gemma3_text" else {"atol": 0.01})
 
 
