@@ -174,7 +174,7 @@ class Mind:
         """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
         tokens = [[*self.base.tokens(text), self.answer_id] for text in texts]
         longest = max(map(len, tokens))
-        self._check_length(longest)
+        self.check_length(longest)
         ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
         positions = torch.arange(longest)[None] + len(self.instruction_ids)
         reading = Reading(self._instructions, self.first_layer, longest)
@@ -190,7 +190,7 @@ class Mind:
             for i, row in enumerate(tokens)
         ]
 
-    def _check_length(self, tokens: int) -> None:
+    def check_length(self, tokens: int) -> None:
         """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of."""
         config = self.base.causal_lm.config
         limits = (config.max_position_embeddings, getattr(config, "sliding_window", None) or sys.maxsize)
