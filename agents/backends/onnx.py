@@ -32,12 +32,13 @@ class Onnx:
         self.mind = mind
         self._head = head_of(mind).numpy()
         self._reader = _session(graphs / "read.onnx")
-        self._answerer = _session(graphs / "answer.onnx")
         layers, two, heads, _, width = self._reader.get_inputs()[1].shape
         self._instructions = np.zeros((layers, two, heads, 0, width), np.float32)  # nothing is before them
         self._instructions = self._run_reader([mind.instruction_ids])[0][:, :, :, 0]  # (L, 2, V, I, d)
         if quantised:
+            del self._reader  # first, so that the next two lie in the memory that it leaves
             self._reader = _session(quantised_folder(mind) / "read.onnx")
+        self._answerer = _session(graphs / "answer.onnx")
         self.memory = TextMemory(self._read, (layers - mind.first_layer, two, heads, width), text_memory_mb << 20)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
