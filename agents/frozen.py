@@ -80,6 +80,11 @@ def freeze(decoder: Any, first_with_gradients: int, dtype: torch.dtype) -> None:
             setattr(layer.get_submodule(parent), child, FrozenLinear(linear, dtype, number >= first_with_gradients))
 
 
+def product_dtype(decoder: Any) -> torch.dtype:
+    """The number format in which a decoder's frozen weights are multiplied."""
+    return next((m.dtype for m in decoder.modules() if isinstance(m, FrozenLinear)), torch.float32)
+
+
 def with_dtype(model: ModelConfig) -> ModelConfig:
     """The same settings, with dtype `auto` replaced by what multiplies faster on this processor."""
     return replace(model, dtype=fastest_dtype()) if model.dtype == "auto" else model

@@ -41,11 +41,12 @@ class Mind:
         if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
         self.first_layer = base.layers - bank.config.top_layers
-        self._top = _last_layers(base.decoder, self.first_layer)
+        self._top = last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         head = base.causal_lm.get_output_embeddings()
-        self._head = head.weight[self.action_ids].float()  # (A, D)
-        self._head_bias = 0.0 if head.bias is None else head.bias[self.action_ids].float()  # (A,)
+        self.head = head.weight[self.action_ids].float()  # (A, D)
+        bias = torch.zeros(head.out_features) if head.bias is None else head.bias
+        self.head_bias = bias[self.action_ids].float()  # (A,)
         base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
         self._check_logits(f" {codec.action_words[0]}")
@@ -123,9 +124,7 @@ class Mind:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """The action words' rows of the output head alone: (..., D) -> (..., A)."""
-        logits = hidden.float() @ self._head.T + self._head_bias
-        cap = getattr(self.base.causal_lm.config, "final_logit_softcapping", None)  # as in Gemma 2
-        return logits if cap is None else cap * (logits / cap).tanh()
+        return hidden.float() @ self.head.T + self.head_bias
 
     @torch.no_grad()
     def _check_logits(self, text: str) -> None:
@@ -201,7 +200,7 @@ class Mind:
             )
 
 
-def _last_layers(decoder: Any, first: int) -> Any:
+def last_layers(decoder: Any, first: int) -> Any:
     """The same decoder, its modules shared, with only the layers from `first` on."""
     top = copy.copy(decoder)
     top._modules = dict(decoder._modules)

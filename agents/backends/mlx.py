@@ -19,6 +19,7 @@ import torch
 from mlx_lm.models.cache import KVCache
 from mlx_lm.utils import load_model
 
+from agents.frozen import product_dtype
 from agents.mind import Mind
 from agents.types import UserError, require
 
@@ -46,7 +47,7 @@ class Mlx:
         self._decoder(mx.array([mind.instruction_ids]), caches)
         self._instructions = [(c.keys[..., : c.offset, :], c.values[..., : c.offset, :]) for c in caches]
         mx.eval(self._instructions)
-        self._check(0.01 if dtype == "float32" and mind.base.causal_lm.dtype == torch.float32 else 0.1)
+        self._check(0.01 if dtype == "float32" and product_dtype(mind.base.decoder) == torch.float32 else 0.1)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
@@ -60,7 +61,7 @@ class Mlx:
         self._choice.rows = mx.array(np.asarray(adapters) % (len(self._mind.bank) + 1))  # the bare base is the last
         hidden = self._decoder(mx.full((len(texts), 1), self._mind.answer_id), caches)
         self._choice.rows = None
-        return np.array(hidden[:, 0].astype(mx.float32) @ self._head.T)
+        return np.array(hidden[:, 0].astype(mx.float32) @ self._head.T) + self._mind.head_bias.numpy()
 
     def _read(self, texts: list[str], rows: mx.array) -> list["_Continuation"]:
         """Read T texts with the bare base. Returns each layer's cache for B rows, which go on from the texts `rows`."""

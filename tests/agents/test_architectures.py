@@ -1,5 +1,6 @@
 """Other architectures than Llama: a random checkpoint of each is opened, answers as the slow way does, and learns."""
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -85,6 +86,18 @@ def test_what_is_remembered_answers_as_what_is_read_anew(known):
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(bare[2], plain, atol=1e-5, rtol=1e-4)
     assert (fast - bare).abs().max() > 0.05, "the adapters must matter"
+
+
+def test_onnx_runtime_answers_as_the_mind_does(known, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("agents.backends.onnx")
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path))
+    mind, agents = known[0].mind, np.array([2, -1, 0])
+    if mind.base.causal_lm.config.model_type in ("gpt2", "gpt_neo"):
+        with pytest.raises(UserError, match="cannot be written as ONNX: it is built the old way"):
+            onnx.Onnx(mind)
+        return
+    np.testing.assert_allclose(onnx.Onnx(mind).answer(TEXTS, agents), mind.answer(TEXTS, agents), atol=1e-4)
 
 
 def test_the_modules_are_those_that_suit_the_architecture(known):

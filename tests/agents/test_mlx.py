@@ -63,7 +63,7 @@ def mind_on(tiny_model, folder, architecture: str, **settings) -> Mind:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
-    mind = make_policy(ModelConfig(name=str(folder)), adapter, ForageCodec(3), agents=3, seed=0).mind
+    mind = make_policy(ModelConfig(name=str(folder), dtype="float32"), adapter, ForageCodec(3), agents=3, seed=0).mind
     mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(1))
     mind.bank.version += 1
     return mind
@@ -165,7 +165,8 @@ def test_an_unknown_number_format_an_absent_agent_and_a_text_too_long_are_refuse
 
 @pytest.mark.real
 def test_the_real_model_chooses_as_in_torch():
-    policy = make_policy(ModelConfig(), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=3, seed=0)
+    codec = ForageCodec(WorldConfig().view_radius)
+    policy = make_policy(ModelConfig(dtype="float32"), AdapterConfig(), codec, agents=3, seed=0)
     mind = policy.mind
     mind.bank.values += 0.1 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
     mind.bank.version += 1

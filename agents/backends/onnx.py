@@ -1,0 +1,98 @@
+"""ONNX Runtime in torch's place: the graphs of `agents.onnx_format`, with the bank's adapters as they are now.
+
+As in `agents.mind`, instructions and texts are read once and remembered, and only the answer token of each row is
+computed for an agent. Runs on the CPU, with as many threads as torch has.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from agents.mind import Mind
+from agents.onnx_format import graph_folder, quantised_folder
+from agents.text_memory import ReadText, TextMemory
+
+
+class Onnx:
+    """Answers as `mind` does, with the adapters that its bank has at each answer.
+
+    quantised: texts are read in int8 (`onnxruntime.quantization.quantize_dynamic`). Instructions and answers stay
+    float32: with all in int8 the KL to float32 was ten times larger, and answers were no faster. One range holds for
+    all hidden states of a batch, so what is read of a text depends on the texts beside it.
+    UserError if the architecture cannot be written as ONNX.
+    """
+
+    is_batched = True
+
+    def __init__(self, mind: Mind, quantised: bool = False, text_memory_mb: int = 64):
+        graphs = graph_folder(mind)
+        self.mind = mind
+        self._reader = _session(graphs / "read.onnx")
+        layers, two, heads, _, width = self._reader.get_inputs()[1].shape
+        self._instructions = np.zeros((layers, two, heads, 0, width), np.float32)  # nothing is before them
+        self._instructions = self._run_reader([mind.instruction_ids])[0][:, :, :, 0]  # (L, 2, V, I, d)
+        if quantised:
+            del self._reader  # first, so that the next two lie in the memory that it leaves
+            self._reader = _session(quantised_folder(mind) / "read.onnx")
+        self._answerer = _session(graphs / "answer.onnx")
+        self.memory = TextMemory(self._read, (layers - mind.first_layer, two, heads, width), text_memory_mb << 20)
+
+    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
+        """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
+        logits = np.empty((len(texts), len(self.mind.action_ids)), np.float32)
+        if not len(texts):
+            return logits
+        groups, group = np.unique(adapters, return_inverse=True)
+        counts = np.bincount(group)
+        order = np.argsort(group, kind="stable")
+        place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
+        rows = np.zeros((len(groups), counts.max()), int)  # what is not filled answers the first text again
+        rows[group[order], place] = order
+        recalled = self.memory.recall([texts[row] for row in rows.flatten().tolist()])
+        inputs = {
+            "entering": recalled.entering.numpy(),
+            "lengths": recalled.lengths.numpy(),
+            "instructions": self._instructions[self.mind.first_layer :],
+            "texts": recalled.keys_values.numpy(),
+            "adapters": self._adapters(groups),
+            "head": self.mind.head.numpy(),
+        }
+        answers = self._answerer.run(["logits"], inputs)[0].reshape(*rows.shape, -1)
+        logits[order] = answers[group[order], place]
+        return logits + self.mind.head_bias.numpy()
+
+    def _adapters(self, groups: np.ndarray) -> np.ndarray:
+        """Rows (G, F) of the bank; a bare base is an adapter of zeros."""
+        values = self.mind.bank.values.numpy()
+        if np.array_equal(groups, np.arange(len(values))):
+            return values
+        return np.where(groups[:, None] < 0, np.float32(0), values[groups])
+
+    def _read(self, texts: Sequence[str]) -> list[ReadText]:
+        """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
+        tokens = [[*self.mind.base.tokens(text), self.mind.answer_id] for text in texts]
+        longest = max(map(len, tokens))
+        self.mind.check_length(longest)
+        read = self._run_reader([row + [self.mind.answer_id] * (longest - len(row)) for row in tokens])
+        keys_values, entering = (torch.from_numpy(array) for array in read)
+        top = keys_values[self.mind.first_layer :]
+        return [
+            ReadText(top[:, :, :, i, : len(row) - 1], entering[i, len(row) - 1].clone()) for i, row in enumerate(tokens)
+        ]
+
+    def _run_reader(self, ids: list[list[int]]) -> list[np.ndarray]:
+        """Keys and values (L, 2, V, B, S, d), and the hidden states (B, S, D) that enter the adapted layers."""
+        inputs = {"ids": np.array(ids, np.int64), "instructions": self._instructions}
+        outputs: list[np.ndarray] = self._reader.run(["keys_values", "entering"], inputs)
+        return outputs
+
+
+def _session(file: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # torch needs the cores between two runs
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,234 @@
+"""ONNX Runtime answers as the mind does, with the bank's adapters of the moment; an agent that left home does too."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from agents import onnx_format
+from agents.backends import open_backend
+from agents.backends.onnx import Onnx
+from agents.forage_codec import ForageCodec
+from agents.mind import Mind
+from agents.onnx_format import export, graph_folder
+from agents.policy import make_policy
+from agents.types import AdapterConfig, ModelConfig, UserError
+from envs import WorldConfig
+
+TEXTS = [
+    " food two north one east, rock north",
+    " no food",
+    " food here",
+    " no food, home south west, rock west",
+    " food was north west",
+]
+NEAR = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder of this module's own, so that each graph of the tiny models is written once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERRARIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def mind(cache, tiny_policy) -> Mind:
+    return tiny_policy.mind
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(-1).numpy()
+
+
+@pytest.mark.parametrize(
+    "adapters",
+    [
+        [3, -1, 0, 3, 5, -1, 3, 2, 0, 1],
+        [0, 1, 2, 3, 4, 5],
+        [0, 1, 2, 3, 4, 5, 5, 4],
+        [-1, -1],
+        [4],
+    ],
+    ids=["mixed", "each once", "all", "bare", "one"],
+)
+def test_answers_are_those_of_the_mind(mind, adapters):
+    texts = [TEXTS[i % 5] for i in range(len(adapters))]
+    expected = mind.answer(texts, np.array(adapters))
+    answers = Onnx(mind).answer(texts, np.array(adapters))
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers, expected, **NEAR)
+
+
+def test_answers_do_not_depend_on_what_was_read_before_or_beside(mind):
+    onnx, agents = Onnx(mind), np.array([2, 0, 1, 2, 5])
+    alone = [onnx.answer([text], agent[None])[0] for text, agent in zip(TEXTS, agents, strict=True)]
+    np.testing.assert_allclose(onnx.answer(TEXTS, agents), alone, **NEAR)
+    np.testing.assert_allclose(Onnx(mind).answer(TEXTS, agents), alone, **NEAR)
+
+
+def test_a_change_of_the_bank_changes_the_answers(mind):
+    onnx, everyone = Onnx(mind), np.arange(5)
+    before = onnx.answer(TEXTS, everyone)
+    mind.bank.values[:5] *= 1.5
+    mind.bank.version += 1
+    after = onnx.answer(TEXTS, everyone)
+    assert np.abs(after - before).max(axis=1).min() > 0.01
+    np.testing.assert_allclose(after, mind.answer(TEXTS, everyone), **NEAR)
+
+
+def test_a_text_is_read_once(mind):
+    onnx = Onnx(mind)
+    onnx.answer(TEXTS * 2, np.arange(10) % 6)
+    assert onnx.memory.take_misses() == 5
+    onnx.answer(TEXTS, np.arange(5)[::-1])
+    assert onnx.memory.take_misses() == 0
+
+
+def test_nothing_asked_is_nothing_answered(mind):
+    assert Onnx(mind).answer([], np.array([], int)).shape == (0, 5)
+
+
+def test_int8_answers_nearly_the_same(mind):
+    everyone = np.arange(5)
+    exact, rounded = (Onnx(mind, quantised=q).answer(TEXTS, everyone) for q in (False, True))
+    assert 0 < np.abs(probabilities(exact) - probabilities(rounded)).max() < 0.1
+
+
+def test_it_is_opened_by_name_and_graphs_are_written_once(mind, monkeypatch):
+    graph_folder(mind)
+    monkeypatch.setattr(onnx_format, "_write", lambda *_: pytest.fail("written again"))
+    assert isinstance(open_backend("onnx", mind), Onnx)
+
+
+def test_other_weights_are_other_graphs(mind, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_format, "_write", lambda *_: None)
+    (tmp_path / "tiny-llama").mkdir()
+    for file in tiny_model.iterdir():
+        (tmp_path / "tiny-llama" / file.name).write_bytes(file.read_bytes())
+    base = mind.base._replace(folder=tmp_path / "tiny-llama")
+    other = Mind(base, mind.bank, ForageCodec(3))
+    assert graph_folder(other) == graph_folder(mind)
+    weights = tmp_path / "tiny-llama" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert graph_folder(other) != graph_folder(mind)
+
+
+def test_what_cannot_be_written_is_told_and_leaves_nothing(mind, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise torch.onnx.OnnxExporterError("no such operator")
+
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"tiny-llama.*: llama cannot be written as ONNX: no such operator"):
+        Onnx(mind)
+    assert list((tmp_path / "onnx").iterdir()) == []
+
+
+def test_a_text_that_is_too_long_is_refused(mind):
+    with pytest.raises(UserError, match="tokens: must be at most 256 for"):
+        Onnx(mind).answer([" no food" * 150], np.array([0]))
+
+
+@pytest.fixture(scope="module")
+def left_home(cache, tiny_model, tmp_path_factory) -> tuple[Mind, Path]:
+    """A mind, and its agent 1 for itself in a folder."""
+    config = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
+    model = ModelConfig(name=str(tiny_model), dtype="float32")
+    mind = make_policy(model, config, ForageCodec(3), agents=2, seed=0).mind
+    mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(1))
+    return mind, export(mind, 1, tmp_path_factory.mktemp("home") / "agent", card="It lived well.")
+
+
+def script_of(folder: Path) -> str:
+    (script,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return script
+
+
+def chances_after(text: str, folder: Path) -> dict[str, float]:
+    """What the script in the folder's README prints."""
+    told = subprocess.run(
+        [sys.executable, "-c", script_of(folder), text], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+    return {word: float(chance) for word, chance in (line.split() for line in told.splitlines())}
+
+
+def test_the_script_beside_an_agent_gives_its_choices(left_home):
+    mind, folder = left_home
+    for text in TEXTS:
+        chances = chances_after(text, folder)
+        assert list(chances) == ["stay", "north", "south", "east", "west"]
+        expected = probabilities(mind.answer([text], np.array([1])))[0]
+        np.testing.assert_allclose(list(chances.values()), expected, atol=1e-4)
+    assert np.abs(expected - probabilities(mind.answer([text], np.array([-1])))[0]).max() > 0.01
+
+
+def test_the_script_is_short_and_needs_no_torch(left_home):
+    script = script_of(left_home[1])
+    nodes = [node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import)]
+    assert {name.name for node in nodes for name in node.names} == {"json", "sys", "numpy", "onnxruntime", "tokenizers"}
+    assert len([line for line in script.splitlines() if line and line[0] != "#"]) <= 15
+
+
+def test_the_folder_of_an_agent_holds_what_its_readme_names(left_home):
+    folder = left_home[1]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "README.md",
+        "agent.json",
+        "model.onnx",
+        "model.onnx.data",
+        "tokenizer.json",
+    ]
+    assert "It lived well." in (folder / "README.md").read_text()
+
+
+def test_an_agent_that_is_not_there_cannot_leave(mind, tmp_path):
+    with pytest.raises(IndexError, match="adapter 6: must be between 0 and 5"):
+        export(mind, 6, tmp_path / "agent")
+    assert not (tmp_path / "agent").exists()
+
+
+@pytest.fixture(scope="module")
+def real_mind() -> Mind:
+    """Four agents of the default shape, whose adapters move the logits by more than one."""
+    policy = make_policy(
+        ModelConfig(dtype="float32"), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=4, seed=0
+    )
+    bank = policy.mind.bank
+    bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
+    bank.version += 1
+    return policy.mind
+
+
+REAL_TEXTS = [
+    f"{food}{rest}"
+    for food in (" food two north one east", " food three west", " food was south east", " no food", " night, no food")
+    for rest in ("", ", rock north", ", going west", ", home north west", ", rock south, rock east")
+]
+
+
+@pytest.mark.real
+def test_smollm2_answers_the_same_in_float32_and_nearly_so_in_int8(real_mind):
+    texts, agents = REAL_TEXTS * 5, np.repeat([0, 1, 2, 3, -1], len(REAL_TEXTS))
+    expected = probabilities(real_mind.answer(texts, agents))
+    exact = probabilities(Onnx(real_mind).answer(texts, agents))
+    assert np.abs(exact - expected).max() < 1e-4
+    rounded = probabilities(Onnx(real_mind, quantised=True).answer(texts, agents))
+    assert 1e-6 < (expected * np.log(expected / rounded)).sum(axis=1).mean() < 0.01
+
+
+@pytest.mark.real
+def test_an_agent_of_smollm2_that_left_home_chooses_the_same(real_mind, tmp_path):
+    folder = export(real_mind, 2, tmp_path)
+    for text in REAL_TEXTS[:3]:
+        expected = probabilities(real_mind.answer([text], np.array([2])))[0]
+        np.testing.assert_allclose(list(chances_after(text, folder).values()), expected, atol=2e-4)
