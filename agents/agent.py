@@ -199,6 +199,7 @@ class TinyLLMAgent:
             torch.tensor([deed.action for deed in self._trace]),
             torch.stack([deed.legal for deed in self._trace]),
         )
+        self._bank.gather(slice(self._row, self._row + 1))
         decay = self.discount ** torch.arange(len(self._trace) - 1, -1, -1)
         (-surprise * decay * log_prob).sum().backward()
         is_learning = torch.arange(len(self._bank)) == self._row

@@ -33,7 +33,7 @@ class BatchedLoRALinear(nn.Module):
         super().__init__()
         self.base = base
         self._bank = [bank]  # in a list, so that torch does not look for parameters in it
-        self._a, self._b = (bank.stacked(f"{name}.lora_{x}.weight") for x in "AB")
+        self._a, self._b = (bank.place(f"{name}.lora_{x}.weight") for x in "AB")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries adapter `bank.active[g]`."""
@@ -42,49 +42,52 @@ class BatchedLoRALinear(nn.Module):
         if bank.active is None:
             return y
         rows = x.reshape(bank.active_groups, -1, x.shape[-1])  # (G, R * S, D_in)
-        delta: Tensor = _LowRank.apply(rows, bank.anchor, self._a, self._b, bank.active, bank.scaling)
+        delta: Tensor = _LowRank.apply(rows, bank.anchor, bank, bank.active, self._a, self._b)
         return y + delta.view(y.shape)
 
 
-class Stacked(NamedTuple):
-    """One A or B of all adapters, and where its gradient is gathered; both (P, rows, columns) views."""
+class Place(NamedTuple):
+    """Where one A or B lies in a row of the bank."""
 
-    value: Tensor
-    gradient: Tensor
+    start: int
+    end: int
+    shape: tuple[int, int]
+
+    def of(self, array: Tensor) -> Tensor:
+        """It in each row of (G, F): a view (G, rows, columns)."""
+        return array[:, self.start : self.end].view(-1, *self.shape)
 
 
 class _LowRank(torch.autograd.Function):
     """scaling * x Aᵀ Bᵀ for G groups of rows, each with its own A and B."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, a: Stacked, b: Stacked, active: Rows, scaling: float) -> Tensor:
-        inner = (x @ a.value[active].mT).mul_(scaling)  # (G, R, r)
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, bank: "AdapterBank", active: Rows, a: Place, b: Place) -> Tensor:
+        inner = (x @ a.of(bank.values)[active].mT).mul_(bank.scaling)  # (G, R, r)
         ctx.save_for_backward(x, inner)
-        ctx.rest = a, b, active, scaling
-        return inner @ b.value[active].mT
+        ctx.rest = bank, active, a, b
+        return inner @ b.of(bank.values)[active].mT
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
         x, inner = ctx.saved_tensors
-        a, b, active, scaling = ctx.rest
-        to_inner = (gradient @ b.value[active]).mul_(scaling)  # (G, R, r)
-        _add(b.gradient, active, gradient.mT @ inner)
-        _add(a.gradient, active, to_inner.mT @ x)
-        return to_inner @ a.value[active] if ctx.needs_input_grad[0] else None, *[None] * 5
-
-
-def _add(total: Tensor, rows: Rows, part: Tensor) -> None:
-    if isinstance(rows, slice):
-        total[rows] += part
-    else:
-        total.index_add_(0, rows, part)  # a group's adapter may be that of another group as well
+        bank, active, a, b = ctx.rest
+        to_inner = (gradient @ b.of(bank.values)[active]).mul_(bank.scaling)  # (G, R, r)
+        for place, part in ((b, gradient.mT @ inner), (a, to_inner.mT @ x)):
+            total = place.of(bank.gradients)
+            if isinstance(active, slice):
+                total[active.start - bank.learners.start : active.stop - bank.learners.start] += part
+            else:
+                total.index_add_(0, active - bank.learners.start, part)  # groups may share an adapter
+        return to_inner @ a.of(bank.values)[active] if ctx.needs_input_grad[0] else None, *[None] * 5
 
 
 class AdapterBank:
     """The adapters of P agents on the last layers of one model.
 
-    `values` and `gradients` are (P, F) float32; `shapes` tells, in order, how a row is laid out. `version` grows with
-    every change of `values`, so that whoever remembers an answer knows when it has become stale.
+    `values` is (P, F) float32; `shapes` tells, in order, how a row is laid out. `gradients` is (G, F), those of the
+    rows `learners`: all at first. `version` grows with every change of `values`, so that whoever remembers an answer
+    knows when it has become stale.
     """
 
     def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
@@ -103,7 +106,7 @@ class AdapterBank:
             self.shapes[f"{path}.lora_B.weight"] = (linear.out_features, config.rank)
         self.size = sum(rows * columns for rows, columns in self.shapes.values())
         self.values = torch.zeros(adapters, self.size)
-        self.gradients = torch.zeros(adapters, self.size)
+        self.gather(slice(0, adapters))
         self.reset(seed)
         for path, linear in targets.items():
             parent, _, child = path.rpartition(".")
@@ -112,13 +115,16 @@ class AdapterBank:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def stacked(self, name: str) -> Stacked:
-        """One A or B of all adapters, as views of `values` and `gradients`."""
-        names = list(self.shapes)
+    def gather(self, learners: slice) -> None:
+        """From now on gather the gradients of a run of rows, beginning at zero; those of others have no place."""
+        self.learners = learners
+        self.gradients = torch.zeros(learners.stop - learners.start, self.size)
+
+    def place(self, name: str) -> Place:
+        """Where the tensor `name` lies in each row."""
         sizes = [rows * columns for rows, columns in self.shapes.values()]
-        start = sum(sizes[: names.index(name)])
-        end = start + sizes[names.index(name)]
-        return Stacked(*(x[:, start:end].view(-1, *self.shapes[name]) for x in (self.values, self.gradients)))
+        index = list(self.shapes).index(name)
+        return Place(sum(sizes[:index]), sum(sizes[: index + 1]), self.shapes[name])
 
     def unflatten(self, row: Tensor) -> dict[str, Tensor]:
         """A row (F,) as an adapter: views by name."""

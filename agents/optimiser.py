@@ -26,19 +26,19 @@ class StackedAdam:
 
     @torch.no_grad()
     def step(self, learning_rate: Tensor, max_norm: float, is_learning: Tensor) -> Tensor:
-        """Move the adapters where `is_learning` (P,) along their gradients, which are then cleared.
+        """Move the adapters where `is_learning` (P,) along the gradients that the bank gathered, which are cleared.
 
-        learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (P,) before
-        clipping. An adapter whose gradient is not finite stays where it is; its norm is returned as it was.
+        learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) of the bank's
+        `learners` before clipping. An adapter whose gradient is not finite stays where it is; its norm says so.
         """
-        norms = self.bank.gradients.norm(dim=1)
-        rows = (is_learning & norms.isfinite()).nonzero()[:, 0].tolist()
-        shrink = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-        self.bank.gradients *= shrink[:, None]
-        for row in rows:
+        bank, first = self.bank, self.bank.learners.start
+        norms = bank.gradients.norm(dim=1)
+        bank.gradients *= (max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
+        for place in (is_learning[bank.learners] & norms.isfinite()).nonzero()[:, 0].tolist():
+            row = first + place
             adam(
-                params=[self.bank.values[row]],
-                grads=[self.bank.gradients[row]],
+                params=[bank.values[row]],
+                grads=[bank.gradients[place]],
                 exp_avgs=[self.mean[row]],
                 exp_avg_sqs=[self.square[row]],
                 max_exp_avg_sqs=[],
@@ -46,8 +46,8 @@ class StackedAdam:
                 lr=float(learning_rate[row]),
                 **self.settings,
             )
-        self.bank.gradients.zero_()
-        self.bank.version += 1
+        bank.gradients.zero_()
+        bank.version += 1
         return norms
 
     def forget(self, index: int) -> None:

@@ -10,7 +10,6 @@ PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 """
 
-from collections.abc import Iterator
 from time import perf_counter
 from typing import NamedTuple
 
@@ -23,15 +22,8 @@ from agents.policy import Policy
 from trainers.advantage import gae
 from trainers.config import LearnConfig
 from trainers.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
+from trainers.minibatches import Minibatch, minibatches
 from trainers.rollout import Trajectory
-
-
-class Minibatch(NamedTuple):
-    """R samples of each of G agents; where an agent has fewer, the rest is filler."""
-
-    groups: Tensor  # (G,) adapters
-    samples: Tensor  # (G, R) into the flattened trajectory
-    keep: Tensor  # (G, R) bool, False for filler
 
 
 class Change(NamedTuple):
@@ -40,6 +32,19 @@ class Change(NamedTuple):
     kl: Tensor
     clipped: Tensor  # share of samples whose probability ratio lies outside the clip
     entropy: Tensor
+    ratio_error: Tensor  # largest distance of a log-ratio from 0
+
+
+class Lesson(NamedTuple):
+    """What is logged of the learning of G adapters, one number for each of them or for each of its steps."""
+
+    approx_kl: Tensor  # KL, clip fraction and entropy at the end
+    clip_fraction: Tensor
+    entropy: Tensor
+    policy_loss: Tensor
+    grad_norm: Tensor
+    strayed: Tensor  # 1 for who was reined in
+    ratio_error: Tensor  # before the first step
 
 
 class Samples(NamedTuple):
@@ -56,10 +61,13 @@ class Samples(NamedTuple):
 
 
 class Learner:
-    """Owns the optimisers; the adapters and the critic are the policy's."""
+    """Owns the optimisers; the adapters and the critic are the policy's.
 
-    def __init__(self, policy: Policy, config: LearnConfig):
-        self.policy, self.config = policy, config
+    rows_at_once: how many samples go forward and backward together; it bounds the memory.
+    """
+
+    def __init__(self, policy: Policy, config: LearnConfig, rows_at_once: int = 256):
+        self.policy, self.config, self.rows_at_once = policy, config, rows_at_once
         self.optimiser = StackedAdam(policy.mind.bank)
         self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
@@ -97,12 +105,31 @@ class Learner:
         entropy_coef: Tensor,
         rng: np.random.Generator,
     ) -> dict[str, float]:
+        agents = len(self.policy.mind.bank)
+        size = max(1, self.rows_at_once // self.config.minibatch)
+        cohorts = [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
+        lessons = [self._learn_cohort(samples, alive, c, learning_rate, entropy_coef, rng) for c in cohorts]
+        columns = zip(*lessons, strict=True)
+        figures = dict(zip(Lesson._fields, (_mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
+        return figures | {"strayed": float(round(figures["strayed"] * agents))}
+
+    def _learn_cohort(
+        self,
+        samples: Samples,
+        alive: np.ndarray,
+        cohort: slice,
+        learning_rate: Tensor,
+        entropy_coef: Tensor,
+        rng: np.random.Generator,
+    ) -> Lesson:
+        """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
         bank = self.policy.mind.bank
-        before_life, is_resting = bank.values.clone(), torch.zeros(len(bank), dtype=torch.bool)
-        losses, norms = [], []
+        bank.gather(cohort)
+        before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
+        changes, losses, norms = [], [torch.zeros(0)], [torch.zeros(0)]
         epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
         for _ in range(epochs):
-            for batch in minibatches(alive, self.config.minibatch, rng, is_resting):
+            for batch in minibatches(alive, cohort, self.config.minibatch, rng, is_resting):
                 loss, change = self._look(samples, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
                 (loss - entropy_coef[batch.groups] * change.entropy).sum().backward()
@@ -110,20 +137,17 @@ class Learner:
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
                 norm = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
-                losses.append(_mean_of_numbers(loss.detach()))
-                norms.append(_mean_of_numbers(norm[batch.groups]))
-        everyone = next(minibatches(alive, self.config.minibatch, rng, torch.zeros_like(is_resting)))
-        with torch.no_grad():
-            _, change = self._look(samples, everyone)
-        self._rein_in(everyone.groups, change.kl, before_life, is_resting)
-        return {
-            "approx_kl": _mean_of_numbers(change.kl),
-            "clip_fraction": _mean_of_numbers(change.clipped),
-            "entropy": _mean_of_numbers(change.entropy),
-            "policy_loss": float(np.mean(losses)) if losses else 0.0,
-            "grad_norm": float(np.mean(norms)) if norms else 0.0,
-            "strayed": float(is_resting.sum()),
-        }
+                changes.append(change)
+                losses.append(loss.detach())
+                norms.append(norm[batch.groups - cohort.start])
+        for everyone in minibatches(alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
+            with torch.no_grad():
+                changes.append(self._look(samples, everyone)[1])
+            self._rein_in(everyone.groups, changes[-1].kl, before_life, is_resting)
+            break  # one minibatch of each is enough
+        kl, clipped, entropy, _ = changes[-1]
+        strayed = is_resting[cohort].float()
+        return Lesson(kl, clipped, entropy, torch.cat(losses), torch.cat(norms), strayed, changes[0].ratio_error)
 
     def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
@@ -142,7 +166,8 @@ class Learner:
         with torch.no_grad():
             kl = mean(approx_kl(log_prob, old))
             clipped = mean(((log_prob - old).exp() - 1).abs() > self.config.clip)
-        return mean(loss), Change(kl, clipped, mean(entropy))
+            ratio_error = ((log_prob - old).abs().view(keep.shape) * keep).amax(1)
+        return mean(loss), Change(kl, clipped, mean(entropy), ratio_error)
 
     def _rein_in(self, groups: Tensor, kl: Tensor, before_life: Tensor, is_resting: Tensor) -> None:
         """Shorten the way that adapters with too much KL have come in this life, and let them rest."""
@@ -152,8 +177,9 @@ class Learner:
             return
         rows = groups[strayed]
         share = (self.config.max_kl / kl[strayed]).sqrt()[:, None]
-        shortened = before_life[rows] + share * (bank.values[rows] - before_life[rows])
-        bank.values[rows] = torch.where(shortened.isfinite(), shortened, before_life[rows])
+        before = before_life[rows - bank.learners.start]
+        shortened = before + share * (bank.values[rows] - before)
+        bank.values[rows] = torch.where(shortened.isfinite(), shortened, before)
         is_resting[rows] = True
         bank.version += 1
 
@@ -176,22 +202,3 @@ class Learner:
 def _mean_of_numbers(x: Tensor) -> float:
     """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
     return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0
-
-
-def minibatches(alive: np.ndarray, size: int, rng: np.random.Generator, is_resting: Tensor) -> Iterator[Minibatch]:
-    """Each agent's own samples once, in random order, in even parts of at most `size`; who has fewer drops out earlier.
-
-    alive: (T, W, N) bool, the samples that exist. is_resting: (N,) bool, read anew for each minibatch.
-    """
-    agents = alive.shape[2]
-    per_agent = [rng.permutation(np.flatnonzero(alive[:, :, n].reshape(-1))) * agents + n for n in range(agents)]
-    parts = [np.array_split(samples, -(-len(samples) // size)) for samples in per_agent if len(samples)]
-    owners = [n for n, samples in enumerate(per_agent) if len(samples)]
-    for number in range(max(map(len, parts))):
-        there = {n: p[number] for n, p in zip(owners, parts, strict=True) if number < len(p) and not is_resting[n]}
-        if there:
-            width = max(map(len, there.values()))
-            samples = np.stack([np.resize(part, width) for part in there.values()])
-            counts = np.array([len(part) for part in there.values()])
-            keep = torch.from_numpy(np.arange(width) < counts[:, None])
-            yield Minibatch(torch.tensor(list(there)), torch.from_numpy(samples), keep)

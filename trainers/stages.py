@@ -27,6 +27,9 @@ from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
 from trainers.worlds import make_world
 
+MAX_RATIO_ERROR = 0.05
+"""Who learns computes with other rows in its batches than who acts; that changes last digits, and no more."""
+
 
 @dataclass
 class Run:
@@ -114,7 +117,13 @@ def learn(run: Run, life: Life) -> dict[str, float]:
     """Update every adapter from what its agent lived through."""
     run.progress.stage("learning")
     rates, entropy = (run.colony.hyperparameter(name) for name in ("learning_rate", "entropy_coef"))
-    return run.colony.learner.learn(life.trajectory, rates, entropy, run.colony.streams["learner"])
+    figures = run.colony.learner.learn(life.trajectory, rates, entropy, run.colony.streams["learner"])
+    if figures["ratio_error"] > MAX_RATIO_ERROR:
+        raise RuntimeError(
+            f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
+            "what learns is not what acted"
+        )
+    return figures
 
 
 def measure(run: Run) -> Outcome:

@@ -15,6 +15,7 @@ class Bank:
     def __init__(self):
         self.values = torch.randn(ROWS, NUMBERS, generator=torch.Generator().manual_seed(0))
         self.gradients = torch.zeros(ROWS, NUMBERS)
+        self.learners = slice(0, ROWS)
         self.version = 0
 
     def __len__(self):

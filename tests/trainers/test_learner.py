@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainers.config import LearnConfig
-from trainers.learner import Learner, minibatches
+from trainers.learner import Learner
 from trainers.losses import approx_kl
 from trainers.rollout import Trajectory
 
@@ -129,15 +129,34 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     assert (after[[0, 1, 2, 3, 5]] != before[[0, 1, 2, 3, 5]]).any(dim=1).all()
 
 
-def test_minibatches_give_each_agent_each_of_its_samples_once():
+class InOrder:
+    """A generator that shuffles nothing."""
+
+    def permutation(self, x):
+        return np.asarray(x if np.ndim(x) else np.arange(x))
+
+
+def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy):
+    trajectory = one_step_episodes(tiny_policy, np.random.default_rng(0))
+    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    for rows in (1, 16, 1000):
+        tiny_policy.mind.bank.values[:] = begin
+        learner = Learner(tiny_policy, replace(LearnConfig(), minibatch=8), rows_at_once=rows)
+        figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
+        ends.append(tiny_policy.mind.bank.values.clone())
+        assert len(tiny_policy.mind.bank.gradients) == {1: 1, 16: 2, 1000: 6}[rows]
+        assert figures["ratio_error"] < 1e-5
+    assert (ends[0] - begin).abs().max() > 1e-3
+    torch.testing.assert_close(ends[0], ends[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ends[1], ends[2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_ratio_is_far_from_one_if_others_acted(tiny_policy):
     rng = np.random.default_rng(0)
-    alive = rng.random((20, 3, 4)) < 0.6
-    seen = [[] for _ in range(4)]
-    for batch in minibatches(alive, 8, rng, torch.zeros(4, dtype=torch.bool)):
-        for agent, samples, keep in zip(batch.groups, batch.samples, batch.keep, strict=True):
-            seen[agent].extend(samples[keep].tolist())
-    for agent in range(4):
-        assert sorted(seen[agent]) == [i for i in np.flatnonzero(alive.reshape(-1)) if i % 4 == agent]
+    trajectory = one_step_episodes(tiny_policy, rng)
+    tiny_policy.mind.bank.values *= 1.2
+    figures = Learner(tiny_policy, LearnConfig()).learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    assert figures["ratio_error"] > 0.05
 
 
 def test_entropy_bonus_keeps_choices_open(tiny_policy):
