@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.fetch import MODELS, ModelNotFound, model_folder
+from agents.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.types import ModelConfig, UserError
 
 
@@ -24,6 +24,11 @@ class BaseModel(NamedTuple):
     def public_name(self) -> str:
         """Where others find the model: its id on the hub if it is a known one, else the name as given."""
         return MODELS[self.name].hub_id if self.name in MODELS else self.name
+
+    @property
+    def gguf(self) -> Path:
+        """The same model as a GGUF file; ModelNotFound where there is none."""
+        return gguf_file(self.name)
 
     @property
     def layers(self) -> int:

@@ -89,6 +89,25 @@ def model_folder(name_or_path: str) -> Path:
     )
 
 
+def gguf_file(name_or_path: str) -> Path:
+    """The GGUF file of a known name (fetched at need), of a path to one, or in a model folder that holds just one.
+
+    Raises `ModelNotFound`, saying what to do, where there is none.
+    """
+    path = Path(name_or_path).expanduser()
+    if name_or_path in MODELS:
+        return known_gguf(name_or_path)
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    found = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if len(found) != 1:
+        raise ModelNotFound(
+            f"model.name = {name_or_path!r}: has {len(found)} GGUF files, and llama.cpp needs one; write it with "
+            f"llama.cpp's convert_hf_to_gguf.py into the model's folder"
+        )
+    return found[0]
+
+
 def known_gguf(name: str) -> Path:
     """The GGUF file of a known model, downloaded if the cache has none; its SHA-256 is always checked."""
     source = MODELS[name]
