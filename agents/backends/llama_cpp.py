@@ -7,7 +7,6 @@ and the whole output head. That makes a population slower here than in torch, an
 """
 
 import ctypes
-import logging
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -37,6 +36,24 @@ class Token(NamedTuple):
     id: int
     position: int
     sequence: int
+
+
+_errors: list[str] = []
+_ERROR = 4
+"""ggml's level of errors."""
+
+
+@lib.llama_log_callback
+def _listen(level: int, text: bytes, _: object) -> None:
+    """Keep llama.cpp's errors, for whoever reports them, and nothing else of what it says."""
+    if level == _ERROR:
+        _errors.append(" ".join(text.decode(errors="replace").split()))
+
+
+def _reason() -> str:
+    reason = "; ".join(_errors) or "it gave no reason"
+    _errors.clear()
+    return reason
 
 
 class Place(NamedTuple):
@@ -134,19 +151,20 @@ class Runtime:
     """A model and a context of llama.cpp; all that is allocated goes when this does."""
 
     def __init__(self, gguf: Path, cells: int, threads: int):
-        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
+        lib.llama_log_set(_listen, ctypes.c_void_p(0))
         lib.llama_backend_init()
+        _errors.clear()
         self._allocated = ExitStack()
         self._free = weakref.finalize(self, self._allocated.close)
         model_parameters = lib.llama_model_default_params()
         model_parameters.n_gpu_layers = 0
         self._model = lib.llama_model_load_from_file(str(gguf).encode(), model_parameters)
         if not self._model:
-            raise UserError(f"{gguf}: llama.cpp cannot load it")
+            raise UserError(f"{gguf}: llama.cpp cannot load it ({_reason()})")
         self._allocated.callback(lib.llama_model_free, self._model)  # frees its adapters too
         self._context: Any = lib.llama_init_from_model(self._model, _context_parameters(cells, threads))
         if not self._context:
-            raise RuntimeError(f"{gguf}: llama.cpp made no context of {cells} cells")
+            raise RuntimeError(f"{gguf}: llama.cpp made no context of {cells} cells ({_reason()})")
         self._allocated.callback(lib.llama_free, self._context)
         self._batch = lib.llama_batch_init(cells, 0, 1)
         self._allocated.callback(lib.llama_batch_free, self._batch)
@@ -170,7 +188,7 @@ class Runtime:
             batch.logits[i] = bool(columns)
         code = lib.llama_decode(self._context, batch)
         if code != 0:
-            raise RuntimeError(f"llama_decode of {len(tokens)} tokens returned {code}")
+            raise RuntimeError(f"llama_decode of {len(tokens)} tokens returned {code} ({_reason()})")
         if not columns:
             return np.empty((len(tokens), 0), np.float32)
         rows = [lib.llama_get_logits_ith(self._context, i) for i in range(len(tokens))]
@@ -201,7 +219,7 @@ class Runtime:
         for file in files:
             adapter = lib.llama_adapter_lora_init(self._model, str(file).encode())
             if not adapter:
-                raise UserError(f"{file}: llama.cpp cannot load it as an adapter of this model")
+                raise UserError(f"{file}: llama.cpp cannot load it as an adapter of this model ({_reason()})")
             self._adapters.append(adapter)
         return self._adapters
 
@@ -220,5 +238,7 @@ def _context_parameters(cells: int, threads: int) -> Any:
     parameters.n_seq_max = SEQUENCES + 1
     parameters.kv_unified = True  # all sequences see the one copy of the instructions
     parameters.n_threads = parameters.n_threads_batch = threads
-    parameters.type_k = parameters.type_v = lib.GGML_TYPE_F32  # float16 would be the largest error of an F32 file
+    # Either of these in float16, as is usual, moves logits by 0.01; so a float32 file gives torch's to five digits.
+    parameters.type_k = parameters.type_v = lib.GGML_TYPE_F32
+    parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     return parameters
