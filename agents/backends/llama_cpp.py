@@ -103,7 +103,11 @@ class LlamaCpp:
         self._runtime.set_adapter(None)
         self._runtime.share_first(len(portion))
         self._runtime.decode(
-            [Token(id, self._prefix + i, place.sequence) for place in portion.values() for i, id in enumerate(place.ids)]
+            [
+                Token(id, self._prefix + i, place.sequence)
+                for place in portion.values()
+                for i, id in enumerate(place.ids)
+            ]
         )
 
     def _act(self, adapter: int, places: list[Place]) -> np.ndarray:
@@ -226,8 +230,9 @@ class Runtime:
     def set_adapter(self, adapter: Any | None) -> None:
         """Have an adapter act on all tokens decoded from now on; None: no adapter."""
         count = 0 if adapter is None else 1
-        pointers = (lib.llama_adapter_lora_p_ctypes * count)(*([adapter] * count))
-        code = lib.llama_set_adapters_lora(self._context, pointers, count, (ctypes.c_float * count)(*([1.0] * count)))
+        pointer: Any = lib.llama_adapter_lora_p_ctypes
+        pointers, scales = (pointer * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        code = lib.llama_set_adapters_lora(self._context, pointers, count, scales)
         if code != 0:
             raise RuntimeError(f"llama_set_adapters_lora returned {code}")
 

@@ -1,4 +1,4 @@
-"""A transformers model folder as a GGUF file in float32, as llama.cpp's converter lays it out, but with no tokenizer."""
+"""A transformers model folder as a GGUF file in float32, laid out as llama.cpp's converter does, without tokenizer."""
 
 import json
 from pathlib import Path

@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from gguf_files import write_gguf
 from test_architectures import FEW_HEADS, SHAPE, policy_on, write_checkpoint
 
@@ -174,7 +173,7 @@ def test_agreement_is_what_it_says():
 # On the real model
 
 REAL = {"llama_cpp": (0.15, 0.005, 0.9)}
-"""Backend -> bounds on the largest difference of a probability and the mean KL, and the least share of equal choices."""
+"""Backend -> largest difference of a probability, mean KL and least share of equal choices allowed."""
 
 
 @pytest.fixture(scope="module")

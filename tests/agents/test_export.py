@@ -27,7 +27,7 @@ TINY = Shape("llama", layers=4, heads=4, key_value_heads=2)
 
 @pytest.fixture(scope="module")
 def run_dir(tiny_model, tmp_path_factory):
-    """A finished run of six agents and three generations, the first and the last exported; its model has a GGUF file."""
+    """A finished run of three generations, the first and the last exported; its model has a GGUF file."""
     box = tmp_path_factory.mktemp("export")
     shutil.copytree(tiny_model, box / "model")
     write_gguf(box / "model", box / "model" / "model.gguf")
@@ -122,9 +122,9 @@ def test_the_words_are_those_of_the_run_s_world():
     assert codec_of("forage", "") is ForageCodec
     assert codec_of("FrozenLake-v1", "") is FrozenLakeCodec
     assert codec_of("FrozenLake-v1", "agents.forage_codec:ForageCodec") is ForageCodec
-    with pytest.raises(UserError, match="env.codec = 'nowhere:At'"):
+    with pytest.raises(UserError, match=r"env.codec = 'nowhere:At'"):
         codec_of("forage", "nowhere:At")
-    with pytest.raises(UserError, match="env.id = 'CartPole-v1'"):
+    with pytest.raises(UserError, match=r"env.id = 'CartPole-v1'"):
         codec_of("CartPole-v1", "")
 
 

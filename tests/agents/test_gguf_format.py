@@ -54,7 +54,11 @@ def test_a_lora_file_says_what_llama_cpp_asks(mind, tmp_path):
 def test_all_numbers_are_there_and_only_queries_and_keys_change_places(mind, tmp_path):
     adapter = mind.bank.read(1)
     _, tensors = read(save_gguf_adapter(tmp_path / "a.gguf", adapter, TINY, alpha=4.5, answer_id=5))
-    for ours, theirs in {"self_attn.v_proj": "attn_v", "mlp.down_proj": "ffn_down", "self_attn.q_proj": "attn_q"}.items():
+    for ours, theirs in {
+        "self_attn.v_proj": "attn_v",
+        "mlp.down_proj": "ffn_down",
+        "self_attn.q_proj": "attn_q",
+    }.items():
         for x in "AB":
             saved = tensors[f"blk.3.{theirs}.weight.lora_{x.lower()}"].data
             is_moved = theirs == "attn_q" and x == "B"
