@@ -204,7 +204,8 @@ def _write_card(agent: Agent, out: Path, how: str) -> None:
     codec, base = agent.codec, agent.mind.base.public_name
     prompt = f"{codec.instructions}{{text}} {codec.answer}"
     grammar = " | ".join(f'" {word}"' for word in codec.action_words)
-    request = {"prompt": prompt.replace("{text}", " ..."), "n_predict": 1, "grammar": f"root ::= {grammar}"}
+    drawing = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0}  # as the policy draws
+    request = {"prompt": prompt.replace("{text}", " ..."), "n_predict": 1, "grammar": f"root ::= {grammar}", **drawing}
     out.with_name(out.name + ".md").write_text(
         f"---\nbase_model: {base}\ntags: [lora, terrarium]\n---\n\n# A Terrarium agent: {agent.name}\n\n"
         f"It is asked with the prompt {json.dumps(prompt)}, where the text begins with a space, and answers with one "
@@ -219,7 +220,9 @@ LORA_CARD = """This is an activated LoRA adapter: it acts from the answer word o
     curl localhost:8080/completion -d '{request}'
 """
 MERGED_CARD = """The adapter is merged into the weights, so it acts on the instructions and the text too. It never did
-while it learned: this model answers otherwise than the agent, MEASURED_MERGED. Use the adapter itself where you can.
+while it learned, so this model answers otherwise than the agent. Five agents of SmolLM2, after eight generations in the
+forage world, chose another word in 3 to 6 % of cases (mean KL over the words 0.003 to 0.010 nats). Use the adapter
+itself where you can: there it was 1 to 4 %, all of it from the 4-bit base (0.001 nats).
 
     llama-server -m {file}
     curl localhost:8080/completion -d '{request}'

@@ -1,6 +1,6 @@
 """Whether other runtimes answer as torch does: the same texts and adapters, on the real model.
 
-    python -m benchmarks.conformance [--texts N] [--agents N] [--gguf FORMAT ...] [--json FILE]
+    python -m benchmarks.conformance [--texts N] [--adapters N] [--agents N] [--gguf FORMAT ...] [--json FILE]
 
 Texts are distinct ones from forage worlds where chance walks, by day and by night; adapters are random ones, as large
 as after some generations of learning, and the bare base. Against torch in float32, over the action words: the largest
@@ -12,11 +12,12 @@ installed are left out, and named.
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -108,7 +109,6 @@ class Forgetful:
 
 def backends(mind: Mind, formats: Sequence[str], box: Path) -> Iterator[tuple[str, Backend]]:
     """Every backend that is installed, by name, one after the other."""
-    yield "torch float32", Forgetful(mind)
     yield "torch bfloat16", Forgetful(mature_mind(len(mind.bank), "bfloat16"))
     for name in BACKENDS:
         try:
@@ -123,40 +123,43 @@ def backends(mind: Mind, formats: Sequence[str], box: Path) -> Iterator[tuple[st
         yield f"llama_cpp {number_format}", LlamaCpp(mind, file)
 
 
-def measure(mind: Mind, texts: Sequence[str], formats: Sequence[str], steps: int) -> list[dict[str, Any]]:
-    """A row for each backend; for the agreement all agents, for a step the first `steps`."""
-    exact, rows = answers(mind, texts, len(mind.bank)), []
+def measure(
+    mind: Mind, texts: Sequence[str], adapters: int, formats: Sequence[str]
+) -> Iterator[tuple[str, Agreement | None, float]]:
+    """Each backend's name, its agreement over all texts and the first few adapters, and milliseconds of a step."""
+    exact, agents = answers(mind, texts, adapters), len(mind.bank)
+    yield "torch float32", None, step_milliseconds(Forgetful(mind), texts, agents)
     with tempfile.TemporaryDirectory() as box:
         for name, backend in backends(mind, formats, Path(box)):
-            near = agreement(exact, answers(backend, texts, len(mind.bank)))
-            rows.append({"backend": name, **near._asdict(), "step_ms": step_milliseconds(backend, texts, steps)})
-    return rows
+            near = agreement(exact, answers(backend, texts, adapters))
+            yield name, near, step_milliseconds(backend, texts, agents)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, and write the rows to a file if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=200)
-    parser.add_argument("--agents", type=int, default=20, help="as many texts are needed")
+    parser.add_argument("--adapters", type=int, default=4, help="of how many agents all answers are compared")
+    parser.add_argument("--agents", type=int, default=20, help="how many a step has")
     parser.add_argument("--gguf", nargs="*", default=[], choices=["F32", "BF16", "Q8_0"], metavar="FORMAT")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
-    if not 1 <= options.agents <= options.texts:
-        parser.error(f"--agents {options.agents}: must be between 1 and --texts {options.texts}")
+    if not 1 <= options.adapters <= options.agents <= options.texts:
+        parser.error("must be: 1 <= --adapters <= --agents <= --texts")
 
-    mind = mature_mind(options.agents)
-    rows = measure(mind, forage_texts(options.texts), options.gguf, options.agents)
-    here = machine()
-    print(f"{options.texts} texts, {options.agents} agents and the bare base; {here['cpu']}, {here['threads']} threads")
+    here, rows = machine(), []
+    print(f"{options.texts} texts, {options.adapters} adapters and the bare base")
+    print(f"{here['cpu']}, {here['threads']} threads, load average {os.getloadavg()[0]:.1f}")
     print(f"{'backend':20s} {'largest difference':>19s} {'mean KL':>9s} {'equal choices':>14s} {'step':>9s}")
-    for row in rows:
-        print(
-            f"{row['backend']:20s} {row['largest_difference']:19.1e} {row['mean_kl']:9.1e} "
-            f"{row['equal_choices']:13.1%} {row['step_ms']:6.0f} ms"
-        )
+    mind = mature_mind(options.agents)
+    for name, near, ms in measure(mind, forage_texts(options.texts), options.adapters, options.gguf):
+        told = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the yardstick':>44s}"
+        print(f"{name:20s} {told} {ms:7.0f} ms", flush=True)
+        rows.append({"backend": name, **(near._asdict() if near else {}), "step_ms": ms})
     if options.json:
-        result = {"machine": here, "texts": options.texts, "agents": options.agents, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": here, **vars(options), "rows": rows}, indent=2, default=str) + "\n"
+        )
 
 
 if __name__ == "__main__":
