@@ -203,9 +203,12 @@ def _write_words(agent: Agent, out: Path) -> None:
 def _write_card(agent: Agent, out: Path, how: str) -> None:
     codec, base = agent.codec, agent.mind.base.public_name
     prompt = f"{codec.instructions}{{text}} {codec.answer}"
-    grammar = " | ".join(f'" {word}"' for word in codec.action_words)
-    drawing = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0}  # as the policy draws
-    request = {"prompt": prompt.replace("{text}", " ..."), "n_predict": 1, "grammar": f"root ::= {grammar}", **drawing}
+    request = {
+        "prompt": prompt.replace("{text}", " ..."),
+        "n_predict": 1,
+        "logit_bias": [[token, 100] for token in agent.mind.action_ids],  # no other token has a chance; a grammar
+        **{"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0},  # would allow beginnings of words, as " st"
+    }
     out.with_name(out.name + ".md").write_text(
         f"---\nbase_model: {base}\ntags: [lora, terrarium]\n---\n\n# A Terrarium agent: {agent.name}\n\n"
         f"It is asked with the prompt {json.dumps(prompt)}, where the text begins with a space, and answers with one "
@@ -214,7 +217,8 @@ def _write_card(agent: Agent, out: Path, how: str) -> None:
     )
 
 
-LORA_CARD = """This is an activated LoRA adapter: it acts from the answer word on, and not before.
+LORA_CARD = """This is an activated LoRA adapter: it is meant to act from the answer word on, and not before. (llama-server begins one
+token earlier, which changes little: a mean KL of 0.0016 nats over the words, no other choice in 20 texts.)
 
     llama-server -m BASE.gguf --lora {file}
     curl localhost:8080/completion -d '{request}'

@@ -82,7 +82,7 @@ def test_gguf_holds_that_agent_s_tensors_and_tells_how_to_ask_it(run_dir):
     assert f"llama-server -m BASE.gguf --lora {out.name}" in card
     request = json.loads(re.search(r"-d '(.*)'", card)[1])
     assert request["prompt"].startswith(ForageCodec.instructions)
-    assert request["grammar"] == 'root ::= " stay" | " north" | " south" | " east" | " west"'
+    assert [token for token, _ in request["logit_bias"]] == words["action_ids"]
 
 
 def test_merged_gguf_is_the_base_with_that_agent_in_it(run_dir, tmp_path):
