@@ -206,8 +206,11 @@ def _write_card(agent: Agent, out: Path, how: str) -> None:
     request = {
         "prompt": prompt.replace("{text}", " ..."),
         "n_predict": 1,
-        "logit_bias": [[token, 100] for token in agent.mind.action_ids],  # no other token has a chance; a grammar
-        **{"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0},  # would allow beginnings of words, as " st"
+        "logit_bias": [[token, 100] for token in agent.mind.action_ids],  # a grammar would let " st" pass for " stay"
+        "temperature": 1,  # this and the rest: drawn as the policy draws
+        "top_k": 0,
+        "top_p": 1,
+        "min_p": 0,
     }
     out.with_name(out.name + ".md").write_text(
         f"---\nbase_model: {base}\ntags: [lora, terrarium]\n---\n\n# A Terrarium agent: {agent.name}\n\n"
@@ -217,8 +220,9 @@ def _write_card(agent: Agent, out: Path, how: str) -> None:
     )
 
 
-LORA_CARD = """This is an activated LoRA adapter: it is meant to act from the answer word on, and not before. (llama-server begins one
-token earlier, which changes little: a mean KL of 0.0016 nats over the words, no other choice in 20 texts.)
+LORA_CARD = """This is an activated LoRA adapter: it is meant to act from the answer word on, and not before.
+(llama-server begins one token earlier, which changed little where it was measured: a mean KL of 0.0016 nats over the
+words, and no other choice in 20 texts. Terrarium's own llama.cpp backend does not.)
 
     llama-server -m BASE.gguf --lora {file}
     curl localhost:8080/completion -d '{request}'

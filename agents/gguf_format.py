@@ -1,13 +1,15 @@
 """An agent in llama.cpp's files: its adapter as a LoRA GGUF, or a whole model with the adapter merged in.
 
-`save_gguf_adapter` writes what llama.cpp's convert_lora_to_gguf.py would, from the tensors in memory. The file is an
-activated LoRA (llama.cpp's PR 15327), which llama-server leaves off until near the end: it switches it on one token
-too early (seen in build 11549: `alora_invocation_start - 1`), which on a float32 base gave a mean KL of 0.0016 nats over
-the action words; `agents.backends.llama_cpp` is exact. `merge_gguf` is for programs that know no adapters, and is another mind: merged, the adapter acts on the
-instructions and the text as well, which it never did while it learned. Measured on SmolLM2, over 100 texts, against the
-agents' real answers: for five agents after eight generations the mean KL over the action words is 0.003 to 0.010 nats
-and the likeliest word the same in 94 to 97 % of cases; for five random adapters 0.004 to 0.018 and 87 to 96 %. (The
-LoRA file on the same 4-bit base: 0.001 and 94 to 99 %; the base without the agent: 0.35 to 0.68 and 15 to 23 %.)
+`save_gguf_adapter` writes what llama.cpp's convert_lora_to_gguf.py would, from the tensors in memory: an activated LoRA
+(llama.cpp's PR 15327), which is off until the answer token. `agents.backends.llama_cpp` does exactly that. llama-server
+switches it on one token too early (seen in build 11549: `alora_invocation_start - 1`), which on a float32 base gave a
+mean KL of 0.0016 nats over the action words.
+
+`merge_gguf` is for programs that know no adapters, and is another mind: merged, the adapter acts on the instructions
+and the text as well, which it never did while it learned. Measured on SmolLM2's 4-bit file, over 100 texts, against the
+agents' real answers: for five agents after eight generations the mean KL is 0.003 to 0.010 nats, and the likeliest word
+the same in 94 to 97 % of cases; for five random adapters 0.004 to 0.018, and 87 to 96 %. (The LoRA file on the same
+base: 0.001, and 94 to 99 %. The base without the agents of eight generations: 0.35 to 0.68, and 15 to 23 %.)
 
 llama.cpp turns the two halves of a head's queries and keys into neighbours (its rope takes pairs), so rows of B for
 q and k change places as the base's own rows did in its conversion. Left out, the result is wrong without a word.
