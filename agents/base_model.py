@@ -1,14 +1,17 @@
 """The frozen language model that all agents share. Knows no adapters and no agents."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.fetch import MODELS, ModelNotFound, model_folder
+from agents.compact import Blocks, compact_file, load_compact
+from agents.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
 
@@ -21,11 +24,17 @@ class BaseModel(NamedTuple):
     folder: Path  # where it was read from
     name: str  # as the user gave it
     begins_with_space: bool = False  # whether the tokenizer puts a space before any text, as Llama 2's and Phi-3's do
+    blocks: Mapping[str, Blocks] = {}  # compact memory: the layers' linear weights, which the model then lacks
 
     @property
     def public_name(self) -> str:
         """Where others find the model: its id on the hub if it is a known one, else the name as given."""
         return MODELS[self.name].hub_id if self.name in MODELS else self.name
+
+    @property
+    def gguf(self) -> Path:
+        """The same model as a GGUF file; ModelNotFound where there is none."""
+        return gguf_file(self.name)
 
     @property
     def layers(self) -> int:
@@ -65,25 +74,36 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     if config.threads:
         torch.set_num_threads(config.threads)
     transformers_logging.disable_progress_bar()
+    blocks: dict[str, Blocks] = {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        causal_lm, loading = _load_weights(folder)
+        if config.memory == "compact":
+            file = compact_file(folder, config.name, partial(_load, config.name, folder))
+            causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder))
+        else:
+            causal_lm = _load(config.name, folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
+    one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
+    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)
+
+
+def _load(name: str, folder: Path) -> Any:
+    """The whole model in float32."""
+    causal_lm, loading = _load_weights(folder)
     if loading["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(loading["missing_keys"])
-        raise ModelNotFound(
-            f"model.name = {config.name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}"
-        )
+        raise ModelNotFound(f"model.name = {name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}")
     modernise(causal_lm)
     if not hasattr(causal_lm.base_model, "layers"):
         raise UserError(
-            f"model.name = {config.name!r}: {causal_lm.config.model_type} is built the old way in transformers; "
+            f"model.name = {name!r}: {causal_lm.config.model_type} is built the old way in transformers; "
             "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
         )
-    one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
-    return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:])
+    return causal_lm
 
 
 def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:

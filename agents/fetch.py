@@ -154,6 +154,32 @@ def custom_folder() -> Path:
     return _made_once(folder, lambda box: write_custom_model(box, smollm2))
 
 
+def source_gguf(name_or_path: str) -> Path | None:
+    """The GGUF file from which a model folder was converted, if it was."""
+    path = Path(name_or_path).expanduser()
+    if isinstance(MODELS.get(name_or_path), Source):
+        return known_gguf(name_or_path)
+    return path if path.is_file() and path.suffix == ".gguf" else None
+
+
+def gguf_file(name_or_path: str) -> Path:
+    """The GGUF file of a known name (fetched at need), of a path to one, or in a model folder that holds just one.
+
+    Raises `ModelNotFound`, saying what to do, where there is none.
+    """
+    source = source_gguf(name_or_path)
+    if source:
+        return source
+    path = Path(name_or_path).expanduser()
+    found = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if len(found) != 1:
+        raise ModelNotFound(
+            f"model.name = {name_or_path!r}: has {len(found)} GGUF files, and llama.cpp needs one; write it with "
+            f"llama.cpp's convert_hf_to_gguf.py into the model's folder"
+        )
+    return found[0]
+
+
 def known_gguf(name: str) -> Path:
     """The GGUF file of a known model, downloaded if the cache has none; its SHA-256 is always checked."""
     source = MODELS[name]

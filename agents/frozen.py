@@ -6,6 +6,7 @@ and a row's result no longer depends on how many rows are beside it. Hidden stat
 `dtype` bfloat16 only the products themselves are rounded, and accumulated in float32 inside.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from time import perf_counter
@@ -15,44 +16,76 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.compact import Blocks
 from agents.types import ModelConfig
 
 
 class FrozenLinear(nn.Module):
     """y = W x + b for a W that never changes; a gradient passes to x alone, and only if asked for."""
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype, passes_gradients: bool):
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, passes_gradients: bool):
         super().__init__()
-        self.in_features, self.out_features, self.dtype = linear.in_features, linear.out_features, dtype
-        weight = linear.weight.detach().to(dtype)
+        self.dtype = dtype
+        weight = weight.detach().to(dtype)
         self._weight = packed(weight)
         self._transposed = packed(weight.T.contiguous()) if passes_gradients else None
-        self._bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        self._bias = None if bias is None else bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D_in) to (..., D_out), float32."""
-        if self._transposed is None:
-            if x.requires_grad and torch.is_grad_enabled():  # oneDNN's product would drop the gradient in silence
-                raise RuntimeError("no gradient passes through this frozen weight")
-            return product(x.to(self.dtype), self._weight, self._bias).float()
-        out: Tensor = _Product.apply(x.to(self.dtype), self._weight, self._transposed, self._bias)
+        out: Tensor = _Frozen.apply(x.to(self.dtype), self)
         return out.float()
 
+    def forth(self, x: Tensor) -> Tensor:
+        """W x + b."""
+        return product(x, self._weight, self._bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """Wᵀ times a gradient."""
+        if self._transposed is None:
+            raise RuntimeError("no gradient passes through this frozen weight")
+        return product(gradient.contiguous(), self._transposed, None)
+
+
+class HalfLinear(FrozenLinear):
+    """The same with one copy of the weight, in bfloat16 whatever the products are in."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
+        nn.Module.__init__(self)
+        self.dtype, self._weight = dtype, weight.detach().bfloat16()
+        self._bias = None if bias is None else bias.detach().to(dtype)
+
+    def forth(self, x: Tensor) -> Tensor:
+        """W x + b."""
+        return F.linear(x, self._weight.to(self.dtype), self._bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """Wᵀ times a gradient."""
+        return gradient @ self._weight.to(self.dtype)
+
+
+class BlockLinear(HalfLinear):
+    """The same with the weight in blocks of 4 or 8 bits, unpacked for each product."""
+
+    def __init__(self, blocks: Blocks, bias: Tensor | None, dtype: torch.dtype):
+        nn.Module.__init__(self)
+        self.dtype, self._blocks = dtype, blocks
+        self._bias = None if bias is None else bias.detach().to(dtype)
+
     @property
-    def nbytes(self) -> int:
-        """Bytes that the weights take."""
-        return self.in_features * self.out_features * self.dtype.itemsize * (1 + (self._transposed is not None))
+    def _weight(self) -> Tensor:  # type: ignore[override]
+        return self._blocks.unpacked()
 
 
-class _Product(torch.autograd.Function):
+class _Frozen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.transposed = transposed
-        return product(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, linear: FrozenLinear) -> Tensor:
+        ctx.linear = linear
+        return linear.forth(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        return product(gradient.contiguous(), ctx.transposed, None), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.linear.back(gradient), None
 
 
 def packed(weight: Tensor) -> Tensor:
@@ -71,13 +104,25 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def freeze(decoder: Any, first_with_gradients: int, dtype: torch.dtype) -> None:
-    """Put a `FrozenLinear` in the place of every linear module of a decoder's layers."""
+def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int, dtype: torch.dtype) -> None:
+    """Put a frozen module in the place of every linear module of a decoder's layers.
+
+    blocks: by path (`layers.N....`), the weights that the modules themselves lack. The layers from
+    `first_with_gradients` on let gradients through; where weights are in blocks, those are held in bfloat16.
+    """
     for number, layer in enumerate(decoder.layers):
+        is_top = number >= first_with_gradients
         linears = [(path, module) for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
         for path, linear in linears:
+            stored = blocks.get(f"layers.{number}.{path.removesuffix('.base')}")
+            if stored is None:
+                frozen = FrozenLinear(linear.weight, linear.bias, dtype, is_top)
+            elif is_top:
+                frozen = HalfLinear(stored.unpacked(), linear.bias, dtype)
+            else:
+                frozen = BlockLinear(stored, linear.bias, dtype)
             parent, _, child = path.rpartition(".")
-            setattr(layer.get_submodule(parent), child, FrozenLinear(linear, dtype, number >= first_with_gradients))
+            setattr(layer.get_submodule(parent), child, frozen)
 
 
 def product_dtype(decoder: Any) -> torch.dtype:

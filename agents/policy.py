@@ -103,7 +103,7 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     base = load_base_model(model)
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
     first_adapted = base.layers - adapter.top_layers
-    freeze(base.decoder, first_adapted, getattr(torch, with_dtype(model).dtype))
+    freeze(base.decoder, base.blocks, first_adapted, getattr(torch, with_dtype(model).dtype))
     mind = Mind(base, bank, codec, model.text_memory_mb)
     return Policy(mind, ValueHead(mind.width, seed=seed))
 

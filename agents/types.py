@@ -15,6 +15,7 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
 
 
 DTYPES = ("auto", "float32", "bfloat16")
+MEMORIES = ("full", "compact")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ModelConfig:
     """A known name, a GGUF file, or a model folder (config.json, model.safetensors, tokenizer.json)."""
     dtype: str = "auto"
     """Number format in which the frozen weights are multiplied: float32, bfloat16, or auto, the faster one here."""
+    memory: str = "full"
+    """full, fast; or compact: the frozen weights stay in 4 or 8 bits, learning goes in smaller steps of the work."""
     text_memory_mb: int = 64
     """Bound, in MiB, on the keys and values remembered of texts already read."""
     threads: int = 0
@@ -33,6 +36,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(self.dtype in DTYPES, "model.dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        require(self.memory in MEMORIES, "model.memory", self.memory, f"one of {', '.join(MEMORIES)}")
         require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
         require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
 

@@ -1,6 +1,6 @@
 """Compare a population with the yardsticks on layouts that no agent ever trained on.
 
-    python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--json]
+    python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--backend NAME] [--json]
 
 All play the same held-out worlds: the agents, as many that act by chance, the frozen model without adapters, and in
 the forage world the scripted bots, up to the planner that knows everything.
@@ -33,13 +33,16 @@ def main(argv: list[str] | None = None) -> None:
         argv,
         episodes=(int, 8, "held-out worlds to play"),
         seed=(int, 0, "which held-out worlds"),
+        backend=(str, "torch", "who answers for the model: torch, llama_cpp, onnx or mlx"),
         json=(bool, False, "print one JSON object instead of a table"),
     )
 
     def evaluate() -> None:
+        from agents.backends import open_backend
         from trainers.run_folder import open_run
 
         colony, config, generation = open_run(options.run_dir, options.generation)
+        colony.policy.backend = open_backend(options.backend, colony.policy.mind)
         result = compare(colony, config.env, options.episodes, options.seed)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 

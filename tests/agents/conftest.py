@@ -1,6 +1,8 @@
-"""A walk of one agent through a world drawn by hand."""
+"""A walk of one agent through a world drawn by hand; makes `gguf_files` importable from these tests."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from agents.forage_codec import ForageCodec
 from agents.memory import ForageMemory
 from envs import Action, ForageBatch, WorldConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 BORN = np.array([-1])
 Cells = list[tuple[int, int]]

@@ -142,6 +142,36 @@ def test_evaluate_gives_the_run_s_own_figures(finished, capsys):
     assert json.loads(capsys.readouterr().out) == first
 
 
+def test_evaluate_lets_another_backend_answer(finished, monkeypatch, capsys):
+    import agents.backends
+
+    asked = []
+
+    class Counting:
+        is_batched = False
+
+        def __init__(self, mind):
+            self.mind = mind
+
+        def answer(self, texts, adapters):
+            asked.extend(adapters.tolist())
+            return self.mind.answer(texts, adapters)
+
+    monkeypatch.setattr(agents.backends, "open_backend", lambda name, mind: {"llama_cpp": Counting}[name](mind))
+    run_dir, result = finished
+    evaluate([str(run_dir), "--episodes", "2", "--backend", "llama_cpp", "--json"])
+    theirs = json.loads(capsys.readouterr().out)
+    assert theirs["lifetime"].keys() == result["lifetime"].keys()
+    assert set(asked) == {-1, *range(6)}
+
+
+def test_evaluate_refuses_a_backend_that_is_not_known(finished, capsys):
+    with pytest.raises(SystemExit) as end:
+        evaluate([str(finished[0]), "--backend", "jax"])
+    assert end.value.code == 2
+    assert "backend = 'jax': must be one of torch, llama_cpp" in capsys.readouterr().err
+
+
 def test_evaluate_prints_a_table(finished, capsys):
     evaluate([str(finished[0]), "--episodes", "2"])
     table = capsys.readouterr().out

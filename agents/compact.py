@@ -1,0 +1,143 @@
+"""Frozen weights in 4 or 8 bits: blocks in a file, mapped into memory, unpacked where and when they are multiplied.
+
+Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16. Where
+a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and made
+here. The file is written once, into the cache, and holds everything else of the model as well, under its own names.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import init_empty_weights
+from gguf import GGMLQuantizationType, GGUFReader, get_tensor_name_map
+from gguf.quants import quantize
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from agents.fetch import cache_dir, sha256_of, source_gguf
+from agents.gguf_format import ARCHITECTURES, Shape, transformers_order
+from agents.old_architectures import modernise
+
+BLOCK = 32
+KINDS = ("Q4_0", "Q4_1", "Q8_0")
+MODULES = (
+    *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+)
+
+
+class Blocks(NamedTuple):
+    """A weight (D_out, D_in) in blocks."""
+
+    kind: str  # Q4_0, Q4_1, Q8_0; or F16, for rows that do not divide into blocks
+    raw: Tensor  # uint8 (D_out, bytes of a row)
+
+    def unpacked(self) -> Tensor:
+        """The weight (D_out, D_in), float32."""
+        if self.kind == "F16":
+            return self.raw.view(torch.float16).float()
+        head = {"Q4_0": 2, "Q4_1": 4, "Q8_0": 2}[self.kind]
+        blocks = self.raw.view(len(self.raw), -1, head + (BLOCK if self.kind == "Q8_0" else BLOCK // 2))
+        scales = blocks[..., :head].contiguous().view(torch.float16).float()
+        if self.kind == "Q8_0":
+            return (blocks[..., head:].view(torch.int8).float() * scales).flatten(1)
+        numbers = torch.empty(*blocks.shape[:2], BLOCK)
+        numbers[..., : BLOCK // 2] = blocks[..., head:] & 15
+        numbers[..., BLOCK // 2 :] = blocks[..., head:] >> 4
+        if self.kind == "Q4_0":
+            return numbers.sub_(8.0).mul_(scales).flatten(1)
+        return numbers.mul_(scales[..., :1]).add_(scales[..., 1:]).flatten(1)
+
+
+def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
+    """The cached file of the model `name` in blocks, written at need; `load` gives it in float32, from `folder`."""
+    weights = sorted(folder.glob("*.safetensors"))
+    digest = "".join(sha256_of(file) for file in weights)[:12]
+    file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
+    if not file.is_file():
+        print(f"Writing {file.name} for compact memory (once)", flush=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as box:
+            _write(load(), source_gguf(name), Path(box) / file.name)
+            (Path(box) / file.name).rename(file)
+    return file
+
+
+@torch.no_grad()
+def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
+    linears = layer_linears(causal_lm)
+    own = {module.weight.data_ptr() for module in linears.values()}
+    rest: dict[int, tuple[str, Tensor]] = {}  # tied weights, and layers known by two names, once
+    for name, tensor in causal_lm.state_dict().items():
+        if tensor.data_ptr() not in own:
+            rest.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
+    is_known = gguf is not None and causal_lm.config.model_type in ARCHITECTURES
+    known = gguf_blocks(gguf, Shape.of(causal_lm.config)) if gguf is not None and is_known else {}
+    blocks = {}
+    for path, linear in linears.items():
+        is_same = path in known and torch.equal(known[path].unpacked(), linear.weight)
+        blocks[path] = known[path] if is_same else eight_bit(linear.weight)
+    kinds = json.dumps({path: b.kind for path, b in blocks.items()})
+    save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
+
+
+def gguf_blocks(gguf: Path, shape: Shape) -> dict[str, Blocks]:
+    """The blocks of a GGUF file in transformers' order of rows, by path (`layers.N....`); only kinds known here."""
+    names = get_tensor_name_map(ARCHITECTURES[shape.model_type][0], shape.layers)
+    paths = {}
+    for layer in range(shape.layers):
+        for module in MODULES:
+            stored = names.get_name(f"model.layers.{layer}.{module}")
+            paths[f"{stored}.weight"] = f"layers.{layer}.{module}"
+    blocks = {}
+    for tensor in GGUFReader(gguf).tensors:
+        if tensor.name in paths and tensor.tensor_type.name in KINDS:
+            path = paths[tensor.name]
+            raw = transformers_order(np.array(tensor.data), path.rpartition(".")[2], shape)
+            blocks[path] = Blocks(tensor.tensor_type.name, torch.from_numpy(raw))
+    return blocks
+
+
+def eight_bit(weight: Tensor) -> Blocks:
+    """A weight (D_out, D_in) as Q8_0, or as float16 where a row does not divide into blocks."""
+    if weight.shape[1] % BLOCK:
+        return Blocks("F16", weight.detach().half().view(torch.uint8))
+    return Blocks("Q8_0", torch.from_numpy(quantize(weight.detach().float().numpy(), GGMLQuantizationType.Q8_0)))
+
+
+def layer_linears(causal_lm: Any) -> dict[str, nn.Linear]:
+    """The linear modules of a model's layers, by path: `layers.N....`."""
+    return {
+        f"layers.{number}.{path}": module
+        for number, layer in enumerate(causal_lm.base_model.layers)
+        for path, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def load_compact(file: Path, config: Any) -> tuple[Any, dict[str, Blocks]]:
+    """A model whose layers' linear weights are not there (on the meta device), and their blocks by path.
+
+    All is mapped from `file` and read when it is used: of the embedding only the rows of the tokens that occur.
+    """
+    with init_empty_weights(include_buffers=False):
+        causal_lm = AutoModelForCausalLM.from_config(config)
+        modernise(causal_lm)
+    with safe_open(file, "pt") as opened:
+        kinds = json.loads(opened.metadata()["kinds"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no dict
+    blocks = {path: Blocks(kind, tensors.pop(path)) for path, kind in kinds.items()}
+    causal_lm.load_state_dict(tensors, strict=False, assign=True)
+    causal_lm.tie_weights()
+    lacking = [name for name, p in causal_lm.named_parameters() if p.is_meta]
+    expected = {f"{path}.weight" for path in blocks}
+    if not all(any(name.endswith(path) for path in expected) for name in lacking):
+        raise ValueError(f"{file} lacks {lacking}")
+    return causal_lm, blocks

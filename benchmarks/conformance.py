@@ -1,0 +1,166 @@
+"""Whether other runtimes answer as torch does: the same texts and adapters, on the real model.
+
+    python -m benchmarks.conformance [--texts N] [--adapters N] [--agents N] [--gguf FORMAT ...] [--json FILE]
+
+Texts are distinct ones from forage worlds where chance walks, by day and by night; adapters are random ones, as large
+as after some generations of learning, and the bare base. Against torch in float32, over the action words: the largest
+difference of a probability, the mean Kullback-Leibler divergence in nats, and how often the likeliest word is the same.
+Beside them the milliseconds of one step: each agent once, each with a text that is new. --gguf has llama.cpp answer
+also from the base's GGUF file written in other number formats (F32, BF16, Q8_0). Backends whose package is not
+installed are left out, and named.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType
+
+from agents.backends import BACKENDS, Backend, open_backend
+from agents.forage_codec import ForageCodec
+from agents.gguf_format import recode_gguf
+from agents.mind import Mind
+from agents.policy import log_softmax, make_policy
+from agents.types import AdapterConfig, ModelConfig, UserError
+from envs.presets import PRESETS
+from envs.worlds.world import ForageWorld
+from trainers.evaluate import Chance
+from trainers.rollout import rollout
+from trainers.run_folder import machine
+
+
+class Agreement(NamedTuple):
+    """How near answers come to those of torch, over B rows of A action words."""
+
+    largest_difference: float  # of a probability
+    mean_kl: float  # of torch's distribution from theirs, nats
+    equal_choices: float  # share of rows whose likeliest word is the same
+
+
+def agreement(exact: np.ndarray, logits: np.ndarray) -> Agreement:
+    """Compare action logits (B, A) with torch's."""
+    everything = np.ones(exact.shape, bool)
+    p, q = (log_softmax(x, everything).astype(np.float64) for x in (exact, logits))
+    difference = np.abs(np.exp(p) - np.exp(q)).max()
+    kl = (np.exp(p) * (p - q)).sum(axis=1).mean()
+    return Agreement(float(difference), float(kl), float((exact.argmax(1) == logits.argmax(1)).mean()))
+
+
+def forage_texts(count: int) -> list[str]:
+    """Distinct texts of forage worlds in which agents walk by chance, half of them in worlds with nights."""
+    texts: dict[str, None] = {}
+    for number, preset in enumerate(("meadow", "night")):
+        config, seed = PRESETS[preset], 0
+        codec = ForageCodec(config.view_radius)
+        wanted = (number + 1) * count // 2
+        while len(texts) < wanted:
+            life = rollout(Chance(), codec, ForageWorld(config), np.array([seed]), np.random.default_rng(seed))
+            texts |= dict.fromkeys(life.trajectory.texts)
+            seed += 1
+        texts = dict.fromkeys(list(texts)[:wanted])
+    return list(texts)
+
+
+def mature_mind(agents: int, dtype: str = "float32") -> Mind:
+    """The real model with adapters that do something: as large as after some generations, and all different."""
+    codec = ForageCodec(PRESETS["meadow"].view_radius)
+    mind = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0).mind
+    mind.bank.values += 0.06 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
+    mind.bank.version += 1
+    return mind
+
+
+def answers(backend: Backend, texts: Sequence[str], agents: int) -> np.ndarray:
+    """Action logits (B, A) of every text to every agent and to the bare base."""
+    owners = np.repeat(np.arange(-1, agents), len(texts))
+    return backend.answer(list(texts) * (agents + 1), owners)
+
+
+def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int, repeats: int = 7) -> float:
+    """Median time of a step in which each of `agents` meets another text; of texts as many as agents are needed."""
+    times = []
+    for _ in range(repeats + 1):
+        start = perf_counter()
+        backend.answer(texts[:agents], np.arange(agents))
+        times.append(perf_counter() - start)
+    return 1000 * float(np.median(times[1:]))
+
+
+class Forgetful:
+    """Torch as a backend that remembers no text, so that its step can be timed beside the others'."""
+
+    is_batched = True
+
+    def __init__(self, mind: Mind):
+        self.mind = mind
+
+    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
+        """As the mind does, with nothing known."""
+        self.mind.memory.read_again({"batches": [], "texts": []})
+        return self.mind.answer(texts, adapters)
+
+
+def backends(mind: Mind, formats: Sequence[str], box: Path) -> Iterator[tuple[str, Backend]]:
+    """Every backend that is installed, by name, one after the other."""
+    yield "torch bfloat16", Forgetful(mature_mind(len(mind.bank), "bfloat16"))
+    for name in BACKENDS:
+        try:
+            yield name, open_backend(name, mind)
+        except UserError as error:
+            print(f"left out: {error}")
+    for number_format in formats:
+        from agents.backends.llama_cpp import LlamaCpp
+
+        kind = GGMLQuantizationType[number_format]
+        file = recode_gguf(mind.base.gguf, box / f"{number_format}.gguf", kind)
+        yield f"llama_cpp {number_format}", LlamaCpp(mind, file)
+
+
+def measure(
+    mind: Mind, texts: Sequence[str], adapters: int, formats: Sequence[str]
+) -> Iterator[tuple[str, Agreement | None, float]]:
+    """Each backend's name, its agreement over all texts and the first few adapters, and milliseconds of a step."""
+    exact, agents = answers(mind, texts, adapters), len(mind.bank)
+    yield "torch float32", None, step_milliseconds(Forgetful(mind), texts, agents)
+    with tempfile.TemporaryDirectory() as box:
+        for name, backend in backends(mind, formats, Path(box)):
+            near = agreement(exact, answers(backend, texts, adapters))
+            yield name, near, step_milliseconds(backend, texts, agents)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print a table, and write the rows to a file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--adapters", type=int, default=4, help="of how many agents all answers are compared")
+    parser.add_argument("--agents", type=int, default=20, help="how many a step has")
+    parser.add_argument("--gguf", nargs="*", default=[], choices=["F32", "BF16", "Q8_0"], metavar="FORMAT")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(argv)
+    if not 1 <= options.adapters <= options.agents <= options.texts:
+        parser.error("must be: 1 <= --adapters <= --agents <= --texts")
+
+    here, rows = machine(), []
+    print(f"{options.texts} texts, {options.adapters} adapters and the bare base")
+    print(f"{here['cpu']}, {here['threads']} threads, load average {os.getloadavg()[0]:.1f}")
+    print(f"{'backend':20s} {'largest difference':>19s} {'mean KL':>9s} {'equal choices':>14s} {'step':>9s}")
+    mind = mature_mind(options.agents)
+    for name, near, ms in measure(mind, forage_texts(options.texts), options.adapters, options.gguf):
+        told = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the yardstick':>44s}"
+        print(f"{name:20s} {told} {ms:7.0f} ms", flush=True)
+        rows.append({"backend": name, **(near._asdict() if near else {}), "step_ms": ms})
+    if options.json:
+        options.json.write_text(
+            json.dumps({"machine": here, **vars(options), "rows": rows}, indent=2, default=str) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
