@@ -74,7 +74,9 @@ class BlockLinear(HalfLinear):
 
     @property
     def _weight(self) -> Tensor:  # type: ignore[override]
-        return self._blocks.unpacked()
+        weight = self._blocks.unpacked()
+        self._blocks.let_go()
+        return weight
 
 
 class _Frozen(torch.autograd.Function):
@@ -119,6 +121,7 @@ def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int
                 frozen = FrozenLinear(linear.weight, linear.bias, dtype, is_top)
             elif is_top:
                 frozen = HalfLinear(stored.unpacked(), linear.bias, dtype)
+                stored.let_go()
             else:
                 frozen = BlockLinear(stored, linear.bias, dtype)
             parent, _, child = path.rpartition(".")

@@ -49,7 +49,8 @@ class Mind:
         self.head_bias = bias[self.action_ids].float()  # (A,)
         base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
-        self._check_logits(f" {codec.action_words[0]}")
+        if not base.blocks:  # it reads the whole output head, which compact memory is to spare
+            self._check_logits(f" {codec.action_words[0]}")
         self.memory = self._new_memory(text_memory_mb << 20)
 
     @property

@@ -33,7 +33,7 @@ class StackedAdam:
         """
         bank, first = self.bank, self.bank.learners.start
         norms = bank.gradients.norm(dim=1)
-        bank.gradients *= (max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
+        bank.gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         for place in (is_learning[bank.learners] & norms.isfinite()).nonzero()[:, 0].tolist():
             row = first + place
             adam(
