@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.compact import Blocks, compact_file, load_compact, return_freed_memory
+from agents.compact import Blocks, compact_file, load_compact, spare_memory
 from agents.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
@@ -80,7 +80,7 @@ def load_base_model(config: ModelConfig) -> BaseModel:
         if config.memory == "compact":
             file = compact_file(folder, config.name, partial(_load, config.name, folder))
             causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder))
-            return_freed_memory()
+            spare_memory()
         else:
             causal_lm = _load(config.name, folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

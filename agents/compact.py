@@ -1,13 +1,14 @@
 """Frozen weights in 4 or 8 bits: blocks in a file, mapped into memory, unpacked where and when they are multiplied.
 
-Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16. Where
-a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and made
-here. The file is written once, into the cache, and holds everything else of the model as well, under its own names.
+Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16.
+Where a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and
+made here. Our file is written once, into the cache, and holds everything else of the model as well, by its own names.
 """
 
 import ctypes
 import json
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -171,8 +172,12 @@ def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
     return causal_lm, blocks
 
 
-def return_freed_memory() -> None:
-    """Have the C library give freed memory back to the system from now on; nothing where it is not glibc's."""
+def spare_memory() -> None:
+    """Have libraries hold on to less of the memory they are done with; to be called before the first product.
+
+    oneDNN keeps the code that it made for the last products of other sizes, glibc what was freed.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
         library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is larger goes back at once; else the bound grows with use

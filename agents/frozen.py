@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.compact import Blocks
+from agents.compact import Blocks, spare_memory
 from agents.types import ModelConfig
 
 
@@ -135,6 +135,8 @@ def product_dtype(decoder: Any) -> torch.dtype:
 
 def with_dtype(model: ModelConfig) -> ModelConfig:
     """The same settings, with dtype `auto` replaced by what multiplies faster on this processor."""
+    if model.memory == "compact":
+        spare_memory()
     return replace(model, dtype=fastest_dtype()) if model.dtype == "auto" else model
 
 

@@ -58,8 +58,7 @@ def found_colony(config: TrainConfig) -> Colony:
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
     founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
-    learner = Learner(policy, config.learn, rows_at_once=64 if config.model.memory == "compact" else 256)
-    return Colony(policy, codec, learner, founders, named_streams(config.seed))
+    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed))
 
 
 def colony_tensors(colony: Colony) -> dict[str, Tensor]:
