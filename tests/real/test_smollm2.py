@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from agents.fetch import MODELS, known_gguf, sha256_of
 from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig
+from agents.types import TOKENS, AdapterConfig, ModelConfig
 from envs import WorldConfig
 
 pytestmark = pytest.mark.real
@@ -22,12 +22,11 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    """Five agents of the default shape, whose adapters move the logits by more than one."""
-    policy = make_policy(
-        ModelConfig(dtype="float32"), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=5, seed=0
-    )
+@pytest.fixture(scope="module", params=TOKENS)
+def policy(request) -> Policy:
+    """Five agents of the default shape, in either mode, whose adapters move the logits by more than one."""
+    model, adapter = ModelConfig(dtype="float32"), AdapterConfig(tokens=request.param)
+    policy = make_policy(model, adapter, ForageCodec(WorldConfig().view_radius), agents=5, seed=0)
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     bank.version += 1
