@@ -72,9 +72,8 @@ def test_the_config_says_what_peft_needs(tiny_policy, folder, tokens):
     card = (folder / "README.md").read_text()
     assert "base_model: some/base" in card
     assert "It lived well." in card
-    assert {"answer": "on the last token of the prompt only", "text": "from the last of the instructions on"}[
-        tokens
-    ] in card
+    acts = {"answer": "on the last token of the prompt only", "text": "from the last of the instructions on"}
+    assert acts[tokens] in card
 
 
 def prompts_of(mind) -> list[torch.Tensor]:
