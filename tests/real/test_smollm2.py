@@ -67,7 +67,7 @@ def test_a_saved_adapter_gives_the_same_logits_in_peft(policy, tmp_path):
     for text in TEXTS:
         ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
         theirs = peft(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids]
-        assert (theirs - mind.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-3
+        assert (theirs - mind.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-4
 
 
 def test_one_update_raises_what_was_rewarded_and_leaves_the_base_alone(policy):

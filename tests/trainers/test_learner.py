@@ -133,6 +133,31 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     assert (after[[0, 1, 2, 3, 5]] != before[[0, 1, 2, 3, 5]]).any(dim=1).all()
 
 
+@pytest.mark.parametrize("tokens", ["text"])
+def test_a_few_agents_at_a_time_learn_what_all_at_once_do(tiny_policy, monkeypatch):
+    trajectory = one_step_episodes(tiny_policy, np.random.default_rng(0))
+    bank, rows, seen = tiny_policy.mind.bank, [], []
+    before, evaluate = bank.values.clone(), tiny_policy.evaluate
+
+    def counting(texts, *rest):
+        if torch.is_grad_enabled():
+            rows.append(len(texts))
+        return evaluate(texts, *rest)
+
+    monkeypatch.setattr(tiny_policy, "evaluate", counting)
+    for at_once in (True, False):
+        monkeypatch.setattr(tiny_policy.mind, "is_batched", at_once)
+        bank.values[:] = before
+        bank.version += 1
+        learner = Learner(tiny_policy, LearnConfig(epochs=1))
+        figures = learner.learn(trajectory, rates(tiny_policy), torch.full((6,), 0.03), np.random.default_rng(1))
+        seen.append((learner.optimiser.mean, torch.tensor([figures["policy_loss"], figures["grad_norm"]])))
+    assert rows == [6 * 32, 2 * 32, 2 * 32, 2 * 32]
+    for together, apart in zip(*seen, strict=True):
+        torch.testing.assert_close(apart, together, rtol=1e-3, atol=1e-5)
+    assert seen[0][0].norm(dim=1).min() > 0.01
+
+
 def test_minibatches_give_each_agent_each_of_its_samples_once():
     rng = np.random.default_rng(0)
     alive = rng.random((20, 3, 4)) < 0.6
