@@ -31,8 +31,8 @@ from agents.types import UserError
 class Mind:
     """A base model that reads the texts of one kind of world, and a bank of adapters that answer.
 
-    `invocations` has the token from which adapters act by adapter.tokens; `is_batched` is as in
-    `agents.backends.Backend`: one token more costs little beside others, a whole text does not.
+    invocations: the token from which adapters act, for each value of adapter.tokens. is_batched: as in
+    `agents.backends.Backend`; beside others, one token more costs little, and a whole text what it costs alone.
     """
 
     def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 64):
@@ -51,15 +51,15 @@ class Mind:
             raise UserError("codec.instructions is one token: must be more with adapter.tokens = 'text'")
         self.is_batched = not self._acts_on_text
         self.first_layer = base.layers - bank.config.top_layers
+        base.causal_lm.set_attn_implementation("terrarium")
         self._top = some_layers(base.decoder, self.first_layer, base.layers)
-        # Of the adapted layers, the bare base need read a text in the first alone where adapters act on all of it.
+        # Where adapters act on all of a text, the bare base need only bring it to the first of the adapted layers.
         self._reader = some_layers(base.decoder, 0, self.first_layer + 1) if self._acts_on_text else base.decoder
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         head = base.causal_lm.get_output_embeddings()
         self.head = head.weight[self.action_ids].float()  # (A, D)
         bias = torch.zeros(head.out_features) if head.bias is None else head.bias
         self.head_bias = bias[self.action_ids].float()  # (A,)
-        base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
         self._check_logits(f" {codec.action_words[0]}")
         self.memory = self._new_memory(text_memory_mb << 20)
@@ -90,7 +90,7 @@ class Mind:
         return hidden[:, 0]
 
     def _along_texts(self, recalled: Recalled) -> Tensor:
-        """The same where all tokens go through: short texts are filled up behind, where nobody looks."""
+        """The same where all tokens go through them: short texts are filled up behind, where nobody looks."""
         rows, longest, _ = recalled.tokens.shape
         hidden: Tensor = self._top(
             inputs_embeds=recalled.tokens,
