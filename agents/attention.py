@@ -1,7 +1,8 @@
-"""Attention in two halves: reading a text with the bare base, and answering from what was read.
+"""Attention in two halves: reading a text, and answering from what was read.
 
 All agents and all texts share the instructions in front, whose keys and values exist once. A text is read once
 (`Reading` records its keys and values); after that the answer token alone asks (`Recollection`), one row per agent.
+Where adapters act on the whole text, each agent reads it anew in the adapted layers instead.
 Both go through transformers' own layers: this module is the attention function that they are told to use
 (`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
 
@@ -21,7 +22,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class Reading:
-    """One pass of texts through the bare base, behind instructions already read; records keys and values."""
+    """One pass of texts through layers, behind instructions already read; records keys and values if told to."""
 
     def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, length: int):
         self.instructions = instructions  # per layer (V, I, d) twice, or None while they are read themselves

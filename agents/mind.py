@@ -1,9 +1,11 @@
-"""From texts to action logits: the frozen base reads, the adapters answer on the last token.
+"""From texts to action logits: the frozen base reads, the adapters answer on the last token, or read along.
 
-Answer-token adapters are PEFT's activated LoRA (Greenewald et al. 2025, arXiv:2504.12397) with the answer token as
-invocation: instructions and text are read by the bare base, and agents differ only in the one token after them.
-`action_logits` computes just that token in the adapted layers, from memory; `plain_logits` computes everything anew
-through the same modules, the slow way that tests hold the fast one to.
+Adapters are PEFT's activated LoRA (Greenewald et al. 2025, arXiv:2504.12397): they act from an invocation token on.
+With adapter.tokens = `answer` that is the answer token: instructions and text are read by the bare base, and agents
+differ only in the one token after them. With `text` it is the last token of the instructions, which is read with each
+text: agents differ in all tokens from there on, but not below the adapted layers. `action_logits` computes just the
+tokens that adapters act on, in the adapted layers, from memory; `plain_logits` computes everything anew through the
+same modules, the slow way that tests hold the fast one to.
 """
 
 import copy
@@ -27,9 +29,11 @@ from agents.types import UserError
 
 
 class Mind:
-    """A base model that reads the texts of one kind of world, and a bank of adapters that answer."""
+    """A base model that reads the texts of one kind of world, and a bank of adapters that answer.
 
-    is_batched = True  # as a `agents.backends.Backend`
+    invocations: the token from which adapters act, for each value of adapter.tokens. is_batched: as in
+    `agents.backends.Backend`; beside others, one token more costs little, and a whole text what it costs alone.
+    """
 
     def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 64):
         self.base, self.bank = base, bank
@@ -40,17 +44,25 @@ class Mind:
             raise UserError(f"action words {tuple(codec.action_words)}: must all be different tokens")
         if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
+        self.invocations = {"answer": self.answer_id, "text": self.instruction_ids[-1]}
+        self._acts_on_text = bank.config.tokens == "text"
+        self._front_ids = self.instruction_ids[:-1] if self._acts_on_text else self.instruction_ids  # read once
+        if not self._front_ids:
+            raise UserError("codec.instructions is one token: must be more with adapter.tokens = 'text'")
+        self.is_batched = not self._acts_on_text
         self.is_compact = bool(base.blocks)
-        self.rows_at_once = 64 if self.is_compact else 256
+        self.rows_at_once = 64 if self.is_compact or self._acts_on_text else 256
         """How many texts are answered or learnt from together; it bounds the working memory."""
         self.first_layer = base.layers - bank.config.top_layers
-        self._top = last_layers(base.decoder, self.first_layer)
+        base.causal_lm.set_attn_implementation("terrarium")
+        self._top = some_layers(base.decoder, self.first_layer, base.layers)
+        # Where adapters act on all of a text, the bare base need only bring it to the first of the adapted layers.
+        self._reader = some_layers(base.decoder, 0, self.first_layer + 1) if self._acts_on_text else base.decoder
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         head = base.causal_lm.get_output_embeddings()
         self.head = head.weight[self.action_ids].float()  # (A, D)
         bias = torch.zeros(head.out_features) if head.bias is None else head.bias
         self.head_bias = bias[self.action_ids].float()  # (A,)
-        base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
         if not self.is_compact:  # it reads the whole output head, which compact memory is to spare
             self._check_logits(f" {codec.action_words[0]}")
@@ -69,13 +81,28 @@ class Mind:
         """
         recalled = self.memory.recall(texts)
         with self.bank.using(adapters):
-            hidden = self._top(
-                inputs_embeds=recalled.entering[:, None],
-                position_ids=(len(self.instruction_ids) + recalled.lengths)[:, None],
-                use_cache=False,
-                attend_as=self._recollection(recalled),
-            ).last_hidden_state
-        return self._logits(hidden[:, 0])
+            return self._logits(self._along_texts(recalled) if self._acts_on_text else self._after_texts(recalled))
+
+    def _after_texts(self, recalled: Recalled) -> Tensor:
+        """Final hidden states (B, D) of the answer tokens, which alone go through the adapted layers."""
+        hidden: Tensor = self._top(
+            inputs_embeds=recalled.entering[:, None],
+            position_ids=(len(self.instruction_ids) + recalled.lengths)[:, None],
+            use_cache=False,
+            attend_as=self._recollection(recalled),
+        ).last_hidden_state
+        return hidden[:, 0]
+
+    def _along_texts(self, recalled: Recalled) -> Tensor:
+        """The same where all tokens go through them: short texts are filled up behind, where nobody looks."""
+        rows, longest, _ = recalled.tokens.shape
+        hidden: Tensor = self._top(
+            inputs_embeds=recalled.tokens,
+            position_ids=torch.arange(longest)[None] + len(self._front_ids),
+            use_cache=False,
+            attend_as=Reading(self._instructions, self.base.layers, longest),
+        ).last_hidden_state
+        return hidden[torch.arange(rows), recalled.lengths - 1]
 
     @torch.no_grad()
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
@@ -111,22 +138,23 @@ class Mind:
             self.bank.config,
             base_model=self.base.public_name,
             layers=self.base.layers,
-            answer_id=self.answer_id,
+            invocations=self.invocations,
             card=card,
         )
 
     def load_adapter(self, index: int, folder: Path | str) -> None:
         """Make the PEFT adapter in `folder` adapter `index`; ValueError, naming the folder, if it does not fit."""
-        self.bank.write(index, load_adapter(folder, self.bank.shapes, self.bank.config, self.answer_id))
+        self.bank.write(index, load_adapter(folder, self.bank.shapes, self.bank.config, self.invocations))
 
     @torch.no_grad()
     def plain_logits(self, text: str, adapter: int | None) -> Tensor:
         """Logits (A,) of one text, everything computed anew and nothing remembered: the reference."""
-        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        ids = [*self._front_ids, *self._tokens(text)]
+        first = len(self._front_ids) if self._acts_on_text else len(ids) - 1  # on which adapters act
         with self._plain_attention():
-            before = self.base.decoder(torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+            before = self.base.decoder(torch.tensor([ids[:first]]), use_cache=True).past_key_values
             with self.bank.using(None if adapter is None else torch.tensor([adapter])):
-                out = self.base.decoder(torch.tensor([ids[-1:]]), past_key_values=before)
+                out = self.base.decoder(torch.tensor([ids[first:]]), past_key_values=before)
         return self._logits(out.last_hidden_state[0, -1])
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -136,7 +164,7 @@ class Mind:
     @torch.no_grad()
     def _check_logits(self, text: str) -> None:
         """UserError where the model makes its logits in a way that is unknown here, as by a factor of its own."""
-        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        ids = [*self._front_ids, *self._tokens(text)]
         with self._plain_attention():
             whole = self.base.causal_lm(torch.tensor([ids])).logits[0, -1, self.action_ids].float()
         self.memory = self._new_memory(max_bytes=0)
@@ -149,7 +177,8 @@ class Mind:
 
     def _new_memory(self, max_bytes: int) -> TextMemory:
         heads, _, width = self._instructions[0][0].shape
-        return TextMemory(self._read, (self.bank.config.top_layers, 2, heads, width), max_bytes)
+        keys_values = (self.bank.config.top_layers, 2, heads, width)
+        return TextMemory(self._read, (self.width,) if self._acts_on_text else keys_values, max_bytes)
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
@@ -161,18 +190,18 @@ class Mind:
             self.base.causal_lm.set_attn_implementation("terrarium")
 
     def _recollection(self, recalled: Recalled) -> Recollection:
-        longest = recalled.keys_values.shape[4]
+        longest = recalled.tokens.shape[-2]
         return Recollection(
             instructions=self._instructions[self.first_layer :],
-            texts=[(layer[0], layer[1]) for layer in recalled.keys_values],
+            texts=[(layer[0], layer[1]) for layer in recalled.tokens],
             is_padding=torch.arange(longest) >= recalled.lengths[:, None],
             first_layer=self.first_layer,
         )
 
     @torch.no_grad()
     def _read_instructions(self) -> list[KeysValues]:
-        reading = Reading(None, 0, len(self.instruction_ids))
-        self.base.decoder(torch.tensor([self.instruction_ids]), use_cache=False, attend_as=reading)
+        reading = Reading(None, 0, len(self._front_ids))
+        self.base.decoder(torch.tensor([self._front_ids]), use_cache=False, attend_as=reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
     def _read(self, texts: Sequence[str]) -> list[ReadText]:
@@ -184,41 +213,61 @@ class Mind:
     @torch.no_grad()
     def _read_together(self, texts: Sequence[str]) -> list[ReadText]:
         """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
-        tokens = [[*self.base.tokens(text), self.answer_id] for text in texts]
+        tokens = [self._tokens(text) for text in texts]
         longest = max(map(len, tokens))
         self.check_length(longest)
         ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
-        positions = torch.arange(longest)[None] + len(self.instruction_ids)
+        positions = torch.arange(longest)[None] + len(self._front_ids)
         reading = Reading(self._instructions, self.first_layer, longest)
         entering: list[Tensor] = []
         hook = self._top.layers[0].register_forward_pre_hook(lambda _, args: entering.append(args[0]))
         try:
-            self.base.decoder(ids, position_ids=positions, use_cache=False, attend_as=reading)
+            self._reader(ids, position_ids=positions, use_cache=False, attend_as=reading)
         finally:
             hook.remove()
+        if self._acts_on_text:
+            states = [entering[0][i, : len(row)] for i, row in enumerate(tokens)]
+            return [ReadText(state, state[-1].clone()) for state in states]
         keys_values = torch.stack([torch.stack(pair) for pair in reading.recorded])  # (K, 2, B, V, S, d)
         return [
             ReadText(keys_values[:, :, i, :, : len(row) - 1], entering[0][i, len(row) - 1].clone())
             for i, row in enumerate(tokens)
         ]
 
+    def _tokens(self, text: str) -> list[int]:
+        """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.
+
+        UserError for a text in which adapters would begin to act: PEFT looks for the last invocation token.
+        """
+        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        if self._acts_on_text and self.instruction_ids[-1] in ids[len(self.instruction_ids) :]:
+            token = self.base.tokenizer.decode(self.instruction_ids[-1:])
+            raise UserError(
+                f"text {text!r} or the answer word holds {token!r}: must not with adapter.tokens = 'text', "
+                "since it is the last token of the instructions, from which adapters act"
+            )
+        return ids[len(self._front_ids) :]
+
     def check_length(self, tokens: int) -> None:
-        """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of."""
+        """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of.
+
+        tokens: those behind what is read once, which are the instructions, or all of them but the last.
+        """
         config = self.base.causal_lm.config
         limits = (config.max_position_embeddings, getattr(config, "sliding_window", None) or sys.maxsize)
-        if len(self.instruction_ids) + tokens > min(limits):
+        if len(self._front_ids) + tokens > min(limits):
             raise UserError(
-                f"instructions and a text have {len(self.instruction_ids) + tokens} tokens: "
+                f"instructions and a text have {len(self._front_ids) + tokens} tokens: "
                 f"must be at most {min(limits)} for {self.base.name}"
             )
 
 
-def last_layers(decoder: Any, first: int) -> Any:
-    """The same decoder, its modules shared, with only the layers from `first` on."""
-    top = copy.copy(decoder)
-    top._modules = dict(decoder._modules)
-    top.layers = nn.ModuleList(decoder.layers[first:])
+def some_layers(decoder: Any, first: int, end: int) -> Any:
+    """The same decoder, its modules shared, with only the layers from `first` to before `end`."""
+    some = copy.copy(decoder)
+    some._modules = dict(decoder._modules)
+    some.layers = nn.ModuleList(decoder.layers[first:end])
     if getattr(decoder.config, "layer_types", None):  # read by place: Gemma3's layers differ in window and rotation
-        top.config = copy.copy(decoder.config)
-        top.config.layer_types = decoder.config.layer_types[first:]
-    return top
+        some.config = copy.copy(decoder.config)
+        some.config.layer_types = decoder.config.layer_types[first:end]
+    return some

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from agents.backends import require_answer_token
 from agents.fetch import cache_dir, sha256_of
-from agents.mind import Mind, last_layers
+from agents.mind import Mind, some_layers
 from agents.types import UserError
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
@@ -88,8 +89,10 @@ def export(mind: Mind, index: int, folder: Path | str, card: str = "") -> Path:
     (B, A), float32, of the action words. Its weights lie in `model.onnx.data` beside it; tokenizer.json and agent.json
     say how to come to the ids, and README.md has a script that does so. card: text for the README.
 
-    IndexError if there is no such agent; UserError if torch cannot export the architecture.
+    IndexError if there is no such agent; UserError if torch cannot export the architecture, or if adapters act on more
+    than the answer token.
     """
+    require_answer_token(mind, "an agent in ONNX")
     adapter = torch.cat([tensor.flatten() for tensor in mind.bank.read(index).values()])[None]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +182,7 @@ class Answerer(nn.Module):
             parent, _, child = path.rpartition(".")
             self.adapted.append(_InputLoRA(causal_lm.get_submodule(path)))
             setattr(causal_lm.get_submodule(parent), child, self.adapted[-1])
-        self.top = last_layers(causal_lm.base_model, first_layer)
+        self.top = some_layers(causal_lm.base_model, first_layer, len(causal_lm.base_model.layers))
 
     def forward(
         self, entering: Tensor, lengths: Tensor, instructions: Tensor, texts: Tensor, adapters: Tensor, head: Tensor

@@ -1,8 +1,9 @@
 """Remembers what the frozen base makes of a text: a bounded cache of keys, values and hidden states.
 
-With adapters on the answer token only, everything before it is a pure function of the text: the same for every
-agent, generation and update. What is kept of a text, for each of the K adapted layers, are its keys and values, and
-the hidden state with which the answer token enters the first of those layers.
+What no adapter touches is a pure function of the text: the same for every agent, generation and update. What of it is
+kept of each token is up to `agents.mind`: for adapters on the answer token only, the keys and values of the text's
+tokens in the K adapted layers; for adapters on the whole text, the hidden states with which all tokens enter those
+layers. Besides, the hidden state with which the answer token enters them is kept of each text.
 
 A product of matrices can differ in its last bit with the number of rows in it, so a text's numbers depend on the
 batch in which it was read. `reading_order` therefore tells which batches to read again, and in what order, to have
@@ -11,6 +12,7 @@ the very same memory in another process: a resumed run equals one that was never
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -21,16 +23,16 @@ from torch.nn.utils.rnn import pad_sequence
 class ReadText(NamedTuple):
     """What the base made of one text of S tokens."""
 
-    keys_values: Tensor  # (K, 2, V, S, d)
+    tokens: Tensor  # (..., S, d), what is kept of each token
     entering: Tensor  # (D,), the answer token's hidden state before the first adapted layer
 
 
 class Recalled(NamedTuple):
     """What is remembered of B texts, padded to the longest."""
 
-    keys_values: Tensor  # (K, 2, V, B, S, d)
+    tokens: Tensor  # (..., B, S, d)
     entering: Tensor  # (B, D)
-    lengths: Tensor  # (B,) tokens of each text
+    lengths: Tensor  # (B,) tokens kept of each text
 
 
 class _Entry(NamedTuple):
@@ -42,22 +44,21 @@ class _Entry(NamedTuple):
 class TextMemory:
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
-    `read` maps a list of new texts to their `ReadText`s, in one batch. The bound gives way only to a single call
-    whose own texts need more.
+    `read` maps a list of new texts to their `ReadText`s, in one batch. `shape`: (..., d), of what is kept of a token.
+    The bound gives way only to a single call whose own texts need more.
     """
 
     def __init__(
         self,
         read: Callable[[Sequence[str]], list[ReadText]],
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, ...],
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
     ):
-        layers, two, heads, width = shape
-        self.bytes_per_token = layers * two * heads * width * dtype.itemsize
+        self.bytes_per_token = prod(shape) * dtype.itemsize
         self._max_tokens = max_bytes // self.bytes_per_token
         self._read = read
-        self._arena = torch.empty(layers, two, heads, self._max_tokens, width, dtype=dtype)
+        self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype)
         self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._batches: dict[int, list[str]] = {}
@@ -69,12 +70,12 @@ class TextMemory:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of keys and values held now."""
+        """Bytes of what is held of tokens now."""
         return self._tokens_held * self.bytes_per_token
 
     @property
     def _tokens_held(self) -> int:
-        return self._arena.shape[3] - len(self._free)
+        return self._arena.shape[-2] - len(self._free)
 
     def take_misses(self) -> int:
         """How many texts had to be read since this was last asked."""
@@ -108,16 +109,15 @@ class TextMemory:
         number = {text: i for i, text in enumerate(distinct)}
         rows = torch.tensor([number[t] for t in texts])
         slots = pad_sequence([e.slots for e in entries], batch_first=True)[rows]  # (B, S)
-        k, two, v, _, d = self._arena.shape
-        keys_values = self._arena.index_select(3, slots.flatten()).view(k, two, v, *slots.shape, d)
+        tokens = self._arena.index_select(-2, slots.flatten()).unflatten(-2, slots.shape)
         lengths = torch.tensor([len(e.slots) for e in entries])[rows]
-        return Recalled(keys_values, torch.stack([e.entering for e in entries])[rows], lengths)
+        return Recalled(tokens, torch.stack([e.entering for e in entries])[rows], lengths)
 
     def _keep(self, texts: Sequence[str], read: list[ReadText], protected: set[str]) -> None:
-        self._make_room(sum(r.keys_values.shape[3] for r in read), protected)
-        for text, (keys_values, entering) in zip(texts, read, strict=True):
-            slots = torch.tensor([self._free.pop() for _ in range(keys_values.shape[3])], dtype=torch.long)
-            self._arena.index_copy_(3, slots, keys_values)
+        self._make_room(sum(r.tokens.shape[-2] for r in read), protected)
+        for text, (tokens, entering) in zip(texts, read, strict=True):
+            slots = torch.tensor([self._free.pop() for _ in range(tokens.shape[-2])], dtype=torch.long)
+            self._arena.index_copy_(-2, slots, tokens)
             self._entries[text] = _Entry(slots, entering, self._next_batch)
         self._batches[self._next_batch] = list(texts)
         self._next_batch += 1
@@ -130,8 +130,8 @@ class TextMemory:
                 self._forget(text)
         lacking = needed - len(self._free)
         if lacking > 0:
-            k, two, v, places, d = self._arena.shape
-            self._arena = torch.cat([self._arena, self._arena.new_empty(k, two, v, lacking, d)], dim=3)
+            *others, places, d = self._arena.shape
+            self._arena = torch.cat([self._arena, self._arena.new_empty(*others, lacking, d)], dim=-2)
             self._free.extend(range(places, places + lacking))
 
     def _forget(self, text: str) -> None:

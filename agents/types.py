@@ -16,6 +16,7 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
 
 DTYPES = ("auto", "float32", "bfloat16")
 MEMORIES = ("full", "compact")
+TOKENS = ("answer", "text")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ModelConfig:
     memory: str = "full"
     """full, fast; or compact: the frozen weights stay in 4 or 8 bits, learning goes in smaller steps of the work."""
     text_memory_mb: int = 64
-    """Bound, in MiB, on the keys and values remembered of texts already read."""
+    """Bound, in MiB, on what is remembered of texts already read."""
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's own choice."""
 
@@ -54,12 +55,16 @@ class AdapterConfig:
     modules: list[str] = field(default_factory=list)
     """Names of the linear modules that carry adapters, in each of those layers. None given: q_proj, v_proj, o_proj and
     down_proj where the model has them, else those that PEFT adapts in its architecture."""
+    tokens: str = "answer"
+    """On which tokens adapters act: answer, the one after the text; or text, all from the last of the instructions on,
+    which costs a pass of the whole text through the top layers for each agent."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
         require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
         require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")
+        require(self.tokens in TOKENS, "adapter.tokens", self.tokens, " or ".join(TOKENS))
 
     @property
     def scaling(self) -> float:

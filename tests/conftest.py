@@ -1,5 +1,6 @@
 """What all tests share: a tiny random Llama made on the spot, and the real model for tests marked `real`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_policy(tiny_model: Path) -> Policy:
+def tokens() -> str:
+    """On which tokens the adapters of `tiny_policy` act; a test that means both modes parametrises this."""
+    return "answer"
+
+
+@pytest.fixture
+def tiny_policy(tiny_model: Path, tokens: str) -> Policy:
     """Six agents on a tiny random Llama, each with another adapter."""
-    model = ModelConfig(name=str(tiny_model), dtype="float32")
-    policy = make_policy(model, TINY_ADAPTER, ForageCodec(view_radius=3), agents=6, seed=0)
+    model, adapter = ModelConfig(name=str(tiny_model), dtype="float32"), replace(TINY_ADAPTER, tokens=tokens)
+    policy = make_policy(model, adapter, ForageCodec(view_radius=3), agents=6, seed=0)
     generator = torch.Generator().manual_seed(1)
     bank = policy.mind.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)

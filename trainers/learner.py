@@ -128,7 +128,7 @@ class Learner:
         bank = self.policy.mind.bank
         bank.gather(cohort)
         before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
-        changes, losses, norms = [], [torch.zeros(0)], [torch.zeros(0)]
+        end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
         for _ in range(epochs):
             for batch in minibatches(alive, cohort, self.config.minibatch, rng, is_resting):
@@ -139,18 +139,18 @@ class Learner:
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
                 norm = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
-                changes.append(change)
+                ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
         for everyone in minibatches(alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
             with torch.no_grad():
-                changes.append(self._look(samples, everyone)[1])
-            self._rein_in(everyone.groups, changes[-1].kl, before_life, is_resting)
+                _, end = self._look(samples, everyone)
+            self._rein_in(everyone.groups, end.kl, before_life, is_resting)
+            ratio_errors.append(end.ratio_error)
             break  # one minibatch of each is enough
         self.optimiser.let_go()
-        kl, clipped, entropy, _ = changes[-1]
-        strayed = is_resting[cohort].float()
-        return Lesson(kl, clipped, entropy, torch.cat(losses), torch.cat(norms), strayed, changes[0].ratio_error)
+        strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
+        return Lesson(end.kl, end.clipped, end.entropy, torch.cat(losses), torch.cat(norms), strayed, first_error)
 
     def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from agents.types import UserError
+from agents.types import UserError, require
 
 if TYPE_CHECKING:
     from agents.mind import Mind
@@ -33,15 +33,23 @@ BACKENDS = {
 def open_backend(name: str, mind: "Mind") -> Backend:
     """A backend that answers as `mind` does, with the adapters that its bank has now.
 
-    UserError for an unknown name, for a package that is not installed, or for a model that the backend cannot run.
+    UserError for an unknown name, for a package that is not installed, or for a model or adapters that the backend
+    cannot run.
     """
     if name == "torch":
         return mind
     if name not in BACKENDS:
         raise UserError(f"backend = {name!r}: must be one of torch, {', '.join(BACKENDS)}")
+    require_answer_token(mind, f"backend {name}")
     module, class_name, extra = BACKENDS[name]
     try:
         loaded = import_module(module)
     except ImportError as error:
         raise UserError(f"backend = {name!r}: needs `pip install 'terrarium-lm[{extra}]'` ({error})") from error
     return getattr(loaded, class_name)(mind)
+
+
+def require_answer_token(mind: "Mind", user: str) -> None:
+    """UserError, naming the `user`, where adapters act on more than the answer token: as yet torch alone does that."""
+    tokens = mind.bank.config.tokens
+    require(tokens == "answer", "adapter.tokens", tokens, f"'answer' for {user}; only torch computes the other")

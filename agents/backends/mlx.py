@@ -19,6 +19,7 @@ import torch
 from mlx_lm.models.cache import KVCache
 from mlx_lm.utils import load_model
 
+from agents.backends import require_answer_token
 from agents.frozen import product_dtype
 from agents.mind import Mind
 from agents.types import UserError, require
@@ -38,6 +39,7 @@ class Mlx:
 
     def __init__(self, mind: Mind, dtype: str = "float32"):
         require(dtype in DTYPES, "dtype", dtype, f"one of {', '.join(DTYPES)}")
+        require_answer_token(mind, "MLX")
         self._mind = mind
         self._decoder, layers, self._head = _load(mind, getattr(mx, dtype))
         self._choice = _Choice()

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from agents.backends import require_answer_token
 from agents.mind import Mind
 from agents.onnx_format import graph_folder, quantised_folder
 from agents.text_memory import ReadText, TextMemory
@@ -22,12 +23,13 @@ class Onnx:
     quantised: texts are read in int8 (`onnxruntime.quantization.quantize_dynamic`). Instructions and answers stay
     float32: with all in int8 the KL to float32 was ten times larger, and answers were no faster. One range holds for
     all hidden states of a batch, so what is read of a text depends on the texts beside it.
-    UserError if the architecture cannot be written as ONNX.
+    UserError if the architecture cannot be written as ONNX, or if adapters act on more than the answer token.
     """
 
     is_batched = True
 
     def __init__(self, mind: Mind, quantised: bool = False, text_memory_mb: int = 64):
+        require_answer_token(mind, "ONNX Runtime")
         graphs = graph_folder(mind)
         self.mind = mind
         self._reader = _session(graphs / "read.onnx")
@@ -56,7 +58,7 @@ class Onnx:
             "entering": recalled.entering.numpy(),
             "lengths": recalled.lengths.numpy(),
             "instructions": self._instructions[self.mind.first_layer :],
-            "texts": recalled.keys_values.numpy(),
+            "texts": recalled.tokens.numpy(),
             "adapters": self._adapters(groups),
             "head": self.mind.head.numpy(),
         }

@@ -1,5 +1,6 @@
 """The loop of the original idea: born, living, learning, saved, bred."""
 
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from agents import TinyLLMAgent
-from agents.types import AdapterConfig
+from agents.types import TOKENS, AdapterConfig
 from envs import Habitat, WorldConfig
 from envs.observe import observation_size
 from evolution import breed, select_top_k
@@ -97,8 +98,9 @@ def test_it_never_runs_into_rocks(make):
         assert (agent.position == before) == (action == 0)
 
 
-def test_it_learns_which_action_pays(make):
-    agent, world = make(), open_world()
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_it_learns_which_action_pays(make, tokens):
+    agent, world = make(adapter_config=replace(ADAPTER, tokens=tokens)), open_world()
     agent.enter(world)
     obs = world.observe(agent.position)
     actions = []
@@ -197,14 +199,16 @@ def test_its_adapter_is_a_copy_and_a_new_one_starts_without_moments(trio):
     assert not optimiser.mean[1].any()
 
 
-def test_what_it_saved_another_is_born_with(make, tmp_path):
-    agent = make(id=7, generation=3, energy=5.0)
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_what_it_saved_another_is_born_with(make, tmp_path, tokens):
+    kind = {"adapter_config": replace(ADAPTER, tokens=tokens)}
+    agent = make(id=7, generation=3, energy=5.0, **kind)
     live(agent, open_world())
     folder = agent.save_lora(f"{tmp_path}/agent_{{id}}_gen_{{gen}}")
     assert folder == tmp_path / "agent_7_gen_3"
     for source in (folder, str(folder), agent.adapter):
-        assert same(make(lora_adapter=source).adapter, agent.adapter)
-    assert not same(make().adapter, agent.adapter)
+        assert same(make(lora_adapter=source, **kind).adapter, agent.adapter)
+    assert not same(make(**kind).adapter, agent.adapter)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(make, tmp_path):

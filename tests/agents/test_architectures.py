@@ -18,7 +18,7 @@ from agents.forage_codec import ForageCodec
 from agents.lora import default_modules
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.types import TOKENS, AdapterConfig, ModelConfig, UserError
 
 SHAPE = {
     "hidden_size": 32,
@@ -56,9 +56,9 @@ def write_checkpoint(folder, tiny_model, architecture, shape):
     return folder
 
 
-def policy_on(folder, modules=()) -> Policy:
+def policy_on(folder, modules=(), tokens="answer") -> Policy:
     """Three agents with different adapters, on the modules that suit the architecture or on those named."""
-    adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2, modules=list(modules))
+    adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2, modules=list(modules), tokens=tokens)
     model = ModelConfig(name=str(folder), dtype="float32")
     policy = make_policy(model, adapter, ForageCodec(view_radius=3), agents=3, seed=0)
     bank = policy.mind.bank
@@ -68,12 +68,13 @@ def policy_on(folder, modules=()) -> Policy:
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def known(request, tiny_model, tmp_path):
+def known(request, tiny_model, tmp_path, tokens):
     shape, modules = ARCHITECTURES[request.param]
     folder = write_checkpoint(tmp_path / "model", tiny_model, request.param, shape)
-    return policy_on(folder), modules
+    return policy_on(folder, tokens=tokens), modules
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_what_is_remembered_answers_as_what_is_read_anew(known):
     mind = known[0].mind
     with torch.no_grad():
@@ -105,6 +106,7 @@ def test_the_modules_are_those_that_suit_the_architecture(known):
     assert sorted(policy.mind.bank.config.modules) == sorted(modules)
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_gradients_reach_every_adapter_tensor(known):
     bank = known[0].mind.bank
     known[0].mind.action_logits(TEXTS, torch.arange(3)).square().sum().backward()
@@ -112,6 +114,7 @@ def test_gradients_reach_every_adapter_tensor(known):
         assert gradient.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
     policy, bank = known[0], known[0].mind.bank
     before = bank.values.clone()
@@ -125,6 +128,7 @@ def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
     assert policy.evaluate(TEXTS, torch.tensor([1]), north, legal)[0].sum() > log_prob.sum()
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 @torch.no_grad()
 def test_a_saved_adapter_answers_the_same_in_peft(known, tmp_path):
     mind = known[0].mind

@@ -1,13 +1,16 @@
 """Answers from memory equal answers computed anew, whatever else is in the batch or in the memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from agents.backends import BACKENDS, open_backend
 from agents.forage_codec import ForageCodec
 from agents.mind import Mind
-from agents.policy import make_policy
-from agents.types import AdapterConfig, ModelConfig
+from agents.policy import Policy, make_policy
+from agents.types import TOKENS, AdapterConfig, ModelConfig, UserError
 
 TEXTS = [
     " food two north one east, rock north",
@@ -19,9 +22,19 @@ TEXTS = [
 NEAR = {"rtol": 1e-4, "atol": 1e-4}
 
 
+@pytest.fixture(params=TOKENS)
+def tokens(request) -> str:
+    """All here is held in both modes."""
+    return request.param
+
+
 @pytest.fixture
 def mind(tiny_policy) -> Mind:
     return tiny_policy.mind
+
+
+def policy_on(tiny_model, config: AdapterConfig, agents: int, dtype: str = "float32") -> Policy:
+    return make_policy(ModelConfig(name=str(tiny_model), dtype=dtype), config, ForageCodec(3), agents, seed=0)
 
 
 def another(mind: Mind, text_memory_mb: int = 1) -> Mind:
@@ -76,7 +89,7 @@ def test_answers_do_not_depend_on_what_was_remembered(mind):
     assert forgetful.memory.take_misses() > len(TEXTS)
 
 
-def test_instructions_and_texts_are_read_once_and_only_the_answer_token_is_computed_again(mind):
+def test_instructions_and_texts_are_read_once_and_only_what_adapters_act_on_is_computed_again(mind, tokens):
     first, last = [], []
     layers = mind.base.decoder.layers
     layers[0].register_forward_pre_hook(lambda _, args: first.append(tuple(args[0].shape[:2])))
@@ -84,8 +97,12 @@ def test_instructions_and_texts_are_read_once_and_only_the_answer_token_is_compu
     for agents in ([0], [1], None):
         mind.action_logits(TEXTS, None if agents is None else torch.tensor(agents))
     longest = max(len(mind.base.tokens(text)) for text in TEXTS) + 1
-    assert first == [(5, longest)]
-    assert last == [(5, longest), (5, 1), (5, 1), (5, 1)]
+    if tokens == "answer":
+        assert first == [(5, longest)]
+        assert last == [(5, longest), (5, 1), (5, 1), (5, 1)]
+    else:
+        assert first == [(5, 1 + longest)]
+        assert last == [(5, 1 + longest)] * 3, "the bare base needs no more than what enters the adapted layers"
 
 
 def test_features_are_the_answer_tokens_hidden_state_below_the_adapters(mind, tiny_model):
@@ -104,11 +121,9 @@ def test_gradients_flow_to_the_adapters_asked(mind):
 
 
 @pytest.mark.parametrize("layers", [1, 4])
-def test_any_number_of_layers_can_carry_adapters(tiny_model, layers):
-    config = AdapterConfig(rank=2, alpha=4.0, top_layers=layers)
-    mind = make_policy(
-        ModelConfig(name=str(tiny_model), dtype="float32"), config, ForageCodec(3), agents=2, seed=0
-    ).mind
+def test_any_number_of_layers_can_carry_adapters(tiny_model, layers, tokens):
+    config = AdapterConfig(rank=2, alpha=4.0, top_layers=layers, tokens=tokens)
+    mind = policy_on(tiny_model, config, agents=2).mind
     mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
     fast = mind.action_logits(TEXTS, torch.tensor([1]))
     for text, logits in zip(TEXTS, fast, strict=True):
@@ -116,8 +131,7 @@ def test_any_number_of_layers_can_carry_adapters(tiny_model, layers):
 
 
 def test_a_bfloat16_base_answers_nearly_the_same(mind, tiny_model):
-    model = ModelConfig(name=str(tiny_model), dtype="bfloat16")
-    half = make_policy(model, mind.bank.config, ForageCodec(3), agents=6, seed=0).mind
+    half = policy_on(tiny_model, mind.bank.config, agents=6, dtype="bfloat16").mind
     half.bank.values[:] = mind.bank.values
     texts, everyone = TEXTS * 6, torch.arange(6)
     logits, exact = half.action_logits(texts, everyone), mind.action_logits(texts, everyone)
@@ -137,3 +151,69 @@ class LongAction(ForageCodec):
 def test_a_word_of_more_than_one_token_is_refused(mind, codec, word):
     with pytest.raises(ValueError, match=rf"word '{word}' is \[.*\] to .*: must be a word of one known token"):
         Mind(mind.base, mind.bank, codec(3))
+
+
+def test_adapters_on_the_whole_text_answer_otherwise_than_the_same_on_the_answer_token(tiny_model, tiny_policy, tokens):
+    mind = tiny_policy.mind
+    (other,) = set(TOKENS) - {tokens}
+    twin = policy_on(tiny_model, replace(mind.bank.config, tokens=other), agents=6).mind
+    twin.bank.values[:] = mind.bank.values
+    everyone = torch.arange(6)
+    torch.testing.assert_close(twin.action_logits(TEXTS, None), mind.action_logits(TEXTS, None), **NEAR)
+    torch.testing.assert_close(twin.features(TEXTS), mind.features(TEXTS), **NEAR)
+    assert (twin.action_logits(TEXTS * 6, everyone) - mind.action_logits(TEXTS * 6, everyone)).abs().max() > 0.1
+
+
+ON_TEXT = pytest.mark.parametrize("tokens", ["text"])
+
+
+@ON_TEXT
+def test_a_text_with_the_last_token_of_the_instructions_is_refused(mind):
+    with pytest.raises(UserError, match=r"text ' no food\\n' or the answer word holds '\\n': must not with"):
+        mind.action_logits([TEXTS[0], " no food\n"], torch.tensor([1]))
+    with pytest.raises(UserError, match=r"must not with adapter.tokens = 'text'"):
+        mind.plain_logits(" no\n food", None)
+
+
+class EndsLikeAnAnswer(ForageCodec):
+    instructions = " rock go"
+
+
+class OneToken(ForageCodec):
+    instructions = "\n"
+
+
+@ON_TEXT
+@pytest.mark.parametrize(
+    ("codec", "complaint"),
+    [(EndsLikeAnAnswer, "answer word holds ' go': must not"), (OneToken, "instructions is one token: must be more")],
+)
+def test_instructions_from_which_adapters_cannot_act_are_refused(mind, codec, complaint):
+    with pytest.raises(UserError, match=complaint):
+        Mind(mind.base, mind.bank, codec(3))
+
+
+@ON_TEXT
+@pytest.mark.parametrize("name", BACKENDS)
+def test_no_other_backend_is_opened_for_adapters_on_the_whole_text(mind, name):
+    with pytest.raises(UserError, match=f"adapter.tokens = 'text': must be 'answer' for backend {name}; only torch"):
+        open_backend(name, mind)
+    assert open_backend("torch", mind) is mind
+
+
+@pytest.mark.parametrize("tokens", ["answer"])
+def test_on_the_answer_token_alone_instructions_and_texts_are_free(mind):
+    Mind(mind.base, mind.bank, EndsLikeAnAnswer(3)).action_logits([" no food go"], None)
+    mind.action_logits([" no food\n"], None)
+
+
+def test_whether_many_rows_cost_little_more_than_one_depends_on_what_adapters_act_on(mind, tokens):
+    assert mind.is_batched == (tokens == "answer")
+
+
+def test_a_prompt_of_just_the_length_that_the_model_can_see_is_not_refused(mind):
+    room = mind.base.causal_lm.config.max_position_embeddings - len(mind.instruction_ids) - 1
+    fast = mind.action_logits([" food" * room], torch.tensor([2]))[0]
+    torch.testing.assert_close(fast, mind.plain_logits(" food" * room, 2), **NEAR)
+    with pytest.raises(UserError, match="have 257 tokens: must be at most 256"):
+        mind.action_logits([" food" * (room + 1)], None)

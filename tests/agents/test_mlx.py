@@ -127,6 +127,12 @@ def test_other_architectures_answer_as_in_torch(tiny_model, tmp_path, architectu
     np.testing.assert_allclose(answers, exact, **NEAR if architecture != "gemma3_text" else {"atol": 0.01})
 
 
+@pytest.mark.parametrize("tokens", ["text"])
+def test_adapters_on_the_whole_text_are_refused(mind):
+    with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer' for MLX"):
+        Mlx(mind)
+
+
 def test_an_architecture_that_mlx_lm_does_not_know_is_refused(tiny_model, tmp_path):
     mind = mind_on(tiny_model, tmp_path / "model", "arcee", num_key_value_heads=2)
     with pytest.raises(UserError, match=r"model.name = .*: mlx-lm cannot load it: Model type arcee not supported"):

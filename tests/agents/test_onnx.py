@@ -134,6 +134,15 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(mind, monkeypatch, tm
     assert list((tmp_path / "onnx").iterdir()) == []
 
 
+@pytest.mark.parametrize("tokens", ["text"])
+def test_adapters_on_the_whole_text_are_refused(mind, tmp_path):
+    with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer' for ONNX Runtime"):
+        Onnx(mind)
+    with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer' for an agent in ONNX"):
+        export(mind, 0, tmp_path / "agent")
+    assert not (tmp_path / "agent").exists()
+
+
 def test_a_text_that_is_too_long_is_refused(mind):
     with pytest.raises(UserError, match="tokens: must be at most 256 for"):
         Onnx(mind).answer([" no food" * 150], np.array([0]))

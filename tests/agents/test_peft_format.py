@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import peft
 import pytest
@@ -11,15 +12,15 @@ from transformers import LlamaForCausalLM
 
 from agents.lora import AdapterBank
 from agents.peft_format import load_adapter, save_adapter
-from agents.types import AdapterConfig
+from agents.types import TOKENS, AdapterConfig
 
 TEXTS = [" food two north one east, rock north", " no food", " no food, home south west"]
 
 
 @pytest.fixture
-def go(tiny_policy) -> int:
-    """The token of the answer word."""
-    return tiny_policy.mind.answer_id
+def invocations(tiny_policy) -> dict[str, int]:
+    """The token from which adapters act, by mode."""
+    return tiny_policy.mind.invocations
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def saved(policy, folder, agent: int = 2):
         mind.bank.config,
         base_model="some/base",
         layers=4,
-        answer_id=mind.answer_id,
+        invocations=mind.invocations,
         card="It lived well.",
     )
 
@@ -45,19 +46,20 @@ def folder(tiny_policy, tmp_path):
     return saved(tiny_policy, tmp_path / "deep" / "agent")
 
 
-def test_what_is_loaded_is_what_was_saved_to_the_last_bit(bank, folder, go):
-    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, go), bank.read(2)
+def test_what_is_loaded_is_what_was_saved_to_the_last_bit(bank, folder, invocations):
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, invocations), bank.read(2)
     assert loaded.keys() == adapter.keys()
     assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
 
 
-def test_saving_again_replaces(tiny_policy, bank, folder, go):
+def test_saving_again_replaces(tiny_policy, bank, folder, invocations):
     saved(tiny_policy, folder, agent=5)
-    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, go), bank.read(5)
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, invocations), bank.read(5)
     assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
 
 
-def test_the_config_says_what_peft_needs(tiny_policy, folder):
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_the_config_says_what_peft_needs(tiny_policy, folder, tokens):
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA"
     assert config["task_type"] == "CAUSAL_LM"
@@ -65,25 +67,53 @@ def test_the_config_says_what_peft_needs(tiny_policy, folder):
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (2, 4.0, 0.0, "none")
     assert config["target_modules"] == ["q_proj", "v_proj", "o_proj", "down_proj"]
     assert config["layers_to_transform"] == [2, 3]
-    assert config["alora_invocation_tokens"] == [tiny_policy.mind.answer_id]
+    mind = tiny_policy.mind
+    assert config["alora_invocation_tokens"] == [{"answer": mind.answer_id, "text": mind.instruction_ids[-1]}[tokens]]
     card = (folder / "README.md").read_text()
     assert "base_model: some/base" in card
     assert "It lived well." in card
+    acts = {"answer": "on the last token of the prompt only", "text": "from the last of the instructions on"}
+    assert acts[tokens] in card
 
 
+def prompts_of(mind) -> list[torch.Tensor]:
+    return [torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]]) for text in TEXTS]
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
     mind = tiny_policy.mind
     base = LlamaForCausalLM.from_pretrained(tiny_model)
-    prompts = [[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id] for text in TEXTS]
     for agent in (1, 4):
         logits = mind.action_logits(TEXTS, torch.tensor([agent]))
         assert (logits - mind.action_logits(TEXTS, None)).abs().max() > 0.1
         model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", agent))
-        for prompt, ours in zip(prompts, logits, strict=True):
+        for prompt, ours in zip(prompts_of(mind), logits, strict=True):
             with torch.no_grad():
-                theirs = model(input_ids=torch.tensor([prompt])).logits[0, -1, mind.action_ids]
+                theirs = model(input_ids=prompt).logits[0, -1, mind.action_ids]
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         base = model.unload()
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_gradients_are_those_of_peft(tiny_policy, tiny_model, tmp_path):
+    mind, base = tiny_policy.mind, LlamaForCausalLM.from_pretrained(tiny_model)
+    mind.action_logits(TEXTS, torch.tensor([4])).square().sum().backward()
+    ours = mind.bank.unflatten(mind.bank.gradients[4])
+    model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", 4), is_trainable=True)
+    for prompt in prompts_of(mind):
+        model(input_ids=prompt).logits[0, -1, mind.action_ids].square().sum().backward()
+    parameters = dict(model.named_parameters())
+    for name, gradient in ours.items():
+        theirs = parameters[f"base_model.model.{name.removesuffix('.weight')}.default.weight"].grad
+        torch.testing.assert_close(gradient, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_an_adapter_of_the_other_mode_is_refused_by_name(bank, folder, invocations, tokens):
+    (other,) = set(TOKENS) - {tokens}
+    with pytest.raises(ValueError, match=rf"the adapter acts on .*: adapter.tokens must be '{tokens}', not '{other}'"):
+        load_adapter(folder, bank.shapes, replace(bank.config, tokens=other), invocations)
 
 
 def absent(folder):
@@ -142,32 +172,32 @@ Q_PROJ = "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
         (other_config(r=4), r"alpha / r is 1.0: must be 2.0"),
     ],
 )
-def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint, go):
+def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint, invocations):
     spoil(folder)
     with pytest.raises(ValueError, match=complaint) as caught:
-        load_adapter(folder, bank.shapes, bank.config, go)
+        load_adapter(folder, bank.shapes, bank.config, invocations)
     assert str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize("spoil", [unreadable(b"[]"), unreadable(b"\xff\xfe"), other_config(r=0), other_config(r="2")])
-def test_a_config_that_is_nonsense_is_refused_by_folder(bank, folder, spoil, go):
+def test_a_config_that_is_nonsense_is_refused_by_folder(bank, folder, spoil, invocations):
     spoil(folder)
     with pytest.raises(ValueError, match="agent"):
-        load_adapter(folder, bank.shapes, bank.config, go)
+        load_adapter(folder, bank.shapes, bank.config, invocations)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"use_rslora": True}, {"use_dora": True}, {"alora_invocation_tokens": None}, {"alora_invocation_tokens": [3]}],
 )
-def test_an_adapter_that_peft_would_apply_otherwise_is_refused(bank, folder, changes, go):
+def test_an_adapter_that_peft_would_apply_otherwise_is_refused(bank, folder, changes, invocations):
     other_config(**changes)(folder)
     with pytest.raises(ValueError, match="agent"):
-        load_adapter(folder, bank.shapes, bank.config, go)
+        load_adapter(folder, bank.shapes, bank.config, invocations)
 
 
-def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder, go):
+def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder, invocations):
     other = AdapterConfig(rank=4, alpha=8.0, top_layers=2)
     shapes = {n: (4, c) if "lora_A" in n else (r, 4) for n, (r, c) in bank.shapes.items()}
     with pytest.raises(ValueError, match=r"has shape \(2, 32\): must be \(4, 32\)"):
-        load_adapter(folder, shapes, other, go)
+        load_adapter(folder, shapes, other, invocations)

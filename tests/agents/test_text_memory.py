@@ -6,22 +6,26 @@ real one do in their last bits.
 
 import json
 import zlib
+from math import prod
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.text_memory import ReadText, TextMemory
 
-SHAPE = (2, 2, 3, 4)  # layers, two, heads, width
-TOKEN = 2 * 2 * 3 * 4 * 4  # bytes
+KEYS_VALUES = (2, 2, 3, 4)  # layers, two, heads, width: what is kept of a token
+STATE = (6,)  # width: the same where adapters act on the whole text
+TOKEN = 2 * 2 * 3 * 4 * 4  # bytes of the former
 PLACES = 8
 
 
 class Reader:
     """Reads a text of n letters as n tokens, and remembers its batches and the last numbers of each text."""
 
-    def __init__(self):
+    def __init__(self, shape):
+        self.shape = shape
         self.batches: list[list[str]] = []
         self.truth: dict[str, ReadText] = {}
 
@@ -33,23 +37,22 @@ class Reader:
 
     def _read(self, text, batch):
         generator = torch.Generator().manual_seed(zlib.crc32(f"{text} in {batch}".encode()))
-        layers, two, heads, width = SHAPE
-        numbers = torch.randn(layers, two, heads, len(text), width, generator=generator)
+        numbers = torch.randn(*self.shape[:-1], len(text), self.shape[-1], generator=generator)
         return ReadText(numbers, torch.randn(5, generator=generator))
 
 
-def memory_of(places: int) -> tuple[TextMemory, Reader]:
-    reader = Reader()
-    return TextMemory(reader, SHAPE, places * TOKEN + TOKEN - 1), reader
+def memory_of(places: int, shape: tuple[int, ...] = KEYS_VALUES) -> tuple[TextMemory, Reader]:
+    reader, token = Reader(shape), 4 * prod(shape)
+    return TextMemory(reader, shape, places * token + token - 1), reader
 
 
 def check_recalled(memory: TextMemory, reader: Reader, texts: list[str]) -> None:
     recalled = memory.recall(texts)
     assert recalled.lengths.tolist() == [len(text) for text in texts]
-    assert recalled.keys_values.shape == (2, 2, 3, len(texts), max(map(len, texts)), 4)
+    *others, width = reader.shape
+    assert recalled.tokens.shape == (*others, len(texts), max(map(len, texts)), width)
     for row, text in enumerate(texts):
-        numbers = recalled.keys_values[:, :, :, row, : len(text)]
-        assert torch.equal(numbers, reader.truth[text].keys_values)
+        assert torch.equal(recalled.tokens[..., row, : len(text), :], reader.truth[text].tokens)
         assert torch.equal(recalled.entering[row], reader.truth[text].entering)
 
 
@@ -101,22 +104,25 @@ def test_no_more_is_forgotten_than_needs_to_be():
     assert held(memory) == ["cc", "d", "e", "ff"]
 
 
+@pytest.mark.parametrize("shape", [KEYS_VALUES, STATE])
 @settings(max_examples=100, deadline=None)
-@given(st.lists(calls, max_size=12))
-def test_what_is_recalled_is_what_was_read_whatever_was_forgotten_between(sequence):
-    memory, reader = memory_of(PLACES)
+@given(sequence=st.lists(calls, max_size=12))
+def test_what_is_recalled_is_what_was_read_whatever_was_forgotten_between(shape, sequence):
+    memory, reader = memory_of(PLACES, shape)
     for texts in sequence:
         check_recalled(memory, reader, texts)
 
 
+@pytest.mark.parametrize("shape", [KEYS_VALUES, STATE])
 @settings(max_examples=100, deadline=None)
-@given(st.lists(small_calls, max_size=15))
-def test_bytes_stay_within_the_bound(sequence):
-    memory, _ = memory_of(PLACES)
+@given(sequence=st.lists(small_calls, max_size=15))
+def test_bytes_stay_within_the_bound(shape, sequence):
+    memory, _ = memory_of(PLACES, shape)
+    token = 4 * prod(shape)
     for texts in sequence:
         memory.recall(texts)
-        assert memory.bytes_used == TOKEN * sum(map(len, held(memory)))
-        assert memory.bytes_used <= PLACES * TOKEN
+        assert memory.bytes_used == token * sum(map(len, held(memory)))
+        assert memory.bytes_used <= PLACES * token
         assert set(texts) <= set(held(memory))
 
 
@@ -169,7 +175,7 @@ def test_a_memory_made_again_is_the_same_bit_for_bit_and_goes_on_the_same(past, 
         one, other = memory.recall(texts), again.recall(texts)
         assert torch.equal(one.entering, other.entering)
         for row, length in enumerate(one.lengths.tolist()):
-            assert torch.equal(one.keys_values[..., row, :length, :], other.keys_values[..., row, :length, :])
+            assert torch.equal(one.tokens[..., row, :length, :], other.tokens[..., row, :length, :])
     assert rereader.batches == reader.batches
     assert again.reading_order() == memory.reading_order()
 

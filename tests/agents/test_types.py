@@ -9,7 +9,7 @@ from agents.types import AdapterConfig, ModelConfig
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rank", 0), ("rank", 257), ("alpha", 0.0), ("alpha", nan), ("alpha", inf), ("top_layers", 0)],
+    [("rank", 0), ("rank", 257), ("alpha", 0.0), ("alpha", nan), ("alpha", inf), ("top_layers", 0), ("tokens", "all")],
 )
 def test_an_impossible_adapter_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=rf"adapter\.{field} = .*: must be"):

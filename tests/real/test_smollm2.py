@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from agents.fetch import MODELS, known_gguf, sha256_of
 from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig
+from agents.types import TOKENS, AdapterConfig, ModelConfig
 from envs import WorldConfig
 
 pytestmark = pytest.mark.real
@@ -22,12 +22,11 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    """Five agents of the default shape, whose adapters move the logits by more than one."""
-    policy = make_policy(
-        ModelConfig(dtype="float32"), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=5, seed=0
-    )
+@pytest.fixture(scope="module", params=TOKENS)
+def policy(request) -> Policy:
+    """Five agents of the default shape, in either mode, whose adapters move the logits by more than one."""
+    model, adapter = ModelConfig(dtype="float32"), AdapterConfig(tokens=request.param)
+    policy = make_policy(model, adapter, ForageCodec(WorldConfig().view_radius), agents=5, seed=0)
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     bank.version += 1
@@ -68,7 +67,7 @@ def test_a_saved_adapter_gives_the_same_logits_in_peft(policy, tmp_path):
     for text in TEXTS:
         ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
         theirs = peft(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids]
-        assert (theirs - mind.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-3
+        assert (theirs - mind.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-4
 
 
 def test_one_update_raises_what_was_rewarded_and_leaves_the_base_alone(policy):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.types import TOKENS
 from trainers.config import LearnConfig
 from trainers.learner import Learner
 from trainers.losses import approx_kl
@@ -36,7 +37,7 @@ def no_entropy(policy):
     return torch.zeros(len(policy.mind.bank))
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
+@pytest.mark.parametrize(("algorithm", "tokens"), [("ppo", "answer"), ("ppo", "text"), ("reinforce", "answer")])
 def test_every_agent_solves_an_identity_task(tiny_policy, algorithm):
     tiny_policy.mind.bank.reset(seed=0)
     learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
@@ -68,6 +69,7 @@ def test_without_an_algorithm_no_adapter_moves(tiny_policy):
     assert torch.equal(tiny_policy.mind.bank.values, before)
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -80,6 +82,7 @@ def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     assert changed.tolist() == [True, False, False, False, False, False]
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -113,6 +116,7 @@ def test_an_adapter_that_strays_in_its_last_step_is_reined_in_too(tiny_policy):
     assert 0 < approx_kl(log_prob.detach(), torch.from_numpy(trajectory.log_prob[:6, 3])).mean() < 0.1
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -231,6 +232,18 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
     config = replace(_resume(finished[0])[0], run_dir=str(longer), generations=4)
     train(config)
     assert without_timings(lines(copy / "metrics.jsonl")) == without_timings(lines(longer / "metrics.jsonl"))
+
+
+def test_a_run_with_adapters_on_the_whole_text_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path):
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    arguments = [*tiny_arguments, "--adapter.tokens", "text"]
+    result = train(parse([*arguments, "--generations", "2", "--run_dir", str(alone)])[0])
+    train(parse([*arguments, "--generations", "1", "--run_dir", str(stopped)])[0])
+    assert train(*_resume(stopped, "--generations", "2")) == result
+    assert without_timings(lines(stopped / "metrics.jsonl")) == without_timings(lines(alone / "metrics.jsonl"))
+    ends = [load_file(d / "checkpoints" / "gen_0001" / "tensors.safetensors")["bank"] for d in (alone, stopped)]
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], load_file(alone / "checkpoints" / "gen_0000" / "tensors.safetensors")["bank"])
 
 
 def _resume(run_dir, *more):
