@@ -16,6 +16,7 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
 
 DTYPES = ("auto", "float32", "bfloat16")
 MEMORIES = ("full", "compact")
+TRUNKS = ("same", "int8")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class ModelConfig:
     """Number format in which the frozen weights are multiplied: float32, bfloat16, or auto, the faster one here."""
     memory: str = "full"
     """full, fast; or compact: the frozen weights stay in 4 or 8 bits, learning goes in smaller steps of the work."""
+    trunk: str = "same"
+    """How the layers below the adapted ones multiply: same, as dtype says; or int8, which reads many new texts faster on
+    a processor with AVX512-VNNI, and a little less exactly."""
     text_memory_mb: int = 64
     """Bound, in MiB, on the keys and values remembered of texts already read."""
     threads: int = 0
@@ -37,6 +41,7 @@ class ModelConfig:
         """Reject what cannot be."""
         require(self.dtype in DTYPES, "model.dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.memory in MEMORIES, "model.memory", self.memory, f"one of {', '.join(MEMORIES)}")
+        require(self.trunk in TRUNKS, "model.trunk", self.trunk, f"one of {', '.join(TRUNKS)}")
         require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
         require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
 
