@@ -6,11 +6,12 @@ rows beside it. The instructions have been read before, without this: the first 
 thousand times larger than all others (Sun et al. 2024, arXiv:2402.17762), and all later tokens look at it.
 
 Measured on SmolLM2-135M, one thread of an EPYC with AVX512-VNNI, 22 of 30 layers in 8 bits, the others in bfloat16:
-reading 200 tokens takes 224 ms where bfloat16 alone needs 287 and float32 473; 440 tokens 451, 577 and 988 ms; 9
-tokens, a single text, 40 ms, as bfloat16. The action distribution's KL from float32's, mean over 200 forage texts, is
-0.0015, and 0.0011 with the other layers in float32, with adapters as without; bfloat16's is below 0.00005. A last bit of
-attention, which depends on the batch, can tip a rounding: a text read in another batch gives logits that differ by up to
-0.7 (KL 0.00001), where bfloat16's differ by up to 0.04. A resumed run reads the same batches, and stays exact.
+reading 200 tokens takes 231 ms where bfloat16 alone needs 290 and float32 489; 440 tokens 474, 600 and 1021 ms; a
+single text of 9 tokens takes as long as in bfloat16. The action distribution's KL from float32's, mean over 200 forage
+texts, is 0.0015 (0.0011 with the other layers in float32), with adapters as without; bfloat16's is below 0.00005.
+
+A last bit of attention, which depends on the batch, can tip a rounding: read in another batch, a text gives logits that
+differ by up to 0.7 (KL 0.00001), where bfloat16's differ by up to 0.04. A resumed run reads the same batches again.
 """
 
 from typing import Any

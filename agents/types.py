@@ -30,8 +30,8 @@ class ModelConfig:
     memory: str = "full"
     """full, fast; or compact: the frozen weights stay in 4 or 8 bits, learning goes in smaller steps of the work."""
     trunk: str = "same"
-    """How the layers below the adapted ones multiply: same, as dtype says; or int8, which reads many new texts faster on
-    a processor with AVX512-VNNI, and a little less exactly."""
+    """How the layers below the adapted ones multiply: same, as dtype says; or int8, which reads many new texts faster
+    where the processor has AVX512-VNNI, and a little less exactly."""
     text_memory_mb: int = 64
     """Bound, in MiB, on the keys and values remembered of texts already read."""
     threads: int = 0
