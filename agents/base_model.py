@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.compact import Blocks, compact_file, load_compact
+from agents.compact import Blocks, compact_file, load_compact, spare_memory
 from agents.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
@@ -74,12 +74,13 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     if config.threads:
         torch.set_num_threads(config.threads)
     transformers_logging.disable_progress_bar()
-    blocks: dict[str, Blocks] = {}
+    blocks: Mapping[str, Blocks] = {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if config.memory == "compact":
             file = compact_file(folder, config.name, partial(_load, config.name, folder))
             causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder))
+            spare_memory()
         else:
             causal_lm = _load(config.name, folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

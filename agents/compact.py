@@ -1,13 +1,17 @@
 """Frozen weights in 4 or 8 bits: blocks in a file, mapped into memory, unpacked where and when they are multiplied.
 
-Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16. Where
-a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and made
-here. The file is written once, into the cache, and holds everything else of the model as well, under its own names.
+Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16.
+Where a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and
+made here. Our file is written once, into the cache, and holds everything else of the model as well, by its own names.
 """
 
+import ctypes
 import json
+import mmap
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,7 @@ from agents.fetch import cache_dir, sha256_of, source_gguf
 from agents.gguf_format import ARCHITECTURES, Shape, transformers_order
 from agents.old_architectures import modernise
 
+M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
 KINDS = ("Q4_0", "Q4_1", "Q8_0")
 MODULES = (
@@ -38,6 +43,7 @@ class Blocks(NamedTuple):
 
     kind: str  # Q4_0, Q4_1, Q8_0; or F16, for rows that do not divide into blocks
     raw: Tensor  # uint8 (D_out, bytes of a row)
+    let_go: Callable[[], None] = lambda: None  # of the memory in which it was read; it is read again at need
 
     def unpacked(self) -> Tensor:
         """The weight (D_out, D_in), float32."""
@@ -122,22 +128,57 @@ def layer_linears(causal_lm: Any) -> dict[str, nn.Linear]:
     }
 
 
-def load_compact(file: Path, config: Any) -> tuple[Any, dict[str, Blocks]]:
+class StoredBlocks(Mapping[str, Blocks]):
+    """The blocks of a safetensors file by path, mapped into memory: read when used, and let go at will."""
+
+    def __init__(self, file: Path):
+        with file.open("rb") as opened:
+            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._begin = 8 + int.from_bytes(self._map[:8], "little")
+        self._header = json.loads(self._map[8 : self._begin])
+        self._kinds = json.loads(self._header["__metadata__"]["kinds"])
+
+    def __getitem__(self, path: str) -> Blocks:
+        start, end = (self._begin + offset for offset in self._header[path]["data_offsets"])
+        flat = torch.frombuffer(self._map, dtype=torch.uint8, offset=start, count=end - start)
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        let_go = partial(self._map.madvise, mmap.MADV_DONTNEED, page, end - page)
+        return Blocks(self._kinds[path], flat.view(self._header[path]["shape"]), let_go)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+
+def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
     """A model whose layers' linear weights are not there (on the meta device), and their blocks by path.
 
     All is mapped from `file` and read when it is used: of the embedding only the rows of the tokens that occur.
     """
+    blocks = StoredBlocks(file)
     with init_empty_weights(include_buffers=False):
         causal_lm = AutoModelForCausalLM.from_config(config)
         modernise(causal_lm)
     with safe_open(file, "pt") as opened:
-        kinds = json.loads(opened.metadata()["kinds"])
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no dict
-    blocks = {path: Blocks(kind, tensors.pop(path)) for path, kind in kinds.items()}
+        names = set(opened.keys()) - set(blocks)
+        tensors = {name: opened.get_tensor(name) for name in names}
     causal_lm.load_state_dict(tensors, strict=False, assign=True)
     causal_lm.tie_weights()
-    lacking = [name for name, p in causal_lm.named_parameters() if p.is_meta]
-    expected = {f"{path}.weight" for path in blocks}
-    if not all(any(name.endswith(path) for path in expected) for name in lacking):
-        raise ValueError(f"{file} lacks {lacking}")
+    lacking = {name for name, parameter in causal_lm.base_model.named_parameters() if parameter.is_meta}
+    if not lacking <= {f"{path}.weight" for path in blocks}:
+        raise ValueError(f"{file} lacks {sorted(lacking)}")
     return causal_lm, blocks
+
+
+def spare_memory() -> None:
+    """Have libraries hold on to less of the memory they are done with; to be called before the first product.
+
+    oneDNN keeps the code that it made for the last products of other sizes, glibc what was freed.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is larger goes back at once; else the bound grows with use
+        library.malloc_trim(0)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.compact import Blocks
+from agents.compact import Blocks, spare_memory
 from agents.types import ModelConfig
 
 
@@ -78,7 +78,9 @@ class BlockLinear(HalfLinear):
 
     @property
     def _weight(self) -> Tensor:  # type: ignore[override]
-        return self._blocks.unpacked()
+        weight = self._blocks.unpacked()
+        self._blocks.let_go()
+        return weight
 
 
 class _Frozen(torch.autograd.Function):
@@ -123,6 +125,7 @@ def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int
                 frozen = FrozenLinear(linear.weight, linear.bias, dtype, is_top)
             elif is_top:
                 frozen = HalfLinear(stored.unpacked(), linear.bias, dtype)
+                stored.let_go()
             else:
                 frozen = BlockLinear(stored, linear.bias, dtype)
             parent, _, child = path.rpartition(".")
@@ -136,6 +139,8 @@ def product_dtype(decoder: Any) -> torch.dtype:
 
 def with_dtype(model: ModelConfig) -> ModelConfig:
     """The same settings, with dtype `auto` replaced by what multiplies faster on this processor."""
+    if model.memory == "compact":
+        spare_memory()
     return replace(model, dtype=fastest_dtype()) if model.dtype == "auto" else model
 
 

@@ -97,6 +97,7 @@ class AdapterBank:
         self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
         self.version = 0
+        self._gradients: Tensor | None = None
         self.active: Rows | None = None
         self.active_groups = 0
         self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
@@ -117,8 +118,14 @@ class AdapterBank:
 
     def gather(self, learners: slice) -> None:
         """From now on gather the gradients of a run of rows, beginning at zero; those of others have no place."""
-        self.learners = learners
-        self.gradients = torch.zeros(learners.stop - learners.start, self.size)
+        self.learners, self._gradients = learners, None
+
+    @property
+    def gradients(self) -> Tensor:
+        """(G, F), what was gathered for the rows `learners`."""
+        if self._gradients is None:
+            self._gradients = torch.zeros(self.learners.stop - self.learners.start, self.size)
+        return self._gradients
 
     def place(self, name: str) -> Place:
         """Where the tensor `name` lies in each row."""
@@ -141,6 +148,11 @@ class AdapterBank:
                 tensor.normal_(0.0, tensor.shape[1] ** -0.5, generator=generator)
         self.values[:] = torch.cat([t.flatten() for t in newborn.values()])
         self.version += 1
+
+    def row(self, index: int) -> dict[str, Tensor]:
+        """Agent `index`'s adapter as it is now and will be: views; IndexError if there is no such agent."""
+        self._check_index(index)
+        return self.unflatten(self.values[index])
 
     def read(self, index: int) -> dict[str, Tensor]:
         """A copy of agent `index`'s adapter; IndexError if there is no such agent."""

@@ -40,6 +40,9 @@ class Mind:
             raise UserError(f"action words {tuple(codec.action_words)}: must all be different tokens")
         if not base.tokens(codec.instructions):
             raise UserError("codec.instructions is empty: must hold at least one token")
+        self.is_compact = bool(base.blocks)
+        self.rows_at_once = 64 if self.is_compact else 256
+        """How many texts are answered or learnt from together; it bounds the working memory."""
         self.first_layer = base.layers - bank.config.top_layers
         self._top = last_layers(base.decoder, self.first_layer)
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
@@ -49,7 +52,8 @@ class Mind:
         self.head_bias = bias[self.action_ids].float()  # (A,)
         base.causal_lm.set_attn_implementation("terrarium")
         self._instructions = self._read_instructions()
-        self._check_logits(f" {codec.action_words[0]}")
+        if not self.is_compact:  # it reads the whole output head, which compact memory is to spare
+            self._check_logits(f" {codec.action_words[0]}")
         self.memory = self._new_memory(text_memory_mb << 20)
 
     @property
@@ -88,8 +92,11 @@ class Mind:
             place = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
             is_filler = place >= ends[:, None]  # groups are filled up to the same length
             rows = order[np.where(is_filler, (ends - 1)[:, None], place)]
-            filled = self.action_logits([texts[i] for i in rows.flatten().tolist()], torch.from_numpy(groups))
-            logits[rows[~is_filler]] = filled.view(*rows.shape, -1)[torch.from_numpy(~is_filler)].numpy()
+            width = max(1, self.rows_at_once // len(groups))
+            for first in range(0, rows.shape[1], width):
+                part, keep = rows[:, first : first + width], ~is_filler[:, first : first + width]
+                filled = self.action_logits([texts[i] for i in part.flatten().tolist()], torch.from_numpy(groups))
+                logits[part[keep]] = filled.view(*part.shape, -1)[torch.from_numpy(keep)].numpy()
         return logits
 
     def features(self, texts: Sequence[str]) -> Tensor:
@@ -168,8 +175,14 @@ class Mind:
         self.base.decoder(torch.tensor([self.instruction_ids]), use_cache=False, attend_as=reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
-    @torch.no_grad()
     def _read(self, texts: Sequence[str]) -> list[ReadText]:
+        size = self.rows_at_once // 4  # a text has many tokens, each a row
+        return [
+            read for first in range(0, len(texts), size) for read in self._read_together(texts[first : first + size])
+        ]
+
+    @torch.no_grad()
+    def _read_together(self, texts: Sequence[str]) -> list[ReadText]:
         """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
         tokens = [[*self.base.tokens(text), self.answer_id] for text in texts]
         longest = max(map(len, tokens))

@@ -11,17 +11,29 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from agents.lora import AdapterBank
+from agents.mapped import held_zeros, mapped_zeros
 
 
 class StackedAdam:
-    """One optimiser for all P adapters of a bank; its moments are (P, F) as the bank is."""
+    """One optimiser for all P adapters of a bank; its moments are (P, F) as the bank is.
 
-    def __init__(self, bank: AdapterBank, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
+    in_file: they lie in a file, and are in memory only between a step and the next `let_go`.
+    """
+
+    def __init__(
+        self,
+        bank: AdapterBank,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        in_file: bool = False,
+    ):
         self.bank = bank
         self.settings: dict[str, Any] = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, fused=True)
         self.settings |= dict(amsgrad=False, maximize=False, foreach=False, capturable=False, differentiable=False)
-        self.mean = torch.zeros_like(bank.values)
-        self.square = torch.zeros_like(bank.values)
+        make = mapped_zeros if in_file else held_zeros
+        (self.mean, let_go_mean), (self.square, let_go_square) = (make(*bank.values.shape) for _ in range(2))
+        self._mapped = (let_go_mean, let_go_square)
         self.steps = torch.zeros(len(bank))
 
     @torch.no_grad()
@@ -33,7 +45,7 @@ class StackedAdam:
         """
         bank, first = self.bank, self.bank.learners.start
         norms = bank.gradients.norm(dim=1)
-        bank.gradients *= (max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
+        bank.gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         for place in (is_learning[bank.learners] & norms.isfinite()).nonzero()[:, 0].tolist():
             row = first + place
             adam(
@@ -49,6 +61,11 @@ class StackedAdam:
         bank.gradients.zero_()
         bank.version += 1
         return norms
+
+    def let_go(self) -> None:
+        """Give back the memory of moments that lie in a file."""
+        for let_go in self._mapped:
+            let_go()
 
     def forget(self, index: int) -> None:
         """A new individual has moved into row `index`: its moments and step count start at zero."""

@@ -1,12 +1,12 @@
-"""What the mind of a population costs: decisions and updates of twenty agents beside PEFT, on the real model.
+"""What the mind of a population costs: decisions and updates beside PEFT, llama.cpp and ONNX Runtime, on real weights.
 
-    python -m benchmarks.mind [--agents N] [--repeats R] [--json FILE]
+    python -m benchmarks.mind [--agents N] [--repeats R] [--dtype auto|float32|bfloat16] [--no-peers] [--json FILE]
 
-Decisions, each of all agents once: in a running world (texts are read as they come, answers remembered), with texts
-known but no answers (as after each update), and with nothing known. PEFT answers the same texts with the same adapters
-as a loop of `set_adapter` and one forward for each agent, and as one mixed batch (`adapter_names`); its output head
-looks at the last token only. All in float32; the logits of all are compared.
-Updates: of one action of each agent, and of a whole life (PPO with its epochs). Medians; needs the `dev` extra.
+A step is one decision of every agent. In a running world texts are read as they come and answers remembered; with texts
+known but no answers is how it is after each update; cold is with nothing known. The peers answer the same texts with
+the same adapters; the largest difference of the action logits is told. An online update learns from one action of each
+agent, PPO from a whole life with its epochs. Medians, all in one run; needs the `dev` extra, and the extras `onnx` and
+`llama-cpp` for their rows.
 """
 
 import argparse
@@ -19,18 +19,21 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from agents.forage_codec import ForageCodec
+from agents.frozen import packed, product, product_dtype
+from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
+from benchmarks.peers import Peft, runtimes
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
 from trainers.config import LearnConfig
 from trainers.learner import Learner
-from trainers.rollout import Life, Trajectory, rollout
+from trainers.rollout import Life, rollout
 from trainers.run_folder import machine
+
+Rows = dict[str, float]
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
@@ -43,104 +46,98 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
     return 1000 * float(np.median(times[1:]))
 
 
-def mature_policy(agents: int) -> Policy:
-    """A policy whose adapters do something: as large as after some generations, and all different."""
-    policy = make_policy(ModelConfig(), AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents, seed=0)
+def mature_policy(agents: int, dtype: str = "auto") -> Policy:
+    """A policy on the default model whose adapters differ, as they do after some generations."""
+    codec = ForageCodec(WorldConfig().view_radius)
+    policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
     bank = policy.mind.bank
-    bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    for row in bank.values:
+        row += 0.06 * torch.randn(row.shape, generator=generator)
     bank.version += 1
     return policy
 
 
-def peft_model(policy: Policy, folder: Path) -> PeftModel:
-    """The same adapters, opened by PEFT on the base as plain transformers loads it."""
-    mind = policy.mind
-    base = AutoModelForCausalLM.from_pretrained(mind.base.folder, dtype=torch.float32)
-    for i in range(len(mind.bank)):
-        mind.save_adapter(i, folder / f"agent_{i}")
-    model = PeftModel.from_pretrained(base, folder / "agent_0", adapter_name="agent_0")
-    for i in range(1, len(mind.bank)):
-        model.load_adapter(folder / f"agent_{i}", adapter_name=f"agent_{i}")
-    return model.eval()
-
-
-@torch.no_grad()
-def peft_loop(model: PeftModel, policy: Policy, texts: list[str]) -> torch.Tensor:
-    """Action logits (N, A) of N agents, one after the other, as PEFT's documentation has it."""
-    mind, rows = policy.mind, []
-    for i, text in enumerate(texts):
-        model.set_adapter(f"agent_{i}")
-        ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
-        rows.append(
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1).logits[0, -1, mind.action_ids]
-        )
-    return torch.stack(rows)
-
-
-@torch.no_grad()
-def peft_mixed(model: PeftModel, policy: Policy, texts: list[str]) -> torch.Tensor:
-    """Action logits (N, A) of N agents in one batch, each row with its own adapter; filled up in front."""
-    mind = policy.mind
-    prompts = [[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id] for text in texts]
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[mind.answer_id] * (longest - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        adapter_names=[f"agent_{i}" for i in range(len(texts))],
-        logits_to_keep=1,
-    )
-    return out.logits[:, -1, mind.action_ids]
-
-
-def forget_answers(policy: Policy) -> None:
-    """As an update of the adapters does."""
-    policy.mind.bank.version += 1
-
-
-def decisions(policy: Policy, repeats: int) -> tuple[dict[str, float], Life, list[str]]:
-    """Milliseconds of a step of all agents by what is known before it; also a life, and the texts of a moment in it."""
-    agents, mind = len(policy.mind.bank), policy.mind
-    codec, rng = ForageCodec(WorldConfig().view_radius), np.random.default_rng(0)
+def lived(policy: Policy, seed: int) -> Life:
+    """A life of a policy's agents, in a world where nobody starves, with no answers known before."""
+    codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.mind.bank)
     world = ForageWorld(WorldConfig(agents=agents, energy_start=100.0, cost_step=0.0))
-    life = rollout(policy, codec, world, np.array([0]), rng)
-    texts = [life.trajectory.texts[i] for i in life.trajectory.text[64]]
-
-    def act(number: int, *, knows_texts: bool) -> None:
-        forget_answers(policy)
-        if not knows_texts:
-            mind.memory.read_again({"batches": [], "texts": []})
-        policy.act(texts[:number], np.arange(number), np.ones((number, 5), bool), rng)
-
-    forget_answers(policy)
-    running = rollout(policy, codec, world, np.array([1]), rng).decide_s
-    rows = {
-        "step in a running world, median": 1000 * float(np.median(running)),
-        "step in a running world, mean": 1000 * float(np.mean(running)),
-        "step, texts known, answers not": milliseconds(lambda: act(agents, knows_texts=True), repeats),
-        "step, nothing known": milliseconds(lambda: act(agents, knows_texts=False), repeats),
-        "one agent, text known": milliseconds(lambda: act(1, knows_texts=True), repeats),
-        "one agent, nothing known": milliseconds(lambda: act(1, knows_texts=False), repeats),
-    }
-    return rows, life, texts
+    policy.forget_answers()
+    return rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
 
 
-def updates(policy: Policy, life: Life, repeats: int) -> dict[str, float]:
-    """Milliseconds of an update of all adapters from one action of each agent, and from a whole life."""
-    learner, agents = Learner(policy, LearnConfig()), len(policy.mind.bank)
-    rate, entropy = torch.full((agents,), 1e-4), torch.zeros(agents)
-    columns = life.trajectory._asdict()
-    moment = Trajectory(**{name: x if name == "texts" else x[64:65] for name, x in columns.items()})
+def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
+    """Milliseconds of a step of all agents, one text each, by what is known before it."""
+    agents = len(policy.mind.bank)
+    lived(policy, seed=1)  # most texts of a later life are known from earlier ones
+    running = 1000 * lived(policy, seed=2).decide_s
 
-    def learn(trajectory: Trajectory) -> None:
-        learner.learn(trajectory, rate, entropy, np.random.default_rng(0))
+    def cold() -> None:
+        policy.mind.memory.read_again({"batches": [], "texts": []})
+        policy.mind.answer(texts, np.arange(agents))
 
     return {
-        "update from one action each": milliseconds(lambda: learn(moment), repeats),
-        "update from a life (PPO)": milliseconds(lambda: learn(life.trajectory), max(1, repeats // 4)),
+        "running world, median": float(np.median(running)),
+        "running world, mean": float(np.mean(running)),
+        "texts known, answers not": milliseconds(lambda: policy.mind.answer(texts, np.arange(agents)), repeats),
+        "cold, nothing known": milliseconds(cold, repeats),
     }
+
+
+def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
+    """Milliseconds of an online update (one action of each agent) and of PPO on a whole life."""
+    agents, bank = len(policy.mind.bank), policy.mind.bank
+    optimiser, rate = StackedAdam(bank), torch.full((agents,), 1e-4)
+    everyone, action = torch.arange(agents), torch.zeros(agents, dtype=torch.long)
+    legal, is_learning = torch.ones(agents, 5, dtype=torch.bool), torch.ones(agents, dtype=torch.bool)
+    bank.gather(slice(0, agents))
+
+    def online() -> None:
+        log_prob, _ = policy.evaluate(texts, everyone, action, legal)
+        (-0.1 * log_prob).sum().backward()
+        optimiser.step(rate, 0.5, is_learning)
+
+    learner = Learner(policy, LearnConfig())
+
+    def ppo() -> None:
+        learner.learn(life.trajectory, rate, torch.zeros(agents), np.random.default_rng(0))
+
+    return {"online update": milliseconds(online, repeats), "PPO on a life": milliseconds(ppo, max(1, repeats // 3))}
+
+
+def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
+    """The products of a cold step per second beside those of one large product, by this processor, in this run."""
+    dtype = product_dtype(policy.mind.base.decoder)
+    weight, x = packed(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
+    peak = 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
+    tokens = sum(len(policy.mind.base.tokens(text)) + 1 for text in dict.fromkeys(texts))
+    config = policy.mind.base.causal_lm.config
+    heads = config.num_attention_heads + 2 * config.num_key_value_heads
+    width = config.hidden_size // config.num_attention_heads
+    weights = config.hidden_size * (heads * width + config.hidden_size + 3 * config.intermediate_size)
+    reached = 2 * weights * config.num_hidden_layers * tokens / cold_ms / 1e6
+    return {"tokens": tokens, "peak_gflops": peak, "reached_gflops": reached, "share": reached / peak}
+
+
+def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, Rows]:
+    """Milliseconds of a step by each peer, by how much its logits differ from ours, and a training step of PEFT's."""
+    rows, differences, training = {}, {}, {}
+    ours = policy.mind.answer(texts, np.arange(len(texts)))
+    with tempfile.TemporaryDirectory() as box:
+        for dtype in ("float32", "bfloat16"):
+            peft = Peft(policy, Path(box) / dtype, getattr(torch, dtype))
+            ways = {"PEFT loop": peft.loop, "PEFT mixed batch": peft.mixed, "PEFT tuned by hand": peft.tuned}
+            for name, answer in ways.items():
+                differences[f"{name}, {dtype}"] = float(np.abs(answer(texts) - ours).max())
+                rows[f"{name}, {dtype}"] = milliseconds(partial(answer, texts), repeats)
+            minibatch = [texts[i % len(texts)] for i in range(32)]
+            training[f"PEFT, one step of one agent on 32 rows, {dtype}"] = milliseconds(
+                partial(peft.learn, minibatch), 2
+            )
+        for name, answer in runtimes(policy.mind, Path(box)).items():
+            differences[name] = float(np.abs(answer(texts) - ours).max())
+            rows[name] = milliseconds(partial(answer, texts), repeats)
+    return rows, differences, training
 
 
 def main() -> None:
@@ -148,32 +145,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--no-peers", action="store_true", help="our own rows alone")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
-    policy = mature_policy(options.agents)
-    rows, life, texts = decisions(policy, options.repeats)
-    few = max(2, options.repeats // 3)
-    with tempfile.TemporaryDirectory() as folder:
-        model = peft_model(policy, Path(folder))
-        with torch.no_grad():
-            ours = policy.mind.action_logits(texts, torch.arange(options.agents))
-        differences = {}
-        for name, answer in {"PEFT loop": peft_loop, "PEFT mixed batch": peft_mixed}.items():
-            differences[name] = float((answer(model, policy, texts) - ours).abs().max())
-            rows[name] = milliseconds(partial(answer, model, policy, texts), few)
-        del model
-    rows |= updates(policy, life, options.repeats)
-
-    here = machine()
-    print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads")
-    for name, ms in rows.items():
-        ratio = f"   PEFT loop / this = {rows['PEFT loop'] / ms:6.1f}" if name.startswith(("step", "PEFT")) else ""
-        print(f"{name:32s} {ms:9.1f} ms{ratio}")
-    for name, difference in differences.items():
-        print(f"largest difference of the action logits, ours against {name}: {difference:.1e}")
+    policy, alone = (mature_policy(agents, options.dtype) for agents in (options.agents, 1))
+    here = machine() | {"dtype": str(product_dtype(policy.mind.base.decoder)).removeprefix("torch.")}
+    print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}")
+    life = lived(policy, seed=0)
+    texts = [life.trajectory.texts[i] for i in life.trajectory.text[64]]
+    ours = decisions(policy, texts, options.repeats)
+    one = {f"one agent: {name}": ms for name, ms in decisions(alone, texts[:1], options.repeats).items()}
+    cold = trunk(policy, texts, ours["cold, nothing known"])
+    theirs, differences, training = ({}, {}, {})
+    if not options.no_peers:
+        theirs, differences, training = peers(policy, texts, max(2, options.repeats // 3))
+    ours |= one | updates(policy, life, texts, options.repeats)
+    for name, ms in ours.items():
+        print(f"{name:50s} {ms:9.1f} ms")
+    reached = f"{cold['reached_gflops']:.0f} of {cold['peak_gflops']:.0f} GFLOP/s, {cold['share']:.0%}"
+    print(f"the cold step's {cold['tokens']:.0f} tokens: {reached} of the peak")
+    for name, ms in theirs.items():
+        ratios = (ms / ours[key] for key in ("running world, median", "running world, mean", "cold, nothing known"))
+        told = "running {:.0f} x, its mean {:.0f} x, cold {:.1f} x".format(*ratios)
+        print(f"{name:50s} {ms:9.1f} ms   {told}; logits differ by {differences[name]:.1e}")
+    for name, ms in training.items():
+        whole = ms * options.agents * 2 * -(-len(life.decide_s) // 32)
+        print(f"{name:50s} {ms:9.1f} ms   PPO: {whole / 1000:.0f} s, {whole / ours['PPO on a life']:.0f} x ours")
     if options.json:
-        result = {"machine": here, "agents": options.agents, "milliseconds": rows, "largest_differences": differences}
+        result = {"machine": here, "agents": options.agents, "milliseconds": ours | theirs | training}
+        result |= {"largest_differences": differences, "trunk": cold}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

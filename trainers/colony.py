@@ -1,6 +1,6 @@
 """Everything that lives in a run: built from its config, saved to a checkpoint, read back from one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.codec import TextCodec
 from agents.policy import Policy, make_policy
-from evolution.genome import Genome
+from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
 from trainers.learner import Learner
 from trainers.rollout import Outcome
@@ -33,14 +33,17 @@ class Colony:
             if new.id != old.id:
                 self.policy.mind.bank.write(slot, new.adapter)
                 self.learner.optimiser.forget(slot)
-        self.population = population
+        self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(population)]
+
+    def adapter(self, slot: int) -> Adapter:
+        """The adapter of a slot, as it is now and will be: no copy."""
+        return self.policy.mind.bank.row(slot)
 
     def measure(self, outcome: Outcome) -> None:
         """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
         fitness = outcome.episode_return.mean(axis=0)
-        bank = self.policy.mind.bank
         self.population = [
-            g.measured(float(f), bank.read(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
+            g.measured(float(f), self.adapter(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
         ]
 
     def hyperparameter(self, name: str) -> Tensor:
@@ -54,7 +57,7 @@ def found_colony(config: TrainConfig) -> Colony:
     policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
-    founders = [Genome(id=i, adapter=bank.read(i), hyperparameters=born_with) for i in range(config.env.agents)]
+    founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
     return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed))
 
 
@@ -122,7 +125,7 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
     groups = learner.critic_optimiser.state_dict()["param_groups"]
     learner.critic_optimiser.load_state_dict({"state": moments, "param_groups": groups})
     colony.population = [
-        Genome(adapter=bank.read(i), **{**person, "parents": tuple(person["parents"])})
+        Genome(adapter=bank.row(i), **{**person, "parents": tuple(person["parents"])})
         for i, person in enumerate(state["population"])
     ]
     colony.streams = restore_streams(state["streams"])

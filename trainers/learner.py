@@ -63,12 +63,14 @@ class Samples(NamedTuple):
 class Learner:
     """Owns the optimisers; the adapters and the critic are the policy's.
 
-    rows_at_once: how many samples go forward and backward together; it bounds the memory.
+    Where the mind's memory is compact, fewer samples go forward and backward together, and Adam's moments lie in a
+    file.
     """
 
-    def __init__(self, policy: Policy, config: LearnConfig, rows_at_once: int = 256):
-        self.policy, self.config, self.rows_at_once = policy, config, rows_at_once
-        self.optimiser = StackedAdam(policy.mind.bank)
+    def __init__(self, policy: Policy, config: LearnConfig):
+        self.policy, self.config = policy, config
+        self.rows_at_once = policy.mind.rows_at_once
+        self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
         self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
     def learn(
@@ -145,6 +147,7 @@ class Learner:
                 changes.append(self._look(samples, everyone)[1])
             self._rein_in(everyone.groups, changes[-1].kl, before_life, is_resting)
             break  # one minibatch of each is enough
+        self.optimiser.let_go()
         kl, clipped, entropy, _ = changes[-1]
         strayed = is_resting[cohort].float()
         return Lesson(kl, clipped, entropy, torch.cat(losses), torch.cat(norms), strayed, changes[0].ratio_error)

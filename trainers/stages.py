@@ -163,6 +163,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
         run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
     state = {**history, "colony": colony_state(run.colony)}
     save_checkpoint(run.run_dir, generation, colony_tensors(run.colony), state)
+    run.colony.learner.optimiser.let_go()
     prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
     run.progress.done(figures)
 

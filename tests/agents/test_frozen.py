@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from agents import frozen
-from agents.frozen import FrozenLinear, fastest_dtype, freeze, with_dtype
+from agents.compact import eight_bit
+from agents.frozen import BlockLinear, FrozenLinear, HalfLinear, fastest_dtype, freeze, with_dtype
 from agents.types import ModelConfig
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+FORMS = {"packed": 1e-5, "half": 1e-2, "blocks": 2e-2}
+"""How a weight may be held, and how near its products come."""
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -18,7 +20,7 @@ def random(*shape: int) -> torch.Tensor:
 @pytest.fixture(params=[False, True], ids=["weight", "bias"])
 def linear(request) -> nn.Linear:
     torch.manual_seed(0)
-    return nn.Linear(48, 40, bias=request.param)
+    return nn.Linear(64, 40, bias=request.param)
 
 
 @pytest.fixture(params=[True, False], ids=["onednn", "plain"])
@@ -26,58 +28,84 @@ def onednn(request, monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: request.param)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("passes_gradients", [False, True])
-@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (3, 2, 48)])
-def test_it_maps_as_the_linear_module_does(onednn, linear, dtype, passes_gradients, shape):
+def frozen_in(form: str, linear: nn.Linear, dtype: torch.dtype) -> FrozenLinear:
+    weight, bias = linear.weight, linear.bias
+    if form == "packed":
+        return FrozenLinear(weight, bias, dtype, passes_gradients=True)
+    return HalfLinear(weight, bias, dtype) if form == "half" else BlockLinear(eight_bit(weight), bias, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(1, 64), (7, 64), (3, 2, 64)])
+def test_it_maps_as_the_linear_module_does(onednn, linear, dtype, form, shape):
     x = random(*shape)
-    y = FrozenLinear(linear, dtype, passes_gradients)(x)
+    y = frozen_in(form, linear, dtype)(x)
     assert y.dtype == torch.float32
-    torch.testing.assert_close(y, linear(x).detach(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    near = FORMS[form] if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(y, linear(x).detach(), rtol=near, atol=near)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_its_gradient_is_that_of_the_linear_module(onednn, linear, dtype):
-    ours, theirs = random(6, 48).requires_grad_(), random(6, 48).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+def test_its_gradient_is_that_of_the_linear_module(onednn, linear, dtype, form):
+    ours, theirs = random(6, 64).requires_grad_(), random(6, 64).requires_grad_()
     weights = random(6, 40)
-    (FrozenLinear(linear, dtype, passes_gradients=True)(ours) * weights).sum().backward()
+    (frozen_in(form, linear, dtype)(ours) * weights).sum().backward()
     (linear(theirs) * weights).sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    near = FORMS[form] if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=near, atol=near)
 
 
-def test_its_weights_take_no_gradient_and_are_counted(linear):
-    assert not list(FrozenLinear(linear, torch.float32, passes_gradients=True).parameters())
-    assert FrozenLinear(linear, torch.float32, passes_gradients=True).nbytes == 2 * 48 * 40 * 4
-    assert FrozenLinear(linear, torch.bfloat16, passes_gradients=False).nbytes == 48 * 40 * 2
+@pytest.mark.parametrize("form", FORMS)
+def test_its_weights_take_no_gradient(linear, form):
+    assert not list(frozen_in(form, linear, torch.float32).parameters())
 
 
 def test_a_rows_result_does_not_depend_on_the_rows_beside_it():
     if not torch.backends.mkldnn.is_available():
         pytest.skip("without oneDNN products are torch's own")
     torch.manual_seed(0)
-    module = FrozenLinear(nn.Linear(576, 1536, bias=False), torch.float32, passes_gradients=False)
+    module = FrozenLinear(torch.randn(1536, 576), None, torch.float32, passes_gradients=False)
     x = random(200, 576)
     everyone = module(x)
     for rows in (2, 5, 20, 100):
         assert torch.equal(module(x[:rows]), everyone[:rows])
 
 
-def test_all_linear_modules_of_the_layers_are_frozen_and_no_others():
-    layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4))) for _ in range(3))
-    decoder = nn.ModuleDict({"layers": layers, "head": nn.Linear(4, 4)})
-    decoder.layers = layers
-    x = random(2, 4)
-    before = [layer(x) for layer in layers]
-    freeze(decoder, first_with_gradients=2, dtype=torch.float32)
-    assert type(decoder["head"]) is nn.Linear
-    kinds = [[type(m) for m in layer.modules() if not isinstance(m, nn.Sequential)] for layer in layers]
-    assert kinds == [[FrozenLinear, nn.ReLU, FrozenLinear]] * 3
-    for layer, y in zip(layers, before, strict=True):
-        torch.testing.assert_close(layer(x), y.detach())
-    x.requires_grad_()
-    assert layers[2](x).requires_grad
-    with pytest.raises(RuntimeError):
-        layers[1](x).sum().backward()
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        block = [(nn.Linear(64, 64), nn.ReLU(), nn.Sequential(nn.Linear(64, 64))) for _ in range(3)]
+        self.layers = nn.ModuleList(nn.Sequential(*modules) for modules in block)
+        self.head = nn.Linear(64, 64)
+
+
+@pytest.mark.parametrize("is_compact", [False, True])
+def test_all_linear_modules_of_the_layers_are_frozen_and_no_others(is_compact):
+    decoder, x = Decoder(), random(2, 64)
+    before = [layer(x).detach() for layer in decoder.layers]
+    linears = {
+        f"layers.{n}.{path}": layer.get_submodule(path)
+        for n, layer in enumerate(decoder.layers)
+        for path in ("0", "2.0")
+    }
+    blocks = {path: eight_bit(linear.weight) for path, linear in linears.items()} if is_compact else {}
+    freeze(decoder, blocks, first_with_gradients=2, dtype=torch.float32)
+    assert type(decoder.head) is nn.Linear
+    kinds = [[type(m) for m in layer.modules() if not isinstance(m, nn.Sequential)] for layer in decoder.layers]
+    low, top = (BlockLinear, HalfLinear) if is_compact else (FrozenLinear, FrozenLinear)
+    assert kinds == [[low, nn.ReLU, low]] * 2 + [[top, nn.ReLU, top]]
+    for layer, y in zip(decoder.layers, before, strict=True):
+        torch.testing.assert_close(layer(x), y, rtol=0.02, atol=0.02)
+
+
+def test_no_gradient_is_lost_in_silence(linear):
+    x = random(2, 64).requires_grad_()
+    y = FrozenLinear(linear.weight, linear.bias, torch.float32, passes_gradients=False)(x)
+    with pytest.raises(RuntimeError, match="no gradient passes"):
+        y.sum().backward()
 
 
 @pytest.mark.parametrize(("faster", "slower"), [("float32", "bfloat16"), ("bfloat16", "float32")])

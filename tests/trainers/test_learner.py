@@ -141,7 +141,8 @@ def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy):
     begin, ends = tiny_policy.mind.bank.values.clone(), []
     for rows in (1, 16, 1000):
         tiny_policy.mind.bank.values[:] = begin
-        learner = Learner(tiny_policy, replace(LearnConfig(), minibatch=8), rows_at_once=rows)
+        learner = Learner(tiny_policy, replace(LearnConfig(), minibatch=8))
+        learner.rows_at_once = rows
         figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
         ends.append(tiny_policy.mind.bank.values.clone())
         assert len(tiny_policy.mind.bank.gradients) == {1: 1, 16: 2, 1000: 6}[rows]

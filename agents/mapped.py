@@ -1,0 +1,34 @@
+"""Arrays that lie in a file and are in memory only while they are used."""
+
+import mmap
+import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.fetch import cache_dir
+
+
+class Mapped(NamedTuple):
+    """An array, and how its memory is given back; what it holds stays."""
+
+    array: Tensor
+    let_go: Callable[[], None]
+
+
+def mapped_zeros(*shape: int) -> Mapped:
+    """Zeros, float32, in a nameless file of the cache, which goes when the array does."""
+    size = 4 * torch.Size(shape).numel()
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=cache_dir()) as file:
+        file.truncate(size)
+        memory = mmap.mmap(file.fileno(), size)
+    array = torch.frombuffer(memory, dtype=torch.float32).view(shape)
+    return Mapped(array, lambda: memory.madvise(mmap.MADV_DONTNEED))
+
+
+def held_zeros(*shape: int) -> Mapped:
+    """Zeros, float32, in memory, which is never given back."""
+    return Mapped(torch.zeros(shape), lambda: None)

@@ -1,0 +1,136 @@
+"""What `benchmarks.mind` compares with: PEFT in four ways, llama.cpp and ONNX Runtime, all with the same adapters."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from agents.backends import open_backend
+from agents.mind import Mind
+from agents.policy import Policy
+from agents.types import UserError
+
+Answer = Callable[[list[str]], np.ndarray]
+"""N texts -> action logits (N, A), of N agents, one each."""
+
+
+class Peft:
+    """The adapters of a policy, opened by PEFT on the base as plain transformers loads it.
+
+    Its output head looks at the last token only. dtype: of base and adapters.
+    """
+
+    def __init__(self, policy: Policy, folder: Path, dtype: torch.dtype):
+        self.mind, self.names = policy.mind, [f"agent_{i}" for i in range(len(policy.mind.bank))]
+        base = AutoModelForCausalLM.from_pretrained(self.mind.base.folder, dtype=dtype)
+        for i, name in enumerate(self.names):
+            self.mind.save_adapter(i, folder / name)
+        self.model = PeftModel.from_pretrained(base, folder / self.names[0], adapter_name=self.names[0])
+        for name in self.names[1:]:
+            self.model.load_adapter(folder / name, adapter_name=name)
+        self.model.to(dtype).eval()
+        self.head = base.get_output_embeddings().weight[self.mind.action_ids]
+        with torch.no_grad():
+            ids = torch.tensor([self.mind.instruction_ids])
+            self.prefix = base.base_model(ids, use_cache=True).past_key_values
+
+    @torch.no_grad()
+    def loop(self, texts: list[str]) -> np.ndarray:
+        """One agent after the other, as PEFT's documentation has it."""
+        rows = []
+        for name, text in zip(self.names, texts, strict=True):
+            self.model.set_adapter(name)
+            ids = torch.tensor([prompt(self.mind, text)])
+            out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1)
+            rows.append(out.logits[0, -1, self.mind.action_ids].float())
+        return torch.stack(rows).numpy()
+
+    @torch.no_grad()
+    def mixed(self, texts: list[str]) -> np.ndarray:
+        """All agents in one batch, each row with its own adapter; filled up in front."""
+        ids, mask = padded([prompt(self.mind, text) for text in texts], self.mind.answer_id)
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            adapter_names=self.names,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1, self.mind.action_ids].float().numpy()
+
+    @torch.no_grad()
+    def tuned(self, texts: list[str]) -> np.ndarray:
+        """The mixed batch by hand: the instructions' keys and values are known, the head has the action words' rows."""
+        tokens = [prompt(self.mind, text)[len(self.mind.instruction_ids) :] for text in texts]
+        ids, mask = padded(tokens, self.mind.answer_id)
+        known = len(self.mind.instruction_ids)
+        cache = DynamicCache(
+            [
+                (layer.keys.expand(len(texts), -1, -1, -1), layer.values.expand(len(texts), -1, -1, -1))
+                for layer in self.prefix.layers
+            ]
+        )
+        hooks = self.model._enable_peft_forward_hooks(adapter_names=self.names, alora_offsets=[1] * len(texts))
+        with hooks:
+            hidden = self.model.get_base_model().base_model(
+                input_ids=ids,
+                attention_mask=torch.cat([mask.new_ones(len(texts), known), mask], dim=1),
+                position_ids=known + (mask.cumsum(1) - 1).clamp(min=0),
+                past_key_values=cache,
+            )
+        return (hidden.last_hidden_state[:, -1] @ self.head.T).float().numpy()
+
+    def learn(self, texts: list[str]) -> None:
+        """One step of one adapter on a minibatch of texts: forward, backward, AdamW."""
+        self.model.set_adapter(self.names[0])
+        parameters = [p for name, p in self.model.named_parameters() if f".{self.names[0]}." in name]
+        optimiser = torch.optim.AdamW(parameters, 1e-4)
+        ids, mask = padded([prompt(self.mind, text) for text in texts], self.mind.answer_id)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1)
+        out.logits[:, -1, self.mind.action_ids].float().log_softmax(-1)[:, 0].mean().backward()
+        optimiser.step()
+
+
+def prompt(mind: Mind, text: str) -> list[int]:
+    """All tokens that lead to an answer."""
+    return [*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]
+
+
+def padded(rows: list[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of tokens (B, S), filled up in front, and which of them are none of it (B, S)."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[filler] * (longest - len(row)) + row for row in rows])
+    return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+
+
+def runtimes(mind: Mind, box: Path) -> dict[str, Answer]:
+    """Those other runtimes that are installed, by name: llama.cpp in each number format, ONNX Runtime."""
+    found: dict[str, Answer] = {}
+    everyone = np.arange(len(mind.bank))
+    try:
+        from agents.backends.llama_cpp import LlamaCpp
+        from agents.gguf_format import GGMLQuantizationType, recode_gguf
+
+        files = {"Q4_1": mind.base.gguf}
+        for kind in ("Q8_0", "BF16"):
+            files[kind] = recode_gguf(mind.base.gguf, box / f"{kind}.gguf", GGMLQuantizationType[kind])
+        for kind, file in files.items():
+            backend = LlamaCpp(mind, gguf=file)
+            found[f"llama.cpp {kind}"] = lambda texts, backend=backend: backend.answer(texts, everyone)
+    except ImportError as error:
+        print(f"without llama.cpp ({error})")
+    try:
+        onnx = open_backend("onnx", mind)
+
+        def answer(texts: list[str]) -> np.ndarray:
+            onnx.memory.read_again({"batches": [], "texts": []})  # type: ignore[attr-defined]
+            return onnx.answer(texts, everyone)
+
+        found["ONNX Runtime float32"] = answer
+    except UserError as error:
+        print(f"without ONNX Runtime ({error})")
+    return found

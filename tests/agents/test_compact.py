@@ -1,0 +1,120 @@
+"""Weights in blocks are those of llama.cpp, and a compact mind answers and learns as the whole one does."""
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
+
+from agents.base_model import load_base_model
+from agents.compact import Blocks, StoredBlocks, compact_file, eight_bit
+from agents.forage_codec import ForageCodec
+from agents.mapped import mapped_zeros
+from agents.optimiser import StackedAdam
+from agents.policy import make_policy
+from agents.types import AdapterConfig, ModelConfig
+
+TEXTS = [" food two north one east, rock north", " no food", " food here"]
+ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_blocks_unpack_as_in_gguf(kind):
+    known = GGMLQuantizationType[kind]
+    raw = quantize(random(6, 96).numpy(), known)
+    assert np.array_equal(Blocks(kind, torch.from_numpy(raw)).unpacked().numpy(), dequantize(raw, known))
+
+
+def test_rows_that_do_not_divide_into_blocks_are_float16():
+    weight = random(3, 48)
+    blocks = eight_bit(weight)
+    assert blocks.kind == "F16"
+    assert torch.equal(blocks.unpacked(), weight.half().float())
+
+
+def test_the_file_holds_the_blocks_and_the_rest_of_the_model(tiny_model):
+    base = load_base_model(ModelConfig(name=str(tiny_model), memory="compact"))
+    whole = load_base_model(ModelConfig(name=str(tiny_model))).causal_lm
+    assert isinstance(base.blocks, StoredBlocks)
+    assert len(base.blocks) == 4 * 7
+    for path, blocks in base.blocks.items():
+        weight = whole.base_model.get_submodule(path).weight
+        torch.testing.assert_close(blocks.unpacked(), weight, rtol=0.01, atol=0.01)
+        before = blocks.unpacked()
+        blocks.let_go()
+        assert torch.equal(blocks.unpacked(), before)
+        assert base.causal_lm.base_model.get_submodule(path).weight.is_meta
+    for name, parameter in base.causal_lm.named_parameters():
+        assert parameter.is_meta or torch.equal(parameter, whole.get_parameter(name)), name
+
+
+def test_the_file_is_written_once(tiny_model):
+    def load():
+        raise AssertionError("the file is there")
+
+    load_base_model(ModelConfig(name=str(tiny_model), memory="compact"))
+    assert compact_file(tiny_model, str(tiny_model), load).is_file()
+
+
+def minds(tiny_model, **settings):
+    for memory in ("full", "compact"):
+        model = ModelConfig(name=str(tiny_model), dtype="float32", memory=memory)
+        policy = make_policy(model, ADAPTER, ForageCodec(3), agents=3, seed=0)
+        policy.mind.bank.values += 0.3 * random(*policy.mind.bank.values.shape)
+        policy.mind.bank.version += 1
+        yield policy.mind
+
+
+def test_a_compact_mind_answers_as_a_whole_one_does(tiny_model):
+    whole, compact = (mind.answer(TEXTS * 3, np.repeat(np.arange(3), 3)) for mind in minds(tiny_model))
+    assert not np.array_equal(whole, compact)
+    assert np.abs(whole - compact).max() < 0.1 * np.abs(whole).max()  # a random model makes much of rounding
+
+
+def test_a_compact_mind_answers_from_memory_as_anew(tiny_model):
+    *_, mind = minds(tiny_model)
+    for text, row in zip(TEXTS, mind.action_logits(TEXTS, torch.tensor([1])), strict=True):
+        torch.testing.assert_close(row, mind.plain_logits(text, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_compact_minds_gradient_is_the_whole_ones(tiny_model):
+    gradients = []
+    for mind in minds(tiny_model):
+        mind.action_logits(TEXTS, torch.tensor([2])).square().sum().backward()
+        gradients.append(mind.bank.gradients[2].clone())
+    whole, compact = gradients
+    assert torch.cosine_similarity(whole, compact, dim=0) > 0.99
+
+
+def test_moments_in_a_file_are_as_good_as_in_memory(tiny_policy):
+    bank = tiny_policy.mind.bank
+    begin, ends = bank.values.clone(), []
+    for in_file in (False, True):
+        bank.values[:] = begin
+        optimiser = StackedAdam(bank, in_file=in_file)
+        for step in range(3):
+            bank.gradients.copy_((step + 1) * random(*bank.values.shape))
+            optimiser.step(torch.full((6,), 0.01), 1.0, torch.ones(6, dtype=torch.bool))
+            optimiser.let_go()
+        ends.append((bank.values.clone(), optimiser.mean.clone(), optimiser.square.clone()))
+    for held, mapped in zip(*ends, strict=True):
+        assert held.any()
+        assert torch.equal(held, mapped)
+
+
+def test_what_was_let_go_is_still_there():
+    array, let_go = mapped_zeros(3, 5000)
+    assert not array.any()
+    array[1] = 7.0
+    let_go()
+    assert (array[1] == 7.0).all()
+    assert not array[[0, 2]].any()
