@@ -46,6 +46,10 @@ class FrozenLinear(nn.Module):
             raise RuntimeError("no gradient passes through this frozen weight")
         return product(gradient.contiguous(), self._transposed, None)
 
+    def dense(self) -> tuple[Tensor, Tensor | None]:
+        """W and b as plain tensors in float32."""
+        return self._weight.to_dense().float(), None if self._bias is None else self._bias.float()
+
 
 class HalfLinear(FrozenLinear):
     """The same with one copy of the weight, in bfloat16 whatever the products are in."""

@@ -11,6 +11,7 @@ from agents.backends import Backend
 from agents.base_model import load_base_model
 from agents.codec import TextCodec
 from agents.frozen import freeze, with_dtype
+from agents.int8 import quantise
 from agents.lora import AdapterBank
 from agents.mind import Mind
 from agents.types import AdapterConfig, ModelConfig, UserError
@@ -105,6 +106,8 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     first_adapted = base.layers - adapter.top_layers
     freeze(base.decoder, base.blocks, first_adapted, getattr(torch, with_dtype(model).dtype))
     mind = Mind(base, bank, codec, model.text_memory_mb)
+    if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
+        quantise(base.decoder, first_adapted)
     return Policy(mind, ValueHead(mind.width, seed=seed))
 
 

@@ -16,7 +16,9 @@ def test_an_impossible_adapter_is_refused_by_field(field, value):
         AdapterConfig(**{field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("dtype", "int8"), ("text_memory_mb", 0), ("threads", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("dtype", "int8"), ("trunk", "bfloat16"), ("text_memory_mb", 0), ("threads", -1)]
+)
 def test_an_impossible_model_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=rf"model\.{field} = .*: must be"):
         ModelConfig(**{field: value})

@@ -1,0 +1,77 @@
+"""Frozen layers below the adapted ones, multiplied in 8 bits: `model.trunk = int8`.
+
+As in ZeroQuant (Yao et al. 2022, arXiv:2206.01861), a weight has one scale for each output channel, and a row of
+inputs its own; here its own lowest number as well. Sums of integers are exact, so a row's result does not depend on the
+rows beside it. The instructions have been read before, without this: the first token of a prompt has a few numbers a
+thousand times larger than all others (Sun et al. 2024, arXiv:2402.17762), and all later tokens look at it.
+
+Measured on SmolLM2-135M, one thread of an EPYC with AVX512-VNNI, 22 of 30 layers in 8 bits, the others in bfloat16:
+reading 200 tokens takes 231 ms where bfloat16 alone needs 290 and float32 489; 440 tokens 474, 600 and 1021 ms; a
+single text of 9 tokens takes as long as in bfloat16. The action distribution's KL from float32's, mean over 200 forage
+texts, is 0.0015 (0.0011 with the other layers in float32), with adapters as without; bfloat16's is below 0.00005.
+
+A last bit of attention, which depends on the batch, can tip a rounding: read in another batch, a text gives logits that
+differ by up to 0.7 (KL 0.00001), where bfloat16's differ by up to 0.04. A resumed run reads the same batches again.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.frozen import FrozenLinear
+from agents.types import UserError
+
+LEVELS = 255  # of an input, which is unsigned, as VNNI's multiplications have it
+LARGEST = 127  # of a weight, which is signed
+
+
+class Int8Linear(nn.Module):
+    """y = W x + b, W and x in 8 bits, for a W that never changes and through which no gradient passes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__()
+        self._scale = weight.abs().amax(1).clamp_min(1e-12) / LARGEST  # (D_out,)
+        rounded = (weight / self._scale[:, None]).round()
+        self._row_sums = rounded.sum(1) * self._scale  # (D_out,)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), None)
+        self._no_zeros = torch.zeros(len(weight), dtype=torch.long)
+        self._bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D_in) to (..., D_out), float32."""
+        if x.requires_grad and torch.is_grad_enabled():  # oneDNN's product would drop the gradient in silence
+            raise RuntimeError("no gradient passes through this frozen weight")
+        lowest = x.amin(-1, keepdim=True)
+        step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-12) / LEVELS  # x = lowest + step * levels
+        levels = (x - lowest).div_(step).round_().to(torch.int32).to(torch.uint8)  # straight to uint8 is far slower
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, 0, self._weight, self._scale, self._no_zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        y.mul_(step).addcmul_(lowest, self._row_sums)
+        return y if self._bias is None else y.add_(self._bias)
+
+
+@torch.no_grad()
+def quantise(decoder: Any, first_adapted: int) -> None:
+    """Multiply in 8 bits in the layers of a frozen decoder below `first_adapted`.
+
+    UserError where the processor's 8-bit products are not exact, or torch has none.
+    """
+    if not has_exact_products():
+        raise UserError("model.trunk = 'int8': must be 'same' on this processor, whose 8-bit products are not exact")
+    for layer in decoder.layers[:first_adapted]:
+        frozen = [(path, module) for path, module in layer.named_modules() if isinstance(module, FrozenLinear)]
+        for path, linear in frozen:
+            parent, _, child = path.rpartition(".")
+            setattr(layer.get_submodule(parent), child, Int8Linear(*linear.dense()))
+
+
+def has_exact_products() -> bool:
+    """Whether the largest 8-bit numbers multiply right: without VNNI sums of two products can overflow 16 bits."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    x = torch.full((2, 64), float(LEVELS))
+    x[:, -1] = 0.0
+    y = Int8Linear(torch.full((32, 64), float(LARGEST)), None)(x)
+    return torch.equal(y, torch.full((2, 32), 63.0 * LEVELS * LARGEST))

@@ -1,0 +1,74 @@
+"""SmolLM2-135M with its trunk in 8 bits chooses nearly as it does in float32, in texts of a real world."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.forage_codec import ForageCodec
+from agents.int8 import has_exact_products
+from agents.policy import Decision, Policy, make_policy
+from agents.types import AdapterConfig, ModelConfig
+from envs import WorldConfig
+from envs.worlds.world import ForageWorld
+from trainers.rollout import rollout
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not has_exact_products(), reason="8-bit products are not exact on this processor"),
+]
+
+
+class Wanderer:
+    """Goes anywhere."""
+
+    def act(self, texts, adapters, legal, rng) -> Decision:
+        action = (rng.random(legal.shape) * legal).argmax(axis=1)
+        return Decision(action, np.zeros(len(texts), np.float32), np.zeros(len(texts), np.float32))
+
+    def values(self, texts) -> np.ndarray:
+        return np.zeros(len(texts), np.float32)
+
+
+def forage_texts(number: int) -> list[str]:
+    codec = ForageCodec(WorldConfig().view_radius)
+    life = rollout(Wanderer(), codec, ForageWorld(WorldConfig()), np.arange(8), np.random.default_rng(0))
+    assert len(life.trajectory.texts) >= number
+    return life.trajectory.texts[:number]
+
+
+def policy_with(trunk: str) -> Policy:
+    """Three agents whose adapters move the logits by more than one."""
+    model = ModelConfig(dtype="float32", trunk=trunk)
+    policy = make_policy(model, AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=3, seed=0)
+    bank = policy.mind.bank
+    bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
+    bank.version += 1
+    return policy
+
+
+def divergence(exact: torch.Tensor, rounded: torch.Tensor) -> float:
+    """Mean KL (Kullback-Leibler divergence) of action distributions, from logits (B, A)."""
+    p, q = exact.double().log_softmax(1), rounded.double().log_softmax(1)
+    return float((p.exp() * (p - q)).sum(1).mean())
+
+
+@torch.no_grad()
+def test_the_action_distribution_hardly_moves():
+    texts = forage_texts(200)
+    exact, rounded = (policy_with(trunk).mind for trunk in ("same", "int8"))
+    for adapters in (None, *(torch.tensor([i]) for i in range(3))):
+        kl = divergence(exact.action_logits(texts, adapters), rounded.action_logits(texts, adapters))
+        assert 1e-6 < kl < 0.005
+
+
+@torch.no_grad()
+def test_the_texts_beside_a_text_hardly_matter_and_the_same_batches_give_the_same():
+    mind = policy_with("int8").mind
+    texts, agent = forage_texts(20), torch.tensor([1])
+    together = mind.action_logits(texts, agent)
+    mind.memory.read_again(mind.memory.reading_order())
+    assert torch.equal(mind.action_logits(texts, agent), together)
+    mind.memory.read_again({"batches": [], "texts": []})
+    for text in texts:
+        mind.memory.recall([text])
+    assert divergence(together, mind.action_logits(texts, agent)) < 1e-4
