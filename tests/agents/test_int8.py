@@ -74,10 +74,14 @@ def tiny(model, trunk: str, memory: str = "full") -> Policy:
     return policy
 
 
+def test_compact_memory_has_few_bits_of_its_own(tiny_model):
+    with pytest.raises(UserError, match=r"model.trunk = 'int8': must be same with memory = compact"):
+        tiny(tiny_model, "int8", "compact")
+
+
 @needs_products
-@pytest.mark.parametrize("memory", ["full", "compact"])
-def test_only_the_layers_below_the_adapters_are_in_eight_bits(tiny_model, memory):
-    layers = tiny(tiny_model, "int8", memory).mind.base.decoder.layers
+def test_only_the_layers_below_the_adapters_are_in_eight_bits(tiny_model):
+    layers = tiny(tiny_model, "int8").mind.base.decoder.layers
     for layer in layers[:2]:
         assert sum(isinstance(m, Int8Linear) for m in layer.modules()) == 7
         assert not any(isinstance(m, FrozenLinear) for m in layer.modules())
