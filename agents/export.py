@@ -4,7 +4,7 @@
 
 peft: the adapter as a folder for PEFT and vLLM. gguf: the adapter for llama.cpp, beside the base's GGUF file.
 merged-gguf: a whole model for programs that know no adapters, which answers otherwise than the agent does (see
-`agents.gguf_format`). onnx: a graph for ONNX Runtime (see `agents.backends.onnx`).
+`agents.gguf_format`). onnx: a folder with a graph for ONNX Runtime and a script that asks it (`agents.onnx_format`).
 A model card (.md) and the words of its world (.json) are written beside what is no folder.
 """
 
@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,9 +146,11 @@ def _peft(agent: Agent, out: Path) -> None:
 
 
 def _gguf(agent: Agent, out: Path) -> None:
+    from agents.backends import require_answer_token
     from agents.gguf_format import Shape, save_gguf_adapter
 
     mind = agent.mind
+    require_answer_token(mind, "an agent in GGUF")
     shape, alpha = Shape.of(mind.base.causal_lm.config), mind.bank.config.alpha
     save_gguf_adapter(out, mind.bank.read(0), shape, alpha=alpha, answer_id=mind.answer_id, name=agent.name)
     _write_words(agent, out)
@@ -155,8 +158,10 @@ def _gguf(agent: Agent, out: Path) -> None:
 
 
 def _merged(agent: Agent, out: Path) -> None:
+    from agents.backends import require_answer_token
     from agents.gguf_format import Shape, merge_gguf
 
+    require_answer_token(agent.mind, "an agent in GGUF")
     base, bank = agent.mind.base, agent.mind.bank
     shape = Shape.of(base.causal_lm.config)
     merge_gguf(base.gguf, out, bank.read(0), shape, scaling=bank.scaling, name=agent.name)
@@ -165,20 +170,18 @@ def _merged(agent: Agent, out: Path) -> None:
 
 
 def _onnx(agent: Agent, out: Path) -> None:
-    try:
-        onnx = import_module("agents.backends.onnx")
-    except ImportError as error:
-        raise UserError(f"format = 'onnx': needs `pip install 'terrarium-lm[onnx]'` ({error})") from error
-    onnx.export(agent.mind, out)
-    _write_words(agent, out)
-    _write_card(agent, out, ONNX_CARD)
+    if find_spec("onnxscript") is None:
+        raise UserError("format = 'onnx': needs `pip install 'terrarium-lm[onnx]'` (onnxscript is not installed)")
+    from agents import onnx_format
+
+    onnx_format.export(agent.mind, 0, out, card=f"Agent: {agent.name}.")
 
 
 FORMATS: dict[str, tuple[Callable[[Agent, Path], None], str]] = {
     "peft": (_peft, ""),
     "gguf": (_gguf, ".lora.gguf"),
     "merged-gguf": (_merged, ".merged.gguf"),
-    "onnx": (_onnx, ".onnx"),
+    "onnx": (_onnx, "-onnx"),
 }
 """How each format is written, and how its files end."""
 
@@ -234,8 +237,6 @@ itself where you can: there it was 1 to 4 %, all of it from the 4-bit base (0.00
 
     llama-server -m {file}
     curl localhost:8080/completion -d '{request}'
-"""
-ONNX_CARD = """A graph for ONNX Runtime; `agents/backends/onnx.py` of Terrarium shows how it is fed.
 """
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from llama_cpp import llama_cpp as lib
 
+from agents.backends import require_answer_token
 from agents.gguf_format import Shape, save_gguf_adapter
 from agents.types import UserError
 
@@ -73,6 +74,7 @@ class LlamaCpp:
     is_batched = False
 
     def __init__(self, mind: "Mind", gguf: Path | None = None, threads: int = 0):
+        require_answer_token(mind, "llama.cpp")
         self.mind = mind
         self._shape = Shape.of(mind.base.causal_lm.config)
         self._prefix = len(mind.instruction_ids)

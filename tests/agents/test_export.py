@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from gguf_files import write_gguf
 from safetensors.torch import load_file
 
 from agents import export as module
-from agents.export import FORMATS, adapter_folder, codec_of, export, main, open_agent
+from agents.export import FORMATS, Agent, adapter_folder, codec_of, export, main, open_agent
 from agents.forage_codec import ForageCodec
 from agents.gguf_format import Shape, llama_tensors
 from agents.other_codecs import FrozenLakeCodec
@@ -32,7 +30,8 @@ def run_dir(tiny_model, tmp_path_factory):
     shutil.copytree(tiny_model, box / "model")
     write_gguf(box / "model", box / "model" / "model.gguf")
     arguments = [
-        *("--model.name", str(box / "model"), "--adapter.top_layers", "2", "--adapter.rank", "2", "--env.agents", "6"),
+        *("--model.name", str(box / "model"), "--model.dtype", "float32", "--env.agents", "6"),
+        *("--adapter.top_layers", "2", "--adapter.rank", "2"),
         *("--env.width", "9", "--env.height", "9", "--env.food", "12", "--env.max_steps", "20", "--generations", "3"),
         *("--evolution.parents", "3", "--evolution.elites", "2", "--evolution.episodes", "2"),
         *("--held_out_episodes", "1", "--log.episode_every", "0", "--run_dir", str(box / "run")),
@@ -100,22 +99,36 @@ def test_merged_gguf_is_the_base_with_that_agent_in_it(run_dir, tmp_path):
     assert "answers otherwise than the agent" in out.with_name("agent.gguf.md").read_text()
 
 
-def test_onnx_is_asked_of_its_backend(run_dir, tmp_path, monkeypatch):
-    asked = []
-    backend = SimpleNamespace(export=lambda mind, out: asked.append((mind.bank.read(0), out)))
-    monkeypatch.setitem(sys.modules, "agents.backends.onnx", backend)
-    export(run_dir, "4", "onnx", 0, tmp_path / "agent.onnx")
-    ((adapter, out),) = asked
-    assert out == tmp_path / "agent.onnx"
-    expected = saved(run_dir / "adapters" / "gen_0000" / "agent_04")
-    assert all(torch.equal(adapter[name], expected[name]) for name in expected)
-    assert (tmp_path / "agent.onnx.json").is_file()
+def test_onnx_answers_as_the_agent_does(run_dir, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    folder = export(run_dir, "4", "onnx", 0, tmp_path / "agent")
+    mind = open_agent(run_dir, run_dir / "adapters" / "gen_0000" / "agent_04", "it").mind
+    session = runtime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    for text in (" food two north one east", " no food"):
+        ids = np.array([[*mind.base.tokens(text), mind.answer_id]])
+        (logits,) = session.run(["logits"], {"input_ids": ids})
+        np.testing.assert_allclose(logits[0], mind.plain_logits(text, 0), rtol=1e-4, atol=1e-4)
+    assert "gen_0000-agent_04" in (folder / "README.md").read_text()
 
 
 def test_onnx_without_its_package_says_how_to_get_it(run_dir, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "agents.backends.onnx", None)
+    monkeypatch.setattr("agents.export.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"format = 'onnx': needs `pip install 'terrarium-lm\[onnx\]'`"):
-        export(run_dir, "4", "onnx", 0, tmp_path / "agent.onnx")
+        export(run_dir, "4", "onnx", 0, tmp_path / "agent")
+
+
+@pytest.mark.parametrize("tokens", ["text"])
+@pytest.mark.parametrize("form", ["gguf", "merged-gguf", "onnx"])
+def test_an_agent_whose_adapter_acts_on_the_whole_text_stays_with_peft_and_torch(
+    form, run_dir, tiny_policy, tmp_path, monkeypatch
+):
+    agent = Agent(tmp_path, tiny_policy.mind, ForageCodec(3), "it")
+    monkeypatch.setattr(module, "open_agent", lambda *_: agent)
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer'"):
+        export(run_dir, "4", form, 0, tmp_path / "agent")
+    assert not (tmp_path / "agent").exists()
 
 
 def test_the_words_are_those_of_the_run_s_world():
