@@ -83,9 +83,9 @@ def load_base_model(config: ModelConfig) -> BaseModel:
             spare_memory()
         else:
             causal_lm = _load(config.name, folder)
+    except UserError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
     one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))

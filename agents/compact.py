@@ -6,6 +6,7 @@ made here. Our file is written once, into the cache, and holds everything else o
 """
 
 import ctypes
+import hashlib
 import json
 import mmap
 import os
@@ -64,8 +65,8 @@ class Blocks(NamedTuple):
 
 def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     """The cached file of the model `name` in blocks, written at need; `load` gives it in float32, from `folder`."""
-    weights = sorted(folder.glob("*.safetensors"))
-    digest = "".join(sha256_of(file) for file in weights)[:12]
+    digests = "".join(sha256_of(weights) for weights in sorted(folder.glob("*.safetensors")))
+    digest = hashlib.sha256(digests.encode()).hexdigest()[:12]
     file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
     if not file.is_file():
         print(f"Writing {file.name} for compact memory (once)", flush=True)

@@ -7,7 +7,6 @@ and a row's result no longer depends on how many rows are beside it. Hidden stat
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -16,20 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.compact import Blocks, spare_memory
-from agents.types import ModelConfig
+from agents.compact import Blocks
 
 
 class FrozenLinear(nn.Module):
-    """y = W x + b for a W that never changes; a gradient passes to x alone, and only if asked for."""
+    """y = W x + b for a W that never changes; a gradient passes to x alone. How W is held is up to the subclass."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, passes_gradients: bool):
+    def __init__(self, bias: Tensor | None, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
-        weight = weight.detach().to(dtype)
-        self._weight = packed(weight)
-        self._transposed = packed(weight.T.contiguous()) if passes_gradients else None
-        self._bias = None if bias is None else bias.detach().to(dtype)
+        self.bias = None if bias is None else bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D_in) to (..., D_out), float32."""
@@ -38,7 +33,29 @@ class FrozenLinear(nn.Module):
 
     def forth(self, x: Tensor) -> Tensor:
         """W x + b."""
-        return product(x, self._weight, self._bias)
+        return F.linear(x, self.weight(), self.bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """Wᵀ times a gradient."""
+        return gradient @ self.weight()
+
+    def weight(self) -> Tensor:
+        """W (D_out, D_in) in `dtype`."""
+        raise NotImplementedError
+
+
+class PackedLinear(FrozenLinear):
+    """W as oneDNN multiplies it fastest, and once more for gradients, if asked for."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, passes_gradients: bool):
+        super().__init__(bias, dtype)
+        weight = weight.detach().to(dtype)
+        self._packed = packed(weight)
+        self._transposed = packed(weight.T.contiguous()) if passes_gradients else None
+
+    def forth(self, x: Tensor) -> Tensor:
+        """W x + b."""
+        return product(x, self._packed, self.bias)
 
     def back(self, gradient: Tensor) -> Tensor:
         """Wᵀ times a gradient."""
@@ -46,41 +63,35 @@ class FrozenLinear(nn.Module):
             raise RuntimeError("no gradient passes through this frozen weight")
         return product(gradient.contiguous(), self._transposed, None)
 
-    def dense(self) -> tuple[Tensor, Tensor | None]:
-        """W and b as plain tensors in float32."""
-        return self._weight.to_dense().float(), None if self._bias is None else self._bias.float()
+    def weight(self) -> Tensor:
+        """W (D_out, D_in) in `dtype`."""
+        return self._packed.to_dense() if self._packed.is_mkldnn else self._packed
 
 
 class HalfLinear(FrozenLinear):
-    """The same with one copy of the weight, in bfloat16 whatever the products are in."""
+    """One copy of W in bfloat16, whatever the products are in."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
-        nn.Module.__init__(self)
-        self.dtype, self._weight = dtype, weight.detach().bfloat16()
-        self._bias = None if bias is None else bias.detach().to(dtype)
+        super().__init__(bias, dtype)
+        self._half = weight.detach().bfloat16()
 
-    def forth(self, x: Tensor) -> Tensor:
-        """W x + b."""
-        return F.linear(x, self._weight.to(self.dtype), self._bias)
-
-    def back(self, gradient: Tensor) -> Tensor:
-        """Wᵀ times a gradient."""
-        return gradient @ self._weight.to(self.dtype)
+    def weight(self) -> Tensor:
+        """W (D_out, D_in) in `dtype`."""
+        return self._half.to(self.dtype)
 
 
-class BlockLinear(HalfLinear):
-    """The same with the weight in blocks of 4 or 8 bits, unpacked for each product."""
+class BlockLinear(FrozenLinear):
+    """W in blocks of 4 or 8 bits, unpacked for each product."""
 
     def __init__(self, blocks: Blocks, bias: Tensor | None, dtype: torch.dtype):
-        nn.Module.__init__(self)
-        self.dtype, self._blocks = dtype, blocks
-        self._bias = None if bias is None else bias.detach().to(dtype)
+        super().__init__(bias, dtype)
+        self._blocks = blocks
 
-    @property
-    def _weight(self) -> Tensor:  # type: ignore[override]
+    def weight(self) -> Tensor:
+        """W (D_out, D_in) in `dtype`."""
         weight = self._blocks.unpacked()
         self._blocks.let_go()
-        return weight
+        return weight.to(self.dtype)
 
 
 class _Frozen(torch.autograd.Function):
@@ -122,26 +133,19 @@ def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int
         for path, linear in linears:
             stored = blocks.get(f"layers.{number}.{path.removesuffix('.base')}")
             if stored is None:
-                frozen = FrozenLinear(linear.weight, linear.bias, dtype, is_top)
+                frozen: FrozenLinear = PackedLinear(linear.weight, linear.bias, dtype, is_top)
             elif is_top:
                 frozen = HalfLinear(stored.unpacked(), linear.bias, dtype)
                 stored.let_go()
             else:
                 frozen = BlockLinear(stored, linear.bias, dtype)
-            parent, _, child = path.rpartition(".")
-            setattr(layer.get_submodule(parent), child, frozen)
+            layer.set_submodule(path, frozen)
 
 
-def product_dtype(decoder: Any) -> torch.dtype:
-    """The number format in which a decoder's frozen weights are multiplied."""
-    return next((m.dtype for m in decoder.modules() if isinstance(m, FrozenLinear)), torch.float32)
-
-
-def with_dtype(model: ModelConfig) -> ModelConfig:
-    """The same settings, with dtype `auto` replaced by what multiplies faster on this processor."""
-    if model.memory == "compact":
-        spare_memory()
-    return replace(model, dtype=fastest_dtype()) if model.dtype == "auto" else model
+def product_dtype(decoder: Any) -> str:
+    """The number format in which a decoder's frozen weights are multiplied, by name."""
+    dtypes = {m.dtype for m in decoder.modules() if isinstance(m, FrozenLinear)} or {torch.float32}
+    return str(dtypes.pop()).removeprefix("torch.")
 
 
 @cache

@@ -63,8 +63,7 @@ def quantise(decoder: Any, first_adapted: int) -> None:
     for layer in decoder.layers[:first_adapted]:
         frozen = [(path, module) for path, module in layer.named_modules() if isinstance(module, FrozenLinear)]
         for path, linear in frozen:
-            parent, _, child = path.rpartition(".")
-            setattr(layer.get_submodule(parent), child, Int8Linear(*linear.dense()))
+            layer.set_submodule(path, Int8Linear(linear.weight().float(), linear.bias))
 
 
 def has_exact_products() -> bool:

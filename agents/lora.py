@@ -110,8 +110,7 @@ class AdapterBank:
         self.gather(slice(0, adapters))
         self.reset(seed)
         for path, linear in targets.items():
-            parent, _, child = path.rpartition(".")
-            setattr(causal_lm.get_submodule(parent), child, BatchedLoRALinear(linear, self, path))
+            causal_lm.set_submodule(path, BatchedLoRALinear(linear, self, path))
 
     def __len__(self) -> int:
         return self.values.shape[0]

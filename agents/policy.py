@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.backends import Backend
 from agents.base_model import load_base_model
 from agents.codec import TextCodec
-from agents.frozen import freeze, with_dtype
+from agents.frozen import fastest_dtype, freeze
 from agents.int8 import quantise
 from agents.lora import AdapterBank
 from agents.mind import Mind
@@ -36,13 +36,11 @@ class Policy:
         self.mind, self.critic = mind, critic
         self.backend: Backend = mind  # who answers; only torch learns
         self._answers: dict[tuple[int, str], np.ndarray] = {}
-        self._owners: set[int] = set()  # who acted since the bank changed
         self._answers_version = -1
 
     def forget_answers(self) -> None:
         """Drop what is remembered of answers (not of texts): all will be computed anew."""
         self._answers.clear()
-        self._owners.clear()
 
     def act(self, texts: Sequence[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
         """Sample an action for each of M texts.
@@ -67,10 +65,10 @@ class Policy:
         if not len(texts):
             return np.zeros((0, len(self.mind.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
-        self._owners.update(owner for owner, _ in keys)
         new = {key for key in keys if key not in self._answers}
         if self.backend.is_batched:  # whoever acts now will meet these texts too: one pass serves all
-            new = {(owner, text) for _, text in new for owner in self._owners if (owner, text) not in self._answers}
+            everyone = {owner for owner, _ in keys}
+            new = {(owner, text) for _, text in new for owner in everyone if (owner, text) not in self._answers}
         if new:
             owners, new_texts = zip(*sorted(new), strict=True)
             answers = self.backend.answer(new_texts, np.array(owners))
@@ -104,7 +102,8 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     base = load_base_model(model)
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
     first_adapted = base.layers - adapter.top_layers
-    freeze(base.decoder, base.blocks, first_adapted, getattr(torch, with_dtype(model).dtype))
+    dtype = fastest_dtype() if model.dtype == "auto" else model.dtype
+    freeze(base.decoder, base.blocks, first_adapted, getattr(torch, dtype))
     mind = Mind(base, bank, codec, model.text_memory_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)

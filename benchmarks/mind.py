@@ -107,7 +107,7 @@ def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
 
 def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
     """The products of a cold step per second beside those of one large product, by this processor, in this run."""
-    dtype = product_dtype(policy.mind.base.decoder)
+    dtype = getattr(torch, product_dtype(policy.mind.base.decoder))
     weight, x = packed(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
     peak = 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
     tokens = sum(len(policy.mind.base.tokens(text)) + 1 for text in dict.fromkeys(texts))
@@ -151,7 +151,7 @@ def main() -> None:
     options = parser.parse_args()
 
     policy, alone = (mature_policy(agents, options.dtype) for agents in (options.agents, 1))
-    here = machine() | {"dtype": str(product_dtype(policy.mind.base.decoder)).removeprefix("torch.")}
+    here = machine() | {"dtype": product_dtype(policy.mind.base.decoder)}
     print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}")
     life = lived(policy, seed=0)
     texts = [life.trajectory.texts[i] for i in life.trajectory.text[64]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.frozen import with_dtype
+from agents.frozen import product_dtype
 from agents.types import UserError
 from envs.look.render import rgb_array
 from envs.worlds.world import World
@@ -53,10 +53,11 @@ class Run:
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
     """Open the run folder, and found the colony or restore it."""
-    run_dir, config = Path(config.run_dir), replace(config, model=with_dtype(config.model))
+    run_dir = Path(config.run_dir)
     if resume is None:
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
+        config = replace(config, model=replace(config.model, dtype=product_dtype(colony.policy.mind.base.decoder)))
         run_folder.create(run_dir, config, colony)
     else:
         colony, history = run_folder.restore(run_dir, config)

@@ -49,7 +49,7 @@ class Mlx:
         self._decoder(mx.array([mind.instruction_ids]), caches)
         self._instructions = [(c.keys[..., : c.offset, :], c.values[..., : c.offset, :]) for c in caches]
         mx.eval(self._instructions)
-        self._check(0.01 if dtype == "float32" and product_dtype(mind.base.decoder) == torch.float32 else 0.1)
+        self._check(0.01 if dtype == "float32" and product_dtype(mind.base.decoder) == "float32" else 0.1)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""

@@ -6,8 +6,7 @@ from torch import nn
 
 from agents import frozen
 from agents.compact import eight_bit
-from agents.frozen import BlockLinear, FrozenLinear, HalfLinear, fastest_dtype, freeze, with_dtype
-from agents.types import ModelConfig
+from agents.frozen import BlockLinear, FrozenLinear, HalfLinear, PackedLinear, fastest_dtype, freeze, product_dtype
 
 FORMS = {"packed": 1e-5, "half": 1e-2, "blocks": 2e-2}
 """How a weight may be held, and how near its products come."""
@@ -31,7 +30,7 @@ def onednn(request, monkeypatch) -> None:
 def frozen_in(form: str, linear: nn.Linear, dtype: torch.dtype) -> FrozenLinear:
     weight, bias = linear.weight, linear.bias
     if form == "packed":
-        return FrozenLinear(weight, bias, dtype, passes_gradients=True)
+        return PackedLinear(weight, bias, dtype, passes_gradients=True)
     return HalfLinear(weight, bias, dtype) if form == "half" else BlockLinear(eight_bit(weight), bias, dtype)
 
 
@@ -66,7 +65,7 @@ def test_a_rows_result_does_not_depend_on_the_rows_beside_it():
     if not torch.backends.mkldnn.is_available():
         pytest.skip("without oneDNN products are torch's own")
     torch.manual_seed(0)
-    module = FrozenLinear(torch.randn(1536, 576), None, torch.float32, passes_gradients=False)
+    module = PackedLinear(torch.randn(1536, 576), None, torch.float32, passes_gradients=False)
     x = random(200, 576)
     everyone = module(x)
     for rows in (2, 5, 20, 100):
@@ -95,7 +94,7 @@ def test_all_linear_modules_of_the_layers_are_frozen_and_no_others(is_compact):
     freeze(decoder, blocks, first_with_gradients=2, dtype=torch.float32)
     assert type(decoder.head) is nn.Linear
     kinds = [[type(m) for m in layer.modules() if not isinstance(m, nn.Sequential)] for layer in decoder.layers]
-    low, top = (BlockLinear, HalfLinear) if is_compact else (FrozenLinear, FrozenLinear)
+    low, top = (BlockLinear, HalfLinear) if is_compact else (PackedLinear, PackedLinear)
     assert kinds == [[low, nn.ReLU, low]] * 2 + [[top, nn.ReLU, top]]
     for layer, y in zip(decoder.layers, before, strict=True):
         torch.testing.assert_close(layer(x), y, rtol=0.02, atol=0.02)
@@ -103,7 +102,7 @@ def test_all_linear_modules_of_the_layers_are_frozen_and_no_others(is_compact):
 
 def test_no_gradient_is_lost_in_silence(linear):
     x = random(2, 64).requires_grad_()
-    y = FrozenLinear(linear.weight, linear.bias, torch.float32, passes_gradients=False)(x)
+    y = PackedLinear(linear.weight, linear.bias, torch.float32, passes_gradients=False)(x)
     with pytest.raises(RuntimeError, match="no gradient passes"):
         y.sum().backward()
 
@@ -120,7 +119,9 @@ def test_the_faster_format_is_chosen(monkeypatch, faster, slower):
     assert fastest_dtype.__wrapped__(seconds=60.0) == faster
 
 
-def test_only_auto_is_replaced():
-    assert with_dtype(ModelConfig(dtype="float32")) == ModelConfig(dtype="float32")
-    assert with_dtype(ModelConfig(dtype="bfloat16")) == ModelConfig(dtype="bfloat16")
-    assert with_dtype(ModelConfig()) == ModelConfig(dtype=fastest_dtype())
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_decoder_knows_in_what_it_multiplies(dtype):
+    decoder = Decoder()
+    assert product_dtype(decoder) == "float32"
+    freeze(decoder, {}, first_with_gradients=2, dtype=getattr(torch, dtype))
+    assert product_dtype(decoder) == dtype

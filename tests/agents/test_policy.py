@@ -207,11 +207,13 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     assert asked == [(["0", "1", "0", "1"], [0, 0, 2, 2])]  # agent 2 will meet text 0 as well
     policy.logits(["0", "0"], np.array([2, 0]))
     assert len(asked) == 1
-    policy.logits(["1", "3"], np.array([2, 2]))
+    policy.logits(["1", "3"], np.array([0, 2]))
     assert asked[1:] == [(["3", "3"], [0, 2])]
+    policy.logits(["2"], np.array([2]))
+    assert asked[2:] == [(["2"], [2])]  # agent 0 acts no more
     policy.mind.bank.version += 1
     policy.logits(["0"], np.array([0]))
-    assert asked[2:] == [(["0"], [0])]
+    assert asked[3:] == [(["0"], [0])]
 
 
 def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed():

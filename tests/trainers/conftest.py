@@ -8,20 +8,12 @@ from trainers.config import TrainConfig
 from trainers.parser import parse
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_arguments(tiny_model: Path) -> list[str]:
     """Command line of a run of six agents that takes a second a generation."""
     return [
-        *(
-            "--model.name",
-            str(tiny_model),
-            "--model.dtype",
-            "float32",
-            "--adapter.top_layers",
-            "2",
-            "--adapter.rank",
-            "2",
-        ),
+        *("--model.name", str(tiny_model), "--model.dtype", "float32"),
+        *("--adapter.top_layers", "2", "--adapter.rank", "2"),
         *("--env.agents", "6", "--env.width", "9", "--env.height", "9", "--env.food", "12", "--env.max_steps", "20"),
         *("--env.energy_start", "15", "--evolution.parents", "3", "--evolution.elites", "2"),
         *("--evolution.episodes", "3", "--held_out_episodes", "2", "--generations", "3", "--log.episode_every", "2"),

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from trainers.evaluate import YARDSTICKS
 from trainers.evaluate import main as evaluate
-from trainers.parser import parse
+from trainers.parser import parse, read_config
 from trainers.run_folder import require_free
 from trainers.train import main, train
 from trainers.watch import main as watch
@@ -46,27 +46,10 @@ def without_timings(records):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_model, tmp_path_factory):
+def finished(tiny_arguments, tmp_path_factory):
     """A finished run of three generations: its folder and its result."""
-    arguments = [
-        *(
-            "--model.name",
-            str(tiny_model),
-            "--model.dtype",
-            "float32",
-            "--adapter.top_layers",
-            "2",
-            "--env.agents",
-            "6",
-            "--env.width",
-            "9",
-        ),
-        *("--env.height", "9", "--env.food", "12", "--env.max_steps", "20", "--env.energy_start", "15"),
-        *("--evolution.parents", "3", "--evolution.elites", "2", "--evolution.episodes", "3"),
-        *("--held_out_episodes", "2", "--generations", "3", "--log.episode_every", "2"),
-    ]
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    return run_dir, train(parse([*arguments, "--run_dir", str(run_dir)])[0])
+    return run_dir, train(parse([*tiny_arguments, "--run_dir", str(run_dir)])[0])
 
 
 def test_metrics_have_a_line_a_generation_with_the_stable_keys(finished):
@@ -95,6 +78,13 @@ def test_run_json_tells_where_the_figures_came_from(finished):
     assert record["versions"].keys() >= {"torch", "transformers", "python"}
     assert all(len(digest) == 64 for digest in record["model_sha256"].values())
     assert record["machine"]["threads"] >= 1
+
+
+def test_the_number_format_that_was_chosen_is_written_down(tiny_arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.policy.fastest_dtype", lambda: "bfloat16")
+    arguments = [*tiny_arguments, "--model.dtype", "auto", "--generations", "1", "--run_dir", str(tmp_path / "run")]
+    train(parse(arguments)[0])
+    assert read_config(tmp_path / "run").model.dtype == "bfloat16"
 
 
 def test_the_exported_adapters_are_those_of_the_checkpoint(finished):
