@@ -63,7 +63,7 @@ class TextMemory:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._batches: dict[int, list[str]] = {}
         self._next_batch = 0
-        self._misses = 0
+        self._asked = self._misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -77,10 +77,11 @@ class TextMemory:
     def _tokens_held(self) -> int:
         return self._arena.shape[-2] - len(self._free)
 
-    def take_misses(self) -> int:
-        """How many texts had to be read since this was last asked."""
-        misses, self._misses = self._misses, 0
-        return misses
+    def take_counts(self) -> tuple[int, int]:
+        """How many texts were asked for since this was last asked, and how many of them had to be read."""
+        counts = self._asked, self._misses
+        self._asked = self._misses = 0
+        return counts
 
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading those that are new in one batch."""
@@ -96,6 +97,7 @@ class TextMemory:
         """Read what is new of `texts` in one batch, mark all as used, and return them without repetition."""
         distinct = list(dict.fromkeys(texts))
         new = [t for t in distinct if t not in self._entries]
+        self._asked += len(distinct)
         self._misses += len(new)
         for text in distinct:
             if text in self._entries:

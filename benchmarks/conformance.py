@@ -15,20 +15,17 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from gguf import GGMLQuantizationType
 
-from agents.backends import BACKENDS, Backend, open_backend
+from agents.backends import Backend
 from agents.forage_codec import ForageCodec
-from agents.gguf_format import recode_gguf
 from agents.mind import Mind
-from agents.policy import log_softmax, make_policy
-from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.policy import log_softmax
+from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
 from envs.worlds.world import ForageWorld
 from trainers.evaluate import Chance
@@ -68,59 +65,20 @@ def forage_texts(count: int) -> list[str]:
     return list(texts)
 
 
-def mature_mind(agents: int, dtype: str = "float32") -> Mind:
-    """The real model with adapters that do something: as large as after some generations, and all different."""
-    codec = ForageCodec(PRESETS["meadow"].view_radius)
-    mind = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0).mind
-    mind.bank.values += 0.06 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
-    mind.bank.version += 1
-    return mind
-
-
 def answers(backend: Backend, texts: Sequence[str], agents: int) -> np.ndarray:
     """Action logits (B, A) of every text to every agent and to the bare base."""
     owners = np.repeat(np.arange(-1, agents), len(texts))
     return backend.answer(list(texts) * (agents + 1), owners)
 
 
-def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int, repeats: int = 7) -> float:
-    """Median time of a step in which each of `agents` meets another text; of texts as many as agents are needed."""
-    times = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
+def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int) -> float:
+    """Median time of a step in which each of `agents` meets another text, none of them known."""
+
+    def step() -> None:
+        forget_texts(backend)
         backend.answer(texts[:agents], np.arange(agents))
-        times.append(perf_counter() - start)
-    return 1000 * float(np.median(times[1:]))
 
-
-class Forgetful:
-    """Torch as a backend that remembers no text, so that its step can be timed beside the others'."""
-
-    is_batched = True
-
-    def __init__(self, mind: Mind):
-        self.mind = mind
-
-    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """As the mind does, with nothing known."""
-        self.mind.memory.read_again({"batches": [], "texts": []})
-        return self.mind.answer(texts, adapters)
-
-
-def backends(mind: Mind, formats: Sequence[str], box: Path) -> Iterator[tuple[str, Backend]]:
-    """Every backend that is installed, by name, one after the other."""
-    yield "torch bfloat16", Forgetful(mature_mind(len(mind.bank), "bfloat16"))
-    for name in BACKENDS:
-        try:
-            yield name, open_backend(name, mind)
-        except UserError as error:
-            print(f"left out: {error}")
-    for number_format in formats:
-        from agents.backends.llama_cpp import LlamaCpp
-
-        kind = GGMLQuantizationType[number_format]
-        file = recode_gguf(mind.base.gguf, box / f"{number_format}.gguf", kind)
-        yield f"llama_cpp {number_format}", LlamaCpp(mind, file)
+    return milliseconds(step, repeats=7)
 
 
 def measure(
@@ -128,9 +86,10 @@ def measure(
 ) -> Iterator[tuple[str, Agreement | None, float]]:
     """Each backend's name, its agreement over all texts and the first few adapters, and milliseconds of a step."""
     exact, agents = answers(mind, texts, adapters), len(mind.bank)
-    yield "torch float32", None, step_milliseconds(Forgetful(mind), texts, agents)
+    yield "torch float32", None, step_milliseconds(mind, texts, agents)
+    half: tuple[str, Backend] = "torch bfloat16", mature_policy(agents, "bfloat16").mind
     with tempfile.TemporaryDirectory() as box:
-        for name, backend in backends(mind, formats, Path(box)):
+        for name, backend in chain([half], runtimes(mind, formats, Path(box))):
             near = agreement(exact, answers(backend, texts, adapters))
             yield name, near, step_milliseconds(backend, texts, agents)
 
@@ -151,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{options.texts} texts, {options.adapters} adapters and the bare base")
     print(f"{here['cpu']}, {here['threads']} threads, load average {os.getloadavg()[0]:.1f}")
     print(f"{'backend':20s} {'largest difference':>19s} {'mean KL':>9s} {'equal choices':>14s} {'step':>9s}")
-    mind = mature_mind(options.agents)
+    mind = mature_policy(options.agents, "float32").mind
     for name, near, ms in measure(mind, forage_texts(options.texts), options.adapters, options.gguf):
         told = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the yardstick':>44s}"
         print(f"{name:20s} {told} {ms:7.0f} ms", flush=True)

@@ -1,6 +1,8 @@
-"""Resident memory of a run after some generations on the real model, and what it is made of.
+"""Resident memory of a run on the real model: over the bare imports, at the end and at its highest.
 
-python -m benchmarks.memory [--generations N] [--json FILE]
+    python -m benchmarks.memory [--memory full|compact] [--generations N] [--json FILE]
+
+Imports are all modules that a run loads; what the system has read of libraries' code since then counts for the run.
 """
 
 import argparse
@@ -16,41 +18,47 @@ def resident_mb() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
+def highest_mb() -> float:
+    """The most that it ever was, in MiB (on Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def main() -> None:
     """Run, measure, print, and write the rows to a file if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generations", type=int, default=3)
+    parser.add_argument("--memory", default="compact", choices=("full", "compact"))
+    parser.add_argument("--generations", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    bare = resident_mb()
+    python = resident_mb()
+
+    from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
 
     from trainers import stages
     from trainers.parser import parse
     from trainers.run_folder import machine
     from trainers.train import live_through
 
-    rows = {"Python": bare, "imports": resident_mb() - bare}
+    imports = resident_mb()
     with tempfile.TemporaryDirectory() as folder:
-        config, _ = parse(["--run_dir", f"{folder}/run", "--generations", str(options.generations)])
-        run = stages.begin(config, None)
+        arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
+        run = stages.begin(parse([*arguments, "--model.memory", options.memory])[0], None)
         live_through(run)
-        here = machine()
     mind, learner = run.colony.policy.mind, run.colony.learner
-    rows |= {
-        "model": sum(p.nbytes for p in mind.base.causal_lm.parameters()) / 2**20,
-        "adapters": mind.bank.values.nbytes / 2**20,
-        "gradients": mind.bank.gradients.nbytes / 2**20,
-        "optimiser": (learner.optimiser.mean.nbytes + learner.optimiser.square.nbytes) / 2**20,
-        "genomes": sum(t.nbytes for g in run.colony.population for t in g.adapter.values()) / 2**20,
-        "text memory": mind.memory.bytes_used / 2**20,
+    rows = {
+        "Python": python,
+        "bare imports": imports,
+        "end, over imports": resident_mb() - imports,
+        "highest, over imports": highest_mb() - imports,
+        "of it: adapters": mind.bank.values.nbytes / 2**20,
+        "of it: Adam's moments (compact: in a file)": 2 * learner.optimiser.mean.nbytes / 2**20,
+        "of it: texts": mind.memory.bytes_used / 2**20,
     }
-    total = resident_mb()
-    rows["working memory and the rest"] = total - sum(rows.values())
     for name, mb in rows.items():
-        print(f"{name:28s} {mb:7.0f} MiB")
-    print(f"{'whole process':28s} {total:7.0f} MiB after {options.generations} generations")
+        print(f"{name:44s} {mb:7.0f} MiB")
     if options.json:
-        options.json.write_text(json.dumps({"machine": here, "mib": rows | {"whole process": total}}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": machine(), **vars(options), "mib": rows}, indent=2, default=str))
 
 
 if __name__ == "__main__":

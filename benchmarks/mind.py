@@ -12,20 +12,19 @@ agent, PPO from a whole life with its epochs. Medians, all in one run; needs the
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
 
+from agents.backends import Backend
 from agents.forage_codec import ForageCodec
 from agents.frozen import packed, product, product_dtype
 from agents.optimiser import StackedAdam
-from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig
-from benchmarks.peers import Peft, runtimes
+from agents.policy import Policy
+from benchmarks.peers import Peft
+from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
 from trainers.config import LearnConfig
@@ -34,28 +33,6 @@ from trainers.rollout import Life, rollout
 from trainers.run_folder import machine
 
 Rows = dict[str, float]
-
-
-def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """Median time of `work`, after one run that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
-        work()
-        times.append(perf_counter() - start)
-    return 1000 * float(np.median(times[1:]))
-
-
-def mature_policy(agents: int, dtype: str = "auto") -> Policy:
-    """A policy on the default model whose adapters differ, as they do after some generations."""
-    codec = ForageCodec(WorldConfig().view_radius)
-    policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
-    bank = policy.mind.bank
-    generator = torch.Generator().manual_seed(0)
-    for row in bank.values:
-        row += 0.06 * torch.randn(row.shape, generator=generator)
-    bank.version += 1
-    return policy
 
 
 def lived(policy: Policy, seed: int) -> Life:
@@ -73,7 +50,7 @@ def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     running = 1000 * lived(policy, seed=2).decide_s
 
     def cold() -> None:
-        policy.mind.memory.read_again({"batches": [], "texts": []})
+        forget_texts(policy.mind)
         policy.mind.answer(texts, np.arange(agents))
 
     return {
@@ -134,9 +111,15 @@ def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, R
             training[f"PEFT, one step of one agent on 32 rows, {dtype}"] = milliseconds(
                 partial(peft.learn, minibatch), 2
             )
-        for name, answer in runtimes(policy.mind, Path(box)).items():
-            differences[name] = float(np.abs(answer(texts) - ours).max())
-            rows[name] = milliseconds(partial(answer, texts), repeats)
+        everyone = np.arange(len(texts))
+        for name, backend in runtimes(policy.mind, ("Q8_0", "BF16"), Path(box), without=("mlx",)):
+
+            def step(backend: Backend = backend) -> np.ndarray:
+                forget_texts(backend)
+                return backend.answer(texts, everyone)
+
+            differences[name] = float(np.abs(step() - ours).max())
+            rows[name] = milliseconds(step, repeats)
     return rows, differences, training
 
 

@@ -1,6 +1,5 @@
-"""What `benchmarks.mind` compares with: PEFT in four ways, llama.cpp and ONNX Runtime, all with the same adapters."""
+"""PEFT in four ways, with the adapters of a policy, for `benchmarks.mind` to compare with."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from agents.backends import open_backend
 from agents.mind import Mind
 from agents.policy import Policy
-from agents.types import UserError
-
-Answer = Callable[[list[str]], np.ndarray]
-"""N texts -> action logits (N, A), of N agents, one each."""
 
 
 class Peft:
@@ -105,32 +99,3 @@ def padded(rows: list[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tens
     longest = max(map(len, rows))
     ids = torch.tensor([[filler] * (longest - len(row)) + row for row in rows])
     return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-
-
-def runtimes(mind: Mind, box: Path) -> dict[str, Answer]:
-    """Those other runtimes that are installed, by name: llama.cpp in each number format, ONNX Runtime."""
-    found: dict[str, Answer] = {}
-    everyone = np.arange(len(mind.bank))
-    try:
-        from agents.backends.llama_cpp import LlamaCpp
-        from agents.gguf_format import GGMLQuantizationType, recode_gguf
-
-        files = {"Q4_1": mind.base.gguf}
-        for kind in ("Q8_0", "BF16"):
-            files[kind] = recode_gguf(mind.base.gguf, box / f"{kind}.gguf", GGMLQuantizationType[kind])
-        for kind, file in files.items():
-            backend = LlamaCpp(mind, gguf=file)
-            found[f"llama.cpp {kind}"] = lambda texts, backend=backend: backend.answer(texts, everyone)
-    except ImportError as error:
-        print(f"without llama.cpp ({error})")
-    try:
-        onnx = open_backend("onnx", mind)
-
-        def answer(texts: list[str]) -> np.ndarray:
-            onnx.memory.read_again({"batches": [], "texts": []})  # type: ignore[attr-defined]
-            return onnx.answer(texts, everyone)
-
-        found["ONNX Runtime float32"] = answer
-    except UserError as error:
-        print(f"without ONNX Runtime ({error})")
-    return found

@@ -186,6 +186,7 @@ def report(run: Run) -> dict[str, Any]:
 
 def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> dict[str, Any]:
     lived, memory = life.trajectory, run.colony.policy.mind.memory
+    asked, read = memory.take_counts()
     told = {f"{name}_mean": float(values.mean()) for name, values in outcome.figures.items()}
     fitness = [genome.fitness for genome in run.colony.population]
     return {
@@ -201,7 +202,8 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
         "decide_ms": float(np.median(life.decide_s)) * 1000,
         "texts_known": len(memory),
         "text_memory_mb": memory.bytes_used / 2**20,
-        "texts_read": memory.take_misses(),
+        "texts_read": read,
+        "text_hit_rate": 1 - read / asked,
         **told,
         **learned,
     }

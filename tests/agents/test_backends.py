@@ -1,4 +1,4 @@
-"""Other runtimes answer as torch does. A new backend goes into EXACT, and with a bound into REAL."""
+"""Other runtimes answer as torch does. A new backend goes into PACKAGES, and with its bounds into REAL."""
 
 import json
 import shutil
@@ -12,10 +12,11 @@ from agents.backends import BACKENDS, open_backend
 from agents.gguf_format import Shape, save_gguf_adapter
 from agents.policy import Policy
 from agents.types import UserError
-from benchmarks.conformance import agreement, answers, forage_texts, mature_mind
+from benchmarks.conformance import agreement, answers, forage_texts
 from benchmarks.conformance import main as conformance
+from benchmarks.subject import mature_policy
 
-PACKAGES = {"llama_cpp": "llama_cpp"}
+PACKAGES = {"llama_cpp": "llama_cpp", "onnx": "onnxscript", "mlx": "mlx_lm"}
 """What each backend needs installed."""
 TEXTS = [
     " food two north one east, rock north",
@@ -195,13 +196,13 @@ def test_agreement_is_what_it_says():
 
 # On the real model
 
-REAL = {"llama_cpp": (0.1, 0.002, 0.93)}
+REAL = {"llama_cpp": (0.1, 0.002, 0.93), "onnx": (1e-4, 1e-6, 0.99), "mlx": (1e-4, 1e-6, 0.99)}
 """Backend -> largest difference of a probability, mean KL and least share of equal choices allowed."""
 
 
 @pytest.fixture(scope="module")
 def real_mind():
-    return mature_mind(agents=3)
+    return mature_policy(3, "float32").mind
 
 
 @pytest.fixture(scope="module")

@@ -70,10 +70,10 @@ def test_only_new_texts_are_read_each_once_and_in_one_batch():
     memory, reader = memory_of(50)
     memory.recall(["b", "aa", "b"])
     memory.recall(["b", "ccc", "aa", "d"])
-    assert memory.take_misses() == 4
+    assert memory.take_counts() == (6, 4)
     memory.entering(["d", "e"])
     assert reader.batches == [["b", "aa"], ["ccc", "d"], ["e"]]
-    assert (memory.take_misses(), memory.take_misses()) == (1, 0)
+    assert (memory.take_counts(), memory.take_counts()) == ((2, 1), (0, 0))
     assert len(memory) == 5
     assert memory.bytes_used == 8 * TOKEN
 

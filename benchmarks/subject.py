@@ -1,0 +1,63 @@
+"""What the mind's benchmarks measure, how they time it, and the other runtimes that they compare it with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType
+
+from agents.backends import BACKENDS, Backend, open_backend
+from agents.forage_codec import ForageCodec
+from agents.gguf_format import recode_gguf
+from agents.mind import Mind
+from agents.policy import Policy, make_policy
+from agents.types import AdapterConfig, ModelConfig, UserError
+from envs import WorldConfig
+
+
+def mature_policy(agents: int, dtype: str = "auto") -> Policy:
+    """The real model with adapters that do something: all different, and as large as after some generations."""
+    codec = ForageCodec(WorldConfig().view_radius)
+    policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for row in policy.mind.bank.values:
+        row += 0.06 * torch.randn(row.shape, generator=generator)
+    policy.mind.bank.version += 1
+    return policy
+
+
+def milliseconds(work: Callable[[], object], repeats: int) -> float:
+    """Median time of `work`, after one run that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        start = perf_counter()
+        work()
+        times.append(perf_counter() - start)
+    return 1000 * float(np.median(times[1:]))
+
+
+def runtimes(
+    mind: Mind, formats: Sequence[str], box: Path, without: Sequence[str] = ()
+) -> Iterator[tuple[str, Backend]]:
+    """Every other runtime that is installed, one after the other; llama.cpp also in some number `formats`."""
+    for name in (name for name in BACKENDS if name not in without):
+        try:
+            yield name, open_backend(name, mind)
+        except UserError as error:
+            print(f"left out: {error}")
+            continue
+        for number_format in formats if name == "llama_cpp" else ():
+            from agents.backends.llama_cpp import LlamaCpp
+
+            kind = GGMLQuantizationType[number_format]
+            file = recode_gguf(mind.base.gguf, box / f"{number_format}.gguf", kind)
+            yield f"llama_cpp {number_format}", LlamaCpp(mind, file)
+
+
+def forget_texts(backend: object) -> None:
+    """As if nothing had ever been read, by a backend that remembers texts."""
+    memory = getattr(backend, "memory", None)
+    if memory is not None:
+        memory.read_again({"batches": [], "texts": []})
