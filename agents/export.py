@@ -4,7 +4,7 @@
 
 peft: the adapter as a folder for PEFT and vLLM. gguf: the adapter for llama.cpp, beside the base's GGUF file.
 merged-gguf: a whole model for programs that know no adapters, which answers otherwise than the agent does (see
-`agents.gguf_format`). onnx: a folder with a graph for ONNX Runtime and a script that asks it (`agents.onnx_format`).
+`agents.formats.gguf`). onnx: a folder with a graph for ONNX Runtime and a script that asks it (`agents.formats.onnx`).
 A model card (.md) and the words of its world (.json) are written beside what is no folder.
 """
 
@@ -147,7 +147,7 @@ def _peft(agent: Agent, out: Path) -> None:
 
 def _gguf(agent: Agent, out: Path) -> None:
     from agents.backends import require_answer_token
-    from agents.gguf_format import Shape, save_gguf_adapter
+    from agents.formats.gguf import Shape, save_gguf_adapter
 
     mind = agent.mind
     require_answer_token(mind, "an agent in GGUF")
@@ -159,7 +159,7 @@ def _gguf(agent: Agent, out: Path) -> None:
 
 def _merged(agent: Agent, out: Path) -> None:
     from agents.backends import require_answer_token
-    from agents.gguf_format import Shape, merge_gguf
+    from agents.formats.gguf import Shape, merge_gguf
 
     require_answer_token(agent.mind, "an agent in GGUF")
     base, bank = agent.mind.base, agent.mind.bank
@@ -172,9 +172,9 @@ def _merged(agent: Agent, out: Path) -> None:
 def _onnx(agent: Agent, out: Path) -> None:
     if find_spec("onnxscript") is None:
         raise UserError("format = 'onnx': needs `pip install 'terrarium-lm[onnx]'` (onnxscript is not installed)")
-    from agents import onnx_format
+    from agents.formats.onnx import export as write_onnx
 
-    onnx_format.export(agent.mind, 0, out, card=f"Agent: {agent.name}.")
+    write_onnx(agent.mind, 0, out, card=f"Agent: {agent.name}.")
 
 
 FORMATS: dict[str, tuple[Callable[[Agent, Path], None], str]] = {

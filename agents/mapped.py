@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.fetch import cache_dir
+from agents.weights.fetch import cache_dir
 
 
 class Mapped(NamedTuple):

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from agents.attention import KeysValues, Reading, Recollection
-from agents.base_model import BaseModel
 from agents.codec import TextCodec
+from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
-from agents.peft_format import load_adapter, save_adapter
 from agents.text_memory import ReadText, Recalled, TextMemory
 from agents.types import UserError
+from agents.weights.base_model import BaseModel
 
 
 class Mind:

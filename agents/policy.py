@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from agents.backends import Backend
-from agents.base_model import load_base_model
 from agents.codec import TextCodec
-from agents.frozen import fastest_dtype, freeze
-from agents.int8 import quantise
 from agents.lora import AdapterBank
 from agents.mind import Mind
 from agents.types import AdapterConfig, ModelConfig, UserError
 from agents.value_head import ValueHead
+from agents.weights.base_model import load_base_model
+from agents.weights.frozen import fastest_dtype, freeze
+from agents.weights.int8 import quantise
 
 
 class Decision(NamedTuple):

@@ -2,7 +2,8 @@
 
     python -m benchmarks.memory [--memory full|compact] [--generations N] [--json FILE]
 
-Imports are all modules that a run loads; what the system has read of libraries' code since then counts for the run.
+Imports are all modules that a run loads; what the system has read of libraries' code since then counts for the run. The
+first compact run of a model also writes its file of blocks, and holds the whole model meanwhile: run it twice.
 """
 
 import argparse

@@ -20,9 +20,9 @@ import torch
 
 from agents.backends import Backend
 from agents.forage_codec import ForageCodec
-from agents.frozen import packed, product, product_dtype
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
+from agents.weights.frozen import packed, product, product_dtype
 from benchmarks.peers import Peft
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig

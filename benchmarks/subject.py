@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType
 
 from agents.backends import BACKENDS, Backend, open_backend
 from agents.forage_codec import ForageCodec
-from agents.gguf_format import recode_gguf
+from agents.formats.gguf import recode_gguf
 from agents.mind import Mind
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.fetch import sha256_of
 from agents.types import UserError
+from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
 from trainers.colony import Colony, found_colony, restore_adapters, restore_colony
 from trainers.config import TrainConfig

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.frozen import product_dtype
 from agents.types import UserError
+from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
 from envs.worlds.world import World
 from evolution import next_generation

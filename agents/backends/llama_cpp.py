@@ -19,7 +19,7 @@ import torch
 from llama_cpp import llama_cpp as lib
 
 from agents.backends import require_answer_token
-from agents.gguf_format import Shape, save_gguf_adapter
+from agents.formats.gguf import Shape, save_gguf_adapter
 from agents.types import UserError
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from mlx_lm.models.cache import KVCache
 from mlx_lm.utils import load_model
 
 from agents.backends import require_answer_token
-from agents.frozen import product_dtype
 from agents.mind import Mind
 from agents.types import UserError, require
+from agents.weights.frozen import product_dtype
 
 DTYPES = ("float32", "float16", "bfloat16")
 PROBE = " one two three"

@@ -1,4 +1,4 @@
-"""ONNX Runtime in torch's place: the graphs of `agents.onnx_format`, with the bank's adapters as they are now.
+"""ONNX Runtime in torch's place: the graphs of `agents.formats.onnx`, with the bank's adapters as they are now.
 
 As in `agents.mind`, instructions and texts are read once and remembered, and only the answer token of each row is
 computed for an agent. Runs on the CPU, with as many threads as torch has.
@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 
 from agents.backends import require_answer_token
+from agents.formats.onnx import graph_folder, quantised_folder
 from agents.mind import Mind
-from agents.onnx_format import graph_folder, quantised_folder
 from agents.text_memory import ReadText, TextMemory
 
 

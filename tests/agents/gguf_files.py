@@ -6,7 +6,7 @@ from pathlib import Path
 from gguf import GGUFWriter, get_tensor_name_map
 from safetensors.numpy import load_file
 
-from agents.gguf_format import ARCHITECTURES, rope_order
+from agents.formats.gguf import ARCHITECTURES, rope_order
 
 
 def write_gguf(folder: Path, file: Path) -> Path:

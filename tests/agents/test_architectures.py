@@ -13,12 +13,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agents.base_model import load_base_model
 from agents.forage_codec import ForageCodec
 from agents.lora import default_modules
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
 from agents.types import TOKENS, AdapterConfig, ModelConfig, UserError
+from agents.weights.base_model import load_base_model
 
 SHAPE = {
     "hidden_size": 32,

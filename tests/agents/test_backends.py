@@ -9,7 +9,7 @@ from gguf_files import write_gguf
 from test_architectures import FEW_HEADS, SHAPE, policy_on, write_checkpoint
 
 from agents.backends import BACKENDS, open_backend
-from agents.gguf_format import Shape, save_gguf_adapter
+from agents.formats.gguf import Shape, save_gguf_adapter
 from agents.policy import Policy
 from agents.types import UserError
 from benchmarks.conformance import agreement, answers, forage_texts
@@ -165,7 +165,7 @@ def test_llama_cpp_sees_an_activated_lora(policy, tmp_path):
 def test_llama_cpp_refuses_the_file_of_another_model(tiny_policy):
     needs("llama_cpp")
     from agents.backends.llama_cpp import LlamaCpp
-    from agents.fetch import known_gguf
+    from agents.weights.fetch import known_gguf
 
     with pytest.raises(UserError, match=r"has 49152 tokens, not .*tiny-llama's"):
         LlamaCpp(tiny_policy.mind, known_gguf("smollm2-135m"))
@@ -228,7 +228,7 @@ def test_answers_on_the_real_model_are_near_those_of_torch(backend_name, real_mi
 
 @pytest.mark.real
 def test_llama_cpp_is_exact_on_a_float32_file(real_mind, real_texts, exact, tmp_path):
-    """Everything but the rounding of Q4_1's activations: what `agents.gguf_format` and the backend themselves do."""
+    """Everything but the rounding of Q4_1's activations: what `agents.formats.gguf` and the backend themselves do."""
     needs("llama_cpp")
     from agents.backends.llama_cpp import LlamaCpp
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from agents.base_model import load_base_model
 from agents.types import ModelConfig
+from agents.weights.base_model import load_base_model
 
 
 def test_the_model_is_frozen_and_in_float32(tiny_model):

@@ -6,13 +6,13 @@ import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
-from agents.base_model import load_base_model
-from agents.compact import Blocks, StoredBlocks, compact_file, eight_bit
 from agents.forage_codec import ForageCodec
 from agents.mapped import mapped_zeros
 from agents.optimiser import StackedAdam
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights.base_model import load_base_model
+from agents.weights.compact import Blocks, StoredBlocks, compact_file, eight_bit
 
 TEXTS = [" food two north one east, rock north", " no food", " food here"]
 ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)

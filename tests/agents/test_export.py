@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from agents import export as module
 from agents.export import FORMATS, Agent, adapter_folder, codec_of, export, main, open_agent
 from agents.forage_codec import ForageCodec
-from agents.gguf_format import Shape, llama_tensors
+from agents.formats.gguf import Shape, llama_tensors
 from agents.other_codecs import FrozenLakeCodec
 from agents.types import UserError
 from trainers.parser import parse

@@ -11,8 +11,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import httpx
 
-from agents import fetch
-from agents.fetch import ModelNotFound, Published, Source, cache_dir, known_gguf, model_folder
+from agents.weights import fetch
+from agents.weights.fetch import ModelNotFound, Published, Source, cache_dir, known_gguf, model_folder
 
 REAL_MODELS = fetch.MODELS
 WEIGHTS = b"pretend these are weights"

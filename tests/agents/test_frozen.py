@@ -4,9 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from agents import frozen
-from agents.compact import eight_bit
-from agents.frozen import BlockLinear, FrozenLinear, HalfLinear, PackedLinear, fastest_dtype, freeze, product_dtype
+from agents.weights import frozen
+from agents.weights.compact import eight_bit
+from agents.weights.frozen import (
+    BlockLinear,
+    FrozenLinear,
+    HalfLinear,
+    PackedLinear,
+    fastest_dtype,
+    freeze,
+    product_dtype,
+)
 
 FORMS = {"packed": 1e-5, "half": 1e-2, "blocks": 2e-2}
 """How a weight may be held, and how near its products come."""

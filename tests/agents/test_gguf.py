@@ -12,12 +12,12 @@ from gguf import GGMLQuantizationType as Kind
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from agents.base_model import load_base_model
-from agents.fetch import ModelNotFound, model_folder
 from agents.forage_codec import ForageCodec
 from agents.mind import Mind
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights.base_model import load_base_model
+from agents.weights.fetch import ModelNotFound, model_folder
 
 SHAPE = {  # blocks of a quantised tensor are 32 numbers long
     "hidden_size": 64,

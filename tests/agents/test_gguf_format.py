@@ -10,11 +10,11 @@ from gguf.quants import dequantize
 from gguf_files import write_gguf
 from transformers import AutoModelForCausalLM
 
-from agents.fetch import ModelNotFound, gguf_file, known_gguf
 from agents.forage_codec import ForageCodec
-from agents.gguf_format import Shape, llama_tensors, merge_gguf, recode_gguf, rope_order, save_gguf_adapter
+from agents.formats.gguf import Shape, llama_tensors, merge_gguf, recode_gguf, rope_order, save_gguf_adapter
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.weights.fetch import ModelNotFound, gguf_file, known_gguf
 
 TINY = Shape("llama", layers=4, heads=4, key_value_heads=2)
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -120,7 +120,7 @@ def recode_narrow(source, file):
     """Matrices of 32 columns as Q4_1, the others (48 columns make no blocks of 32) as F16."""
     from gguf.quants import quantize
 
-    from agents.gguf_format import rewrite_gguf
+    from agents.formats.gguf import rewrite_gguf
 
     def narrow(tensor):
         if len(tensor.shape) < 2:

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from agents import int8
-from agents.base_model import load_base_model
 from agents.forage_codec import ForageCodec
-from agents.frozen import FrozenLinear, freeze
-from agents.int8 import Int8Linear, has_exact_products, quantise
 from agents.lora import BatchedLoRALinear
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.weights import int8
+from agents.weights.base_model import load_base_model
+from agents.weights.frozen import FrozenLinear, freeze
+from agents.weights.int8 import Int8Linear, has_exact_products, quantise
 
 TEXTS = [" food two north one east, rock north", " no food", " food here", " no food, home south west, rock west"]
 

@@ -13,12 +13,12 @@ import torch
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from agents import onnx_format
 from agents.backends import open_backend
 from agents.backends.onnx import Onnx
 from agents.forage_codec import ForageCodec
+from agents.formats import onnx as onnx_format
+from agents.formats.onnx import export, graph_folder
 from agents.mind import Mind
-from agents.onnx_format import export, graph_folder
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
 from envs import WorldConfig

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from mpe2 import simple_spread_v3
 
-from agents.base_model import load_base_model
 from agents.codec import NUMBERS, PlainCodec
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import CODECS, FrozenLakeCodec, MiniGridCodec, SpreadCodec, built_in
 from agents.types import ModelConfig
+from agents.weights.base_model import load_base_model
 
 WORDS = {kind: list(kind.action_words) for kind in CODECS.values()}
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
+from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
-from agents.peft_format import load_adapter, save_adapter
 from agents.types import TOKENS, AdapterConfig
 
 TEXTS = [" food two north one east, rock north", " no food", " no food, home south west"]

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from agents.base_model import load_base_model
 from agents.forage_codec import ForageCodec
 from agents.types import ModelConfig
+from agents.weights.base_model import load_base_model
 from trainers.parser import parse
 from trainers.train import train
 

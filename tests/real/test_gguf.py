@@ -9,11 +9,11 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from agents.fetch import known_gguf
 from agents.forage_codec import ForageCodec
 from agents.mind import Mind
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights.fetch import known_gguf
 
 pytestmark = pytest.mark.real
 

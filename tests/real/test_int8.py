@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from agents.forage_codec import ForageCodec
-from agents.int8 import has_exact_products
 from agents.policy import Decision, Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights.int8 import has_exact_products
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
 from trainers.rollout import rollout

@@ -5,10 +5,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents.fetch import MODELS, known_gguf, sha256_of
 from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import TOKENS, AdapterConfig, ModelConfig
+from agents.weights.fetch import MODELS, known_gguf, sha256_of
 from envs import WorldConfig
 
 pytestmark = pytest.mark.real

@@ -26,9 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from agents.fetch import cache_dir, sha256_of, source_gguf
-from agents.gguf_format import ARCHITECTURES, Shape, transformers_order
-from agents.old_architectures import modernise
+from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
+from agents.weights.fetch import cache_dir, sha256_of, source_gguf
+from agents.weights.old_architectures import modernise
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32

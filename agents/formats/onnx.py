@@ -31,9 +31,9 @@ from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token
-from agents.fetch import cache_dir, sha256_of
 from agents.mind import Mind, some_layers
 from agents.types import UserError
+from agents.weights.fetch import cache_dir, sha256_of
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
 """Architectures of which tests hold the graphs to the mind; others may do as well."""

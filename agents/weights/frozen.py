@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.compact import Blocks
+from agents.weights.compact import Blocks
 
 
 class FrozenLinear(nn.Module):

