@@ -1,6 +1,6 @@
 """Resident memory of a run on the real model: over the bare imports, at the end and at its highest.
 
-    python -m benchmarks.memory [--memory full|compact] [--generations N] [--json FILE]
+    python -m benchmarks.memory [--memory full|compact] [--generations N] [--json FILE] [any key of trainers.train]
 
 Imports are all modules that a run loads; what the system has read of libraries' code since then counts for the run. The
 first compact run of a model also writes its file of blocks, and holds the whole model meanwhile: run it twice.
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--memory", default="compact", choices=("full", "compact"))
     parser.add_argument("--generations", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
+    options, keys = parser.parse_known_args()
     python = resident_mb()
 
     from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
@@ -44,7 +44,7 @@ def main() -> None:
     imports = resident_mb()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
-        run = stages.begin(parse([*arguments, "--model.memory", options.memory])[0], None)
+        run = stages.begin(parse([*arguments, "--model.memory", options.memory, *keys])[0], None)
         live_through(run)
     mind, learner = run.colony.policy.mind, run.colony.learner
     rows = {

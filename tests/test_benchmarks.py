@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import bots, worlds
+from benchmarks import bots, crowd, worlds
 from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES
 from envs.presets import PRESETS
 
@@ -76,3 +76,19 @@ def test_a_missing_peer_is_reported(monkeypatch, capsys):
     assert face["ratio"] == 1
     assert peer == {"name": "a peer", "agents": None, "per_s": None, "per_cpu_s": None, "ratio": None}
     assert "a peer is not installed: No module named 'peer'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("agents", [20, 100, 1000])
+def test_a_larger_crowd_has_as_much_room_and_food_each(agents):
+    meadow, grown = PRESETS["meadow"], crowd.meadow_for(agents)
+    assert grown.agents == agents
+    for per_agent in (lambda w: w.width * w.height / w.agents, lambda w: w.food / w.agents):
+        assert per_agent(grown) == pytest.approx(per_agent(meadow), rel=0.02)
+    area = [w.patches * (2 * w.patch_radius + 1) ** 2 / w.agents for w in (meadow, grown)]
+    assert 1 <= area[1] / area[0] < 1.6  # patches have whole cells
+
+
+def test_crowd_draws_what_it_measured(tmp_path):
+    rows = [dict.fromkeys(crowd.COLUMNS, 10.0 / n) | {"agents": n} for n in (1, 10)]
+    crowd.draw_plot(rows, tmp_path / "crowd.png")
+    assert (tmp_path / "crowd.png").read_bytes().startswith(b"\x89PNG")

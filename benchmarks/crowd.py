@@ -1,0 +1,131 @@
+"""What each agent costs where there is one, and where there are a thousand: time of a step and of learning, and memory.
+
+    python -m benchmarks.crowd [--agents 1 20 100 1000] [--steps N] [--json FILE] [--plot FILE]
+
+The world grows with the number of agents, its density does not. Agents live twice and learn from the second life; the
+step is the mean of that life. Each number has a process of its own, so that memory is its own: all of the process, and
+what it holds over the imports.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from math import ceil, sqrt
+from pathlib import Path
+
+from benchmarks.memory import highest_mb, resident_mb
+from envs import WorldConfig
+from envs.presets import preset
+
+COLUMNS = {
+    "step_ms": "step",
+    "step_ms_per_agent": "step, an agent",
+    "learn_ms_per_agent": "learning, an agent's life",
+    "end_mb_per_agent": "memory over imports, an agent",
+    "highest_mb": "whole process at its highest",
+}
+
+
+def meadow_for(agents: int) -> WorldConfig:
+    """The meadow with as much room and food for each agent as twenty have there."""
+    meadow = preset("meadow")
+    times = max(1.0, agents / meadow.agents)
+    patches = min(64, round(meadow.patches * times))  # the most there can be: beyond it, they are larger
+    side = (2 * meadow.patch_radius + 1) * sqrt(meadow.patches * times / patches)
+    return replace(
+        meadow,
+        agents=agents,
+        width=round(meadow.width * sqrt(times)),
+        height=round(meadow.height * sqrt(times)),
+        food=round(meadow.food * times),
+        patches=patches,
+        patch_radius=ceil((side - 1) / 2),
+    )
+
+
+def measure(agents: int, steps: int) -> dict[str, float]:
+    """The figures of one number of agents, in this process."""
+    import numpy as np
+    import torch
+    from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
+
+    from agents.forage_codec import ForageCodec
+    from benchmarks.subject import mature_policy
+    from envs.worlds.world import ForageWorld
+    from trainers.config import LearnConfig
+    from trainers.learner import Learner
+    from trainers.rollout import rollout
+
+    imports = resident_mb()
+    policy = mature_policy(agents)
+    world = replace(meadow_for(agents), max_steps=steps, energy_start=100.0, cost_step=0.0)
+    codec, rng = ForageCodec(world.view_radius), np.random.default_rng(0)
+    for seed in (0, 1):
+        policy.forget_answers()
+        life = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
+    learner = Learner(policy, LearnConfig())
+    learned = learner.learn(life.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents), rng)
+    step_ms = 1000 * float(np.mean(life.decide_s))
+    return {
+        "agents": agents,
+        "step_ms": step_ms,
+        "step_ms_per_agent": step_ms / agents,
+        "learn_ms_per_agent": 1000 * learned["learn_s"] / agents,
+        "end_mb_per_agent": (resident_mb() - imports) / agents,
+        "highest_mb": highest_mb(),
+    }
+
+
+def draw_plot(rows: list[dict[str, float]], file: Path) -> None:
+    """Time and memory of each agent against how many there are."""
+    from matplotlib.figure import Figure  # here, so that only those who want a picture need it
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, keys, unit in zip(
+        figure.subplots(1, 2),
+        (("step_ms_per_agent", "learn_ms_per_agent"), ("end_mb_per_agent",)),
+        ("milliseconds", "MiB"),
+        strict=True,
+    ):
+        for key in keys:
+            axes.loglog([row["agents"] for row in rows], [row[key] for row in rows], "o-", label=COLUMNS[key])
+        axes.set(xlabel="agents", ylabel=unit)
+        axes.legend()
+    figure.savefig(file, dpi=120)
+
+
+def main() -> None:
+    """Measure each number in its process, print a table, and write rows and picture if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, nargs="+", default=[1, 20, 100, 1000])
+    parser.add_argument("--steps", type=int, default=128, help="of each life (128)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--one", action="store_true", help="the first number alone, in this process, as JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.agents[0], options.steps)))
+        return
+    rows = []
+    print(f"{'agents':>8s} " + " ".join(f"{title:>30s}" for title in COLUMNS.values()))
+    for agents in options.agents:
+        command = [sys.executable, "-m", __spec__.name, "--one", "--agents", str(agents), "--steps", str(options.steps)]
+        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        rows.append(json.loads(out.splitlines()[-1]))
+        units = ("ms" if "_ms" in key else "MiB" for key in COLUMNS)
+        cells = (f"{rows[-1][key]:.3g} {unit}" for key, unit in zip(COLUMNS, units, strict=True))
+        print(f"{agents:8d} " + " ".join(f"{cell:>30s}" for cell in cells), flush=True)
+    if options.json:
+        from trainers.run_folder import machine
+
+        options.json.write_text(
+            json.dumps({"machine": machine(), "steps": options.steps, "rows": rows}, indent=2) + "\n"
+        )
+    if options.plot:
+        draw_plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What a real run with compact memory holds. The figures are those of `benchmarks.memory`; here is only a bound."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from agents.types import ModelConfig
+from agents.weights.base_model import load_base_model
+
+
+@pytest.mark.real
+def test_a_compact_run_stays_small(tmp_path):
+    load_base_model(ModelConfig(memory="compact"))  # writes the file of blocks if need be, which takes more memory
+    file = tmp_path / "memory.json"
+    command = [sys.executable, "-m", "benchmarks.memory", "--memory", "compact", "--generations", "1"]
+    keys = ["--env.max_steps", "48", "--evolution.episodes", "1", "--held_out_episodes", "1"]
+    subprocess.run([*command, *keys, "--json", str(file)], check=True, capture_output=True)
+    mib = json.loads(file.read_text())["mib"]
+    assert mib["of it: adapters"] > 20  # twenty of the real shape
+    assert mib["end, over imports"] < 300  # 216 on one machine, with whole weights four times as much
+    assert mib["highest, over imports"] < 350
