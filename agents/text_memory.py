@@ -83,6 +83,10 @@ class TextMemory:
         self._asked = self._misses = 0
         return counts
 
+    def latest(self, count: int) -> list[str]:
+        """The texts that were used last, at most so many, the last one at the end."""
+        return list(self._entries)[-count:]
+
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading those that are new in one batch."""
         distinct = self._ensure(texts)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from evolution.genome import Adapter
 
@@ -29,7 +30,58 @@ def swap_layers(first: Adapter, second: Adapter, generator: torch.Generator) -> 
     return {name: (first if layer_of(name) in from_first else second)[name].clone() for name in first}
 
 
-CROSSOVERS: dict[str, Callable[[Adapter, Adapter, torch.Generator], Adapter]] = {"mean": mean, "swap": swap_layers}
+def swap_components(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
+    """Each rank-1 component, a row of A with its column of B, from one parent or the other, by a fair coin.
+
+    Components of the same number have the same origin (all A are equal at birth), so they are alternatives.
+    """
+    child = {}
+    for a_name, b_name in factors(first):
+        from_first = torch.rand(len(first[a_name]), generator=generator) < 0.5  # (r,)
+        child[a_name] = torch.where(from_first[:, None], first[a_name], second[a_name])
+        child[b_name] = torch.where(from_first, first[b_name], second[b_name])
+    return child
+
+
+def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
+    """The mean of what the two do, (B1 A1 + B2 A2) / 2, cut to rank r by SVD, its norm the mean of the parents'.
+
+    The best approximation of that rank (Eckart & Young 1936). The norm is restored because a mean is shorter than what
+    it is the mean of, and would shrink from one generation to the next. A has orthogonal rows of the length that the
+    parents' have: learning rates are meant for that size. `generator` is not used.
+    """
+    child = {}
+    for a_name, b_name in factors(first):
+        a1, a2, b1, b2 = first[a_name], second[a_name], first[b_name], second[b_name]
+        rank, row = len(a1), torch.cat([a1, a2]).square().sum(1).mean().sqrt()
+        left, right = torch.cat([b1, b2], dim=1) / 2, torch.cat([a1, a2]).T  # (D_out, 2r), (D_in, 2r)
+        (q_left, r_left), (q_right, r_right) = torch.linalg.qr(left), torch.linalg.qr(right)
+        u, values, v = torch.linalg.svd(r_left @ r_right.T)
+        u, values, v = u[:, :rank], values[:rank], v[:rank]
+        norm = (_norm(a1, b1) + _norm(a2, b2)) / 2
+        values = values * (norm / values.norm().clamp(min=1e-12))
+        child[a_name] = row * (v @ q_right.T)
+        child[b_name] = (q_left @ u) * (values / row)
+    return child
+
+
+def clone(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
+    """The first parent again: heredity without sex, where all that is new comes from mutation."""
+    return {name: tensor.clone() for name, tensor in first.items()}
+
+
+CROSSOVERS: dict[str, Callable[[Adapter, Adapter, torch.Generator], Adapter]] = {
+    "mean": mean,
+    "swap": swap_layers,
+    "components": swap_components,
+    "merge": merge_products,
+    "clone": clone,
+}
+
+
+def factors(adapter: Adapter) -> list[tuple[str, str]]:
+    """The names of A and B of each adapted module."""
+    return [(name, name.replace("lora_A", "lora_B")) for name in adapter if "lora_A" in name]
 
 
 def layer_of(name: str) -> int:
@@ -38,3 +90,8 @@ def layer_of(name: str) -> int:
     if not found:
         raise ValueError(f"tensor {name!r} names no layer: must contain its number, as in 'layers.22.'")
     return int(found[1])
+
+
+def _norm(a: Tensor, b: Tensor) -> Tensor:
+    """Frobenius norm of B A, without forming it."""
+    return ((a @ a.T) * (b.T @ b)).sum().clamp(min=0).sqrt()

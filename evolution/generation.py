@@ -1,15 +1,18 @@
 """From one generation to the next."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from evolution.crossover import CROSSOVERS
-from evolution.genome import Genome, Parent
+from evolution.genome import Adapter, Genome, Parent
 from evolution.mutation import add_noise, mutate_hyperparameters
-from evolution.selection import select_top_k
+from evolution.selection import SELECTIONS, select_top_k
+
+Mutate = Callable[[Adapter, torch.Generator], Adapter]
+"""From a child's adapter to the one it is born with."""
 
 
 def breed(
@@ -19,15 +22,16 @@ def breed(
     *,
     crossover: str = "mean",
     hyperparameter_factor: float = 1.0,
+    mutate: Mutate | None = None,
     seed: int | None = None,
     id: int = 0,
     generation: int = 0,
 ) -> Genome:
-    """A child of two parents: `crossover` of their adapters ("mean" or "swap"), plus noise of `mutation_rate`.
+    """A child of two parents: `crossover` of their adapters (a name of `CROSSOVERS`), plus noise of `mutation_rate`.
 
-    Everything random in it follows from `seed`; without one, the child gets a new one, and says which. Hyperparameters
-    come from one parent or the other, and mutate by `hyperparameter_factor`. Raises ValueError for an unknown
-    crossover, a negative rate, or parents with adapters of different models.
+    mutate: what to do instead of adding noise. Everything random in a child follows from `seed`; without one, it gets a
+    new one, and says which. Hyperparameters come from one parent or the other, and mutate by `hyperparameter_factor`.
+    Raises ValueError for an unknown crossover, a negative rate, or parents with adapters of different models.
     """
     if crossover not in CROSSOVERS:
         raise ValueError(f"crossover = {crossover!r}: must be one of {', '.join(CROSSOVERS)}")
@@ -40,10 +44,10 @@ def breed(
     hyperparameters = (parent1 if heads else parent2).hyperparameters
     return Genome(
         id=id,
-        adapter=add_noise(adapter, mutation_rate, generator),
+        adapter=mutate(adapter, generator) if mutate else add_noise(adapter, mutation_rate, generator),
         hyperparameters=mutate_hyperparameters(hyperparameters, hyperparameter_factor, generator),
         generation=generation,
-        parents=(parent1.id, parent2.id),
+        parents=(parent1.id,) if crossover == "clone" else (parent1.id, parent2.id),
         operator=crossover,
         seed=seed,
     )
@@ -59,28 +63,37 @@ def next_generation(
     mutation_rate: float,
     hyperparameter_factor: float,
     rng: np.random.Generator,
+    selection: str = "top",
+    mutate: Mutate | None = None,
 ) -> list[Genome]:
     """The population of `generation`, slot by slot: the fittest `elites` live on in their own slots, each other slot
-    gets a child of two different ones of the fittest `parents`.
+    gets a child of two different parents.
 
-    Raises ValueError if fewer than two may breed.
+    selection: a name of `SELECTIONS`, of which `parents` is the k; or "random", where fitness counts for nothing, the
+    elites included (the control). Raises ValueError for another name, or if fewer than two may breed.
     """
     for name, count, least in (("parents", parents, 2), ("elites", elites, 0)):
         if not least <= count <= len(population):
             raise ValueError(f"evolution.{name} = {count}: must be between {least} and {len(population)}")
-    breeders = select_top_k(population, parents)
-    survivors = {g.id for g in select_top_k(population, elites)} if elites else set()
-    new_id = max(g.id for g in population) + 1
+    if selection not in (*SELECTIONS, "random"):
+        raise ValueError(f"selection = {selection!r}: must be one of {', '.join((*SELECTIONS, 'random'))}")
+    ranked = select_top_k(population, len(population))
+    if selection == "random":
+        ranked = [ranked[i] for i in rng.permutation(len(ranked))]
+    choose = SELECTIONS.get(selection, SELECTIONS["top"])
+    survivors = {genome.id for genome in ranked[:elites]}
+    new_id = max(genome.id for genome in population) + 1
     slots = []
     for genome in population:
         if genome.id not in survivors:
-            one, other = (breeders[i] for i in rng.choice(parents, size=2, replace=False))
+            one, other = choose(ranked, parents, rng)
             genome = breed(
                 one,
                 other,
                 mutation_rate,
                 crossover=crossover,
                 hyperparameter_factor=hyperparameter_factor,
+                mutate=mutate,
                 seed=int(rng.integers(2**31)),
                 id=new_id,
                 generation=generation,

@@ -1,53 +1,167 @@
-"""Births and deaths, as plain records for `lineage.jsonl`."""
+"""Who descends from whom, and whether heredity and selection do what they should.
 
-from collections.abc import Sequence
-from typing import Any
+    python -m evolution.lineage RUN_DIR [--draw FILE]
 
+prints each generation's best, the champion's line, and the health of evolution; `--draw` makes a picture of the family
+tree (needs matplotlib). Reads lineage.jsonl and metrics.jsonl of a run, also of one that is still going on.
+
+Fitness is measured in other worlds each generation, so comparisons across generations are between standard scores: by
+how many standard deviations an individual was above the mean of its generation.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import networkx as nx
 import numpy as np
 
-from evolution.genome import Genome
 
-Event = dict[str, Any]
+class Health(NamedTuple):
+    """What quantitative genetics asks of a population (Falconer & Mackay 1996, chapters 10 and 11); NaN if unknown."""
 
-
-def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
-    """An event for each individual of `after` that was not in `before`."""
-    known = {g.id for g in before}
-    return [
-        {
-            "event": "birth",
-            "generation": g.generation,
-            "id": g.id,
-            "slot": slot,
-            "parents": list(g.parents),
-            "operator": g.operator,
-            "seed": g.seed,
-            "hyperparameters": dict(g.hyperparameters),
-        }
-        for slot, g in enumerate(after)
-        if g.id not in known
-    ]
+    heritability: float  # slope of a child's first score on the mean score of its parents before its birth
+    selection_differential: float  # mean score of parents, counted once a child, above everybody's
+    better_than_parents: float  # share of children whose first score is above the mean score of their parents
+    gain_in_life: float  # fitness after learning less return before, mean of all lives
+    diversity: float  # mean distance between two adapters, in the last generation
+    living_founders: int  # founders that have a descendant, or live, in the last generation
 
 
-def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -> list[Event]:
-    """An event for each individual of `before` that is not in `after`: it was not selected to live on."""
-    alive = {g.id for g in after}
-    return [
-        {"event": "death", "generation": generation, "id": g.id, "cause": "not selected", "fitness": g.fitness}
-        for g in before
-        if g.id not in alive
-    ]
+def read_events(file: Path) -> list[dict[str, Any]]:
+    """The events of a run, without a last line that is still being written; ValueError for any other damage."""
+    lines = [line for line in file.read_text().splitlines() if line.strip()]
+    events = []
+    for number, line in enumerate(lines):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines) - 1:
+                raise ValueError(f"{file}, line {number + 1}: damaged ({error})") from error
+    return events
 
 
-def starvations(
-    population: Sequence[Genome], lifetime: np.ndarray, is_alive: np.ndarray, generation: int
-) -> list[Event]:
-    """An event for each body that ran out of energy; its genome can still be chosen.
+def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
+    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, and by generation
+    `fitness` and `score`, as far as measured."""
+    tree = nx.DiGraph()
+    measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
+    for event in events:
+        if event["event"] == "birth":
+            about = {key: event[key] for key in ("generation", "slot", "operator")}
+            tree.add_node(event["id"], **about, fitness={}, score={})
+            tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
+        elif event["event"] == "life":
+            measured[event["generation"]][event["id"]] = event["fitness"]
+    for generation, fitness in measured.items():
+        values = np.array(list(fitness.values()))
+        spread = values.std() or 1.0
+        for one, value in fitness.items():
+            tree.nodes[one]["fitness"][generation] = value
+            tree.nodes[one]["score"][generation] = float((value - values.mean()) / spread)
+    return tree
 
-    lifetime: (W, N) steps lived in each world. is_alive: (W, N) at the end of the episode.
-    """
-    return [
-        {"event": "starved", "generation": generation, "id": population[slot].id, "world": int(world), "step": steps}
-        for world, slot in np.argwhere(~is_alive)
-        for steps in [int(lifetime[world, slot])]
-    ]
+
+def line_of(tree: nx.DiGraph, one: int) -> list[int]:
+    """An individual and its forebears, always the one of its parents that was the fitter at its birth; oldest first."""
+    line = [one]
+    while parents := list(tree.predecessors(line[-1])):
+        born = tree.nodes[line[-1]]["generation"]
+        line.append(max(parents, key=lambda parent: tree.nodes[parent]["fitness"].get(born - 1, -np.inf)))
+    return line[::-1]
+
+
+def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float = float("nan")) -> Health:
+    """The figures of a run. diversity: as in the last line of its metrics."""
+    children, parents = [], []
+    for one, about in tree.nodes(data=True):
+        before = [tree.nodes[p]["score"].get(about["generation"] - 1) for p in tree.predecessors(one)]
+        first = about["score"].get(about["generation"])
+        if before and first is not None and None not in before:
+            children.append(first)
+            parents.append(np.mean(before))
+    child, parent = np.array(children), np.array(parents)
+    gains = [event["fitness"] - event["return"] for event in events if event["event"] == "life"]
+    last = max((g for _, about in tree.nodes(data=True) for g in about["fitness"]), default=0)
+    living = {one for one, about in tree.nodes(data=True) if last in about["fitness"]}
+    founders = [one for one in tree if not tree.in_degree(one)]
+    spread = parent.var() if len(parent) else 0.0
+    nan = float("nan")
+    return Health(
+        heritability=float(np.cov(child, parent, bias=True)[0, 1] / spread) if spread else nan,
+        selection_differential=float(parent.mean()) if len(parent) else nan,
+        better_than_parents=float((child > parent).mean()) if len(child) else nan,
+        gain_in_life=float(np.mean(gains)) if gains else nan,
+        diversity=diversity,
+        living_founders=sum(bool(living & ({one} | nx.descendants(tree, one))) for one in founders),
+    )
+
+
+def champion_of(tree: nx.DiGraph) -> int:
+    """The fittest individual of the last generation that was measured; ValueError if none was."""
+    last = max((g for _, about in tree.nodes(data=True) for g in about["fitness"]), default=None)
+    if last is None:
+        raise ValueError("nobody's fitness has been measured yet")
+    return max(tree, key=lambda one: tree.nodes[one]["fitness"].get(last, -np.inf))
+
+
+def draw(tree: nx.DiGraph, file: Path) -> None:
+    """The family tree from left to right, colour for fitness when young, the champion's line drawn out."""
+    from matplotlib.figure import Figure  # here, so that only those who want a picture need it
+
+    line = line_of(tree, champion_of(tree))
+    place = {one: (about["generation"], -about["slot"]) for one, about in tree.nodes(data=True)}
+    figure = Figure(figsize=(max(6, 0.5 * len({x for x, _ in place.values()})), 6), layout="constrained")
+    axes = figure.subplots()
+    first = [min(about["fitness"].items(), default=(0, np.nan))[1] for _, about in tree.nodes(data=True)]
+    nx.draw_networkx_edges(tree, place, ax=axes, arrows=False, edge_color="lightgrey", width=0.5)
+    edges = list(pairwise(line))
+    nx.draw_networkx_edges(tree, place, edges, ax=axes, arrows=False, edge_color="crimson", width=2)
+    nodes = nx.draw_networkx_nodes(tree, place, ax=axes, node_size=25, node_color=first, cmap="viridis")
+    figure.colorbar(nodes, ax=axes, label="fitness in its first generation")
+    axes.tick_params(bottom=True, labelbottom=True)
+    axes.set(xlabel="generation of birth", ylabel="slot", title=f"the line of {line[-1]}")
+    figure.savefig(file, dpi=120)
+
+
+def tell(tree: nx.DiGraph, figures: Health) -> str:
+    """Generations, champion's line and health, as text."""
+    rows = []
+    for generation in sorted({g for _, about in tree.nodes(data=True) for g in about["fitness"]}):
+        born = [one for one, about in tree.nodes(data=True) if about["generation"] == generation]
+        best = max(tree, key=lambda one: tree.nodes[one]["fitness"].get(generation, -np.inf))
+        fitness = tree.nodes[best]["fitness"][generation]
+        rows.append(f"generation {generation:3d}: {len(born):3d} born, best {best} with fitness {fitness:.2f}")
+    line = line_of(tree, champion_of(tree))
+    steps = (f"{one} ({tree.nodes[one]['operator']}, {tree.nodes[one]['generation']})" for one in line)
+    told = [*rows, "", "the champion's line, id (operator, generation of birth):", "  " + " > ".join(steps), ""]
+    return "\n".join(
+        [*told, *(f"{name.replace('_', ' '):24s} {value:8.2f}" for name, value in figures._asdict().items())]
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print, and draw if asked; a mistake is one sentence and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m evolution.lineage", allow_abbrev=False)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the family tree, as .png or .svg")
+    options = parser.parse_args(argv)
+    try:
+        events = read_events(options.run_dir / "lineage.jsonl")
+        metrics = read_events(options.run_dir / "metrics.jsonl")
+        tree = family_tree(events)
+        print(tell(tree, health(tree, events, metrics[-1]["diversity"] if metrics else float("nan"))))
+        if options.draw:
+            draw(tree, options.draw)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Small random changes, so that children are not only mixtures of what was there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 
 import torch
@@ -9,6 +9,9 @@ from evolution.genome import Adapter
 
 NOISE_FLOOR = 0.01
 """Least scale of a tensor's noise. B is zero at birth: noise relative to its size alone would leave it zero."""
+
+FIRST_SCALE, CLOSE, TRIES = 0.05, 1.5, 8
+"""Of the search for safe noise: where it begins, how near is near enough, and when it ends."""
 
 
 def add_noise(adapter: Adapter, rate: float, generator: torch.Generator) -> Adapter:
@@ -22,6 +25,30 @@ def add_noise(adapter: Adapter, rate: float, generator: torch.Generator) -> Adap
     for name, tensor in adapter.items():
         scale = rate * max(float(tensor.square().mean().sqrt()), NOISE_FLOOR)
         changed[name] = tensor + scale * torch.randn(tensor.shape, generator=generator)
+    return changed
+
+
+def add_safe_noise(
+    adapter: Adapter, target: float, generator: torch.Generator, divergence: Callable[[Adapter, Adapter], float]
+) -> Adapter:
+    """Noise as in `add_noise`, scaled until behaviour changes by about `target`.
+
+    Safe mutation by rescaling (Lehman et al. 2018, arXiv:1712.06563, SM-R): how far weights may move without harm
+    differs between adapters by orders of magnitude, how far behaviour may move does not.
+    divergence: of two adapters' behaviours, such as the mean KL of their actions on texts that were met; it grows with
+    the square of the scale near zero, which is what the search goes by. Within a factor of 1.5, or after 8 tries.
+    """
+    if not (isfinite(target) and target >= 0):
+        raise ValueError(f"mutation_kl = {target!r}: must be finite and 0 or more")
+    moved = add_noise(adapter, 1.0, generator)
+    noise = {name: moved[name] - adapter[name] for name in adapter}
+    scale, changed = FIRST_SCALE, dict(adapter)
+    for _ in range(TRIES if target else 0):
+        changed = {name: adapter[name] + scale * noise[name] for name in adapter}
+        ratio = target / max(divergence(adapter, changed), 1e-12)
+        if 1 / CLOSE < ratio < CLOSE:
+            break
+        scale *= min(max(ratio**0.5, 0.1), 10.0)
     return changed
 
 

@@ -16,23 +16,47 @@ from trainers.rollout import Outcome
 from trainers.seeding import named_streams, restore_streams, stream_states
 from trainers.worlds import make_codec
 
+PROBES = 64
+"""Texts on which behaviours are compared."""
+
 
 @dataclass
 class Colony:
-    """The living part of a run. Slot i of the population has row i of the bank."""
+    """The living part of a run. Slot i of the population has row i of the bank.
+
+    birth: (P, F), what each was born with; None where children inherit what parents learned, and it is not needed.
+    """
 
     policy: Policy
     codec: TextCodec
     learner: Learner
     population: list[Genome]
     streams: dict[str, np.random.Generator]
+    birth: Tensor | None = None
+
+    def heritage(self) -> list[Genome]:
+        """The population with the adapters that it passes on: as learned, or as born with."""
+        if self.birth is None:
+            return self.population
+        unflatten = self.policy.mind.bank.unflatten
+        return [replace(g, adapter=unflatten(row)) for g, row in zip(self.population, self.birth, strict=True)]
 
     def settle(self, population: list[Genome]) -> None:
-        """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero."""
+        """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero.
+
+        Where children inherit what parents were born with, everyone else begins life anew too.
+        """
+        bank = self.policy.mind.bank
         for slot, (old, new) in enumerate(zip(self.population, population, strict=True)):
             if new.id != old.id:
-                self.policy.mind.bank.write(slot, new.adapter)
-                self.learner.optimiser.forget(slot)
+                bank.write(slot, new.adapter)
+                if self.birth is not None:
+                    self.birth[slot] = bank.values[slot]
+            elif self.birth is not None:
+                bank.write(slot, bank.unflatten(self.birth[slot]))
+            else:
+                continue
+            self.learner.optimiser.forget(slot)
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(population)]
 
     def adapter(self, slot: int) -> Adapter:
@@ -46,6 +70,21 @@ class Colony:
             g.measured(float(f), self.adapter(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
         ]
 
+    @torch.no_grad()
+    def divergence(self, first: Adapter, second: Adapter) -> float:
+        """Mean KL(first || second) of the actions after `PROBES` texts that were met lately, everything allowed."""
+        mind = self.policy.mind
+        texts = mind.memory.latest(PROBES)
+        kept = mind.bank.values[:2].clone()
+        try:
+            mind.bank.write(0, first)
+            mind.bank.write(1, second)
+            logits = torch.from_numpy(mind.answer(texts * 2, np.repeat([0, 1], len(texts))))
+        finally:
+            mind.bank.values[:2] = kept
+        one, other = logits.log_softmax(1).split(len(texts))
+        return float((one.exp() * (one - other)).sum(1).mean())
+
     def hyperparameter(self, name: str) -> Tensor:
         """One hyperparameter of all agents, (P,)."""
         return torch.tensor([genome.hyperparameters[name] for genome in self.population])
@@ -58,7 +97,8 @@ def found_colony(config: TrainConfig) -> Colony:
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
     founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
-    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed))
+    birth = bank.values.clone() if config.evolution.inheritance == "baldwinian" else None
+    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed), birth)
 
 
 def colony_tensors(colony: Colony) -> dict[str, Tensor]:
@@ -70,6 +110,8 @@ def colony_tensors(colony: Colony) -> dict[str, Tensor]:
         "square": learner.optimiser.square,
         "steps": learner.optimiser.steps,
     }
+    if colony.birth is not None:
+        tensors["birth"] = colony.birth
     tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
     for index, moments in learner.critic_optimiser.state_dict()["state"].items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
@@ -116,6 +158,8 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
     restore_adapters(colony, tensors)
     for name in ("mean", "square", "steps"):
         _copy_into(getattr(learner.optimiser, name), tensors, name)
+    if colony.birth is not None:
+        _copy_into(colony.birth, tensors, "birth")
     critic = {k.removeprefix("critic."): v for k, v in tensors.items() if k.startswith("critic.")}
     colony.policy.critic.load_state_dict(critic)
     moments: dict[int, dict[str, Tensor]] = {}

@@ -110,20 +110,40 @@ class LearnConfig:
         )
 
 
+EVOLUTION_CHOICES = {
+    "selection": ("top", "rank", "tournament", "random"),
+    "inheritance": ("lamarckian", "baldwinian", "darwinian"),
+    "crossover": ("mean", "swap", "components", "merge", "clone"),
+    "mutation": ("noise", "safe"),
+}
+"""Values of EvolutionConfig's words; the same names as in `evolution`, which imports torch."""
+
+
 @dataclass(frozen=True)
 class EvolutionConfig:
     """How a generation becomes the next."""
 
     enabled: bool = True
     """false: the founders live on and only learn."""
+    selection: str = "top"
+    """Who breeds: top (the fittest few, equally), rank (of them, the better more often), tournament (the fittest of a
+    few drawn by chance), or random (anyone; fitness counts for nothing, which is the control)."""
     parents: int = 5
-    """How many of the fittest may breed."""
+    """How many of the fittest may breed; in a tournament, how many take part."""
     elites: int = 5
     """How many of the fittest live on."""
+    inheritance: str = "lamarckian"
+    """lamarckian: children inherit what their parents learned. baldwinian: what their parents were born with, and all
+    begin anew each generation; learning decides who breeds. darwinian: where nobody learns."""
     crossover: str = "swap"
-    """mean (of the factors, the original idea) or swap (whole layers)."""
+    """mean (of the factors, the original idea), swap (whole layers), components (rank-1 parts), merge (of what the
+    adapters do) or clone (one parent)."""
+    mutation: str = "noise"
+    """noise (relative to a tensor's size) or safe (scaled so that behaviour changes by mutation_kl)."""
     mutation_rate: float = 0.05
-    """Noise on a child's tensors, relative to their size."""
+    """Noise on a child's tensors, relative to their size, where mutation is noise."""
+    mutation_kl: float = 0.02
+    """Mean KL by which the actions of a child differ from what it inherited, where mutation is safe."""
     hyperparameter_factor: float = 1.25
     """A child's learning rate and entropy coefficient change by this factor, up, down or not; 1 fixes them."""
     episodes: int = 8
@@ -131,16 +151,15 @@ class EvolutionConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
-        require(self.crossover in ("mean", "swap"), "evolution.crossover", self.crossover, "mean or swap")
+        for name, allowed in EVOLUTION_CHOICES.items():
+            value = getattr(self, name)
+            require(value in allowed, f"evolution.{name}", value, " or ".join(allowed))
         require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
         require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
         require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
-        require(
-            isfinite(self.mutation_rate) and self.mutation_rate >= 0,
-            "evolution.mutation_rate",
-            self.mutation_rate,
-            "0 or more",
-        )
+        for name in ("mutation_rate", "mutation_kl"):
+            value = getattr(self, name)
+            require(isfinite(value) and value >= 0, f"evolution.{name}", value, "0 or more")
         require(
             isfinite(self.hyperparameter_factor) and self.hyperparameter_factor >= 1,
             "evolution.hyperparameter_factor",
@@ -202,6 +221,9 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
+        if self.evolution.inheritance == "darwinian":
+            learns = self.learn.algorithm
+            require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")
         for name in ("parents", "elites"):
             value = getattr(self.evolution, name)
             require(value <= self.env.agents, f"evolution.{name}", value, f"at most env.agents = {self.env.agents}")

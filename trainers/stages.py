@@ -3,19 +3,22 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.types import UserError
 from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
 from envs.worlds.world import World
 from evolution import next_generation
-from evolution.genome import diversity
-from evolution.lineage import births, deaths, starvations
+from evolution.events import births, deaths, lives, starvations
+from evolution.genome import Adapter, diversity
+from evolution.mutation import add_safe_noise
 from trainers import run_folder
 from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
@@ -87,17 +90,23 @@ def evolve(run: Run) -> None:
     """Let the fittest breed; their children take the places of the others."""
     settings, before = run.config.evolution, run.colony.population
     after = next_generation(
-        before,
+        run.colony.heritage(),
         generation=run.generation,
         elites=settings.elites,
         parents=settings.parents,
+        selection=settings.selection,
         crossover=settings.crossover,
         mutation_rate=settings.mutation_rate,
         hyperparameter_factor=settings.hyperparameter_factor,
+        mutate=partial(_mutate_safely, run) if settings.mutation == "safe" else None,
         rng=run.colony.streams["evolution"],
     )
     run.colony.settle(after)
     run.log.events(deaths(before, after, run.generation) + births(before, after))
+
+
+def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Adapter:
+    return add_safe_noise(adapter, run.config.evolution.mutation_kl, generator, run.colony.divergence)
 
 
 def live(run: Run) -> Life:
@@ -155,6 +164,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
     if run.config.env.is_forage:  # elsewhere an episode can end without anybody dying
         run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
+    run.log.events(lives(population, life.outcome.episode_return, generation))
     run.log.metrics(figures)
     run.log.adapter_heatmap([genome.adapter for genome in population], generation)
     if life.states:

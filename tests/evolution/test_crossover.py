@@ -3,12 +3,25 @@
 import pytest
 import torch
 
-from evolution.crossover import CROSSOVERS, layer_of, mean, swap_layers
+from evolution.crossover import (
+    CROSSOVERS,
+    clone,
+    factors,
+    layer_of,
+    mean,
+    merge_products,
+    swap_components,
+    swap_layers,
+)
 from evolution.genome import product_norms
 
 
 def same(first, second) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def products(adapter) -> dict[str, torch.Tensor]:
+    return {b.removesuffix(".lora_B.weight"): adapter[b] @ adapter[a] for a, b in factors(adapter)}
 
 
 def chance(seed: int) -> torch.Generator:
@@ -17,7 +30,10 @@ def chance(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize("crossover", CROSSOVERS.values(), ids=CROSSOVERS)
 def test_a_child_of_twins_is_like_them(adapter, crossover):
-    assert same(crossover(adapter(0), adapter(0), chance(0)), adapter(0))
+    child = crossover(adapter(0), adapter(0), chance(0))
+    for path, product in products(adapter(0)).items():
+        torch.testing.assert_close(products(child)[path], product, atol=1e-5, rtol=1e-5)
+    assert crossover is merge_products or same(child, adapter(0))  # which has another basis
 
 
 @pytest.mark.parametrize("crossover", CROSSOVERS.values(), ids=CROSSOVERS)
@@ -72,3 +88,57 @@ def test_the_layer_is_the_number_in_the_name():
     assert layer_of("model.layers.22.self_attn.q_proj.lora_A.weight") == 22
     with pytest.raises(ValueError, match=r"tensor 'lm_head\.lora_A\.weight' names no layer"):
         layer_of("lm_head.lora_A.weight")
+
+
+def test_each_component_is_whole_from_one_parent(adapter):
+    first, second = adapter(1), adapter(2)
+    seen = set()
+    for seed in range(20):
+        child = swap_components(first, second, chance(seed))
+        for a, b in factors(first):
+            for i in range(len(first[a])):
+                parent = first if torch.equal(child[a][i], first[a][i]) else second
+                assert torch.equal(child[a][i], parent[a][i])
+                assert torch.equal(child[b][:, i], parent[b][:, i])
+                seen.add((a, i, parent is first))
+    assert len(seen) == 2 * sum(len(first[a]) for a, _ in factors(first))
+
+
+def test_a_merge_is_the_best_of_its_rank_with_the_norm_of_its_parents(adapter):
+    first, second = adapter(1), adapter(2)
+    child = merge_products(first, second, chance(0))
+    one, other, merged = products(first), products(second), products(child)
+    for path, product in merged.items():
+        u, values, v = torch.linalg.svd((one[path] + other[path]) / 2, full_matrices=False)
+        best = u[:, :3] @ values[:3].diag() @ v[:3]
+        norm = (one[path].norm() + other[path].norm()) / 2
+        torch.testing.assert_close(product, best * norm / best.norm(), atol=1e-4, rtol=1e-4)
+    for a, _ in factors(first):
+        rows = torch.cat([first[a], second[a]]).square().sum(1).mean()
+        torch.testing.assert_close(child[a] @ child[a].T, rows * torch.eye(3), atol=1e-3, rtol=1e-3)
+
+
+def test_newborns_merge_into_one_that_does_nothing(adapter):
+    newborn = {name: tensor * ("lora_A" in name) for name, tensor in adapter(1).items()}
+    child = merge_products(newborn, newborn, chance(0))
+    assert all(tensor.isfinite().all() for tensor in child.values())
+    assert all(norm == 0 for norm in product_norms(child).values())
+
+
+def test_twenty_generations_of_the_mean_lose_what_a_merge_keeps(adapter):
+    norms = {}
+    for crossover in (mean, merge_products, swap_components):
+        family = [adapter(seed) for seed in range(6)]
+        before = sum(sum(product_norms(member).values()) for member in family)
+        for generation in range(20):
+            family = [
+                crossover(family[i], family[(i + 1 + generation % 5) % 6], chance(generation * 6 + i)) for i in range(6)
+            ]
+        norms[crossover] = sum(sum(product_norms(member).values()) for member in family) / before
+    assert norms[mean] < 0.6
+    assert norms[merge_products] == pytest.approx(1, rel=0.1)
+    assert norms[swap_components] == pytest.approx(1, rel=0.5)
+
+
+def test_a_clone_is_its_first_parent(adapter):
+    assert same(clone(adapter(1), adapter(2), chance(0)), adapter(1))

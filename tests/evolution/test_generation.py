@@ -150,6 +150,39 @@ def test_those_of_unknown_fitness_do_not_breed_before_others(population):
     assert [after[1].id, after[3].id] == [11, 13]
 
 
+def test_selection_decides_who_breeds(population):
+    def breeders(selection: str, parents: int) -> set[int]:
+        after = [succeed(population, seed, selection=selection, parents=parents, elites=0) for seed in range(20)]
+        return {parent for slots in after for child in slots for parent in child.parents}
+
+    assert breeders("top", 2) == breeders("rank", 2) == {12, 14}
+    assert breeders("tournament", 2) == {10, 11, 12, 14, 15}  # 13 is the worst, and wins against nobody
+    assert breeders("random", 2) == {10, 11, 12, 13, 14, 15}
+
+
+def test_at_random_the_fittest_do_not_live_on_more_than_others(population):
+    survivors = [g.id for seed in range(200) for g in succeed(population, seed, selection="random") if g.id < 16]
+    assert np.bincount(survivors)[10:] / 400 == pytest.approx([1 / 6] * 6, abs=0.05)
+
+
+def test_an_unknown_selection_is_refused(population):
+    with pytest.raises(ValueError, match=r"selection = 'luck': must be one of top, tournament, rank, random"):
+        succeed(population, selection="luck")
+
+
+def test_a_clone_has_one_parent(population):
+    assert all(len(g.parents) == 1 for g in succeed(population, crossover="clone", elites=0))
+
+
+def test_what_mutates_is_what_was_inherited(population):
+    def double(adapter, generator):
+        return {name: 2 * tensor for name, tensor in adapter.items()}
+
+    known = {g.id: g.adapter for g in population}
+    for child in succeed(population, crossover="clone", elites=0, mutate=double):
+        assert same(child.adapter, double(known[child.parents[0]], None))
+
+
 @pytest.mark.parametrize("parents", [1, 0])
 def test_fewer_than_two_parents_are_refused(population, parents):
     with pytest.raises(ValueError, match=rf"evolution\.parents = {parents}: must be between 2 and 6"):

@@ -1,64 +1,110 @@
-"""Who was born, who was not chosen, who starved: enough to draw a family tree."""
+"""From a run's events to its family tree and what it says of heredity."""
 
 import json
-from dataclasses import replace
+from math import isnan
 
-import numpy as np
 import pytest
 
-from evolution.lineage import births, deaths, starvations
+from evolution.lineage import champion_of, draw, family_tree, health, line_of, main, read_events, tell
+
+
+def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
+    operator = "swap" if parents else "founder"
+    return dict(event="birth", generation=generation, id=one, slot=slot, parents=list(parents), operator=operator)
+
+
+def life(one: int, generation: int, fitness: float) -> dict:
+    return dict(event="life", generation=generation, id=one, fitness=fitness, **{"return": fitness - 0.5})
+
+
+EVENTS = [
+    *(birth(one, 0, slot=one) for one in range(4)),
+    *(life(one, 0, fitness) for one, fitness in enumerate((1, 2, 3, 4))),
+    *(birth(4, 1, (3, 2)), birth(5, 1, (1, 0), slot=1)),
+    *(life(one, 1, fitness) for one, fitness in ((2, 5), (3, 6), (4, 9), (5, 4))),
+    birth(6, 2, (3, 4)),
+    *(life(one, 2, fitness) for one, fitness in ((6, 20), (3, 10))),
+    {"event": "starved", "generation": 2, "id": 3, "world": 0, "step": 5},
+]
 
 
 @pytest.fixture
-def after(population):
-    child = replace(population[1], id=16, parents=(10, 12), operator="swap", seed=99, generation=3)
-    return [population[0], child, *population[2:]]
+def run_dir(tmp_path):
+    (tmp_path / "lineage.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"generation": 2, "diversity": 1.25}) + "\n")
+    return tmp_path
 
 
-def test_a_birth_is_told_for_everyone_new_with_slot_and_parents(population, after):
-    assert births(population, after) == [
-        {
-            "event": "birth",
-            "generation": 3,
-            "id": 16,
-            "slot": 1,
-            "parents": [10, 12],
-            "operator": "swap",
-            "seed": 99,
-            "hyperparameters": {"learning_rate": 0.1},
-        }
-    ]
+def test_the_tree_has_everyone_with_parents_and_scores():
+    tree = family_tree(EVENTS)
+    assert sorted(tree.edges) == [(0, 5), (1, 5), (2, 4), (3, 4), (3, 6), (4, 6)]
+    assert tree.nodes[3]["fitness"] == {0: 4, 1: 6, 2: 10}
+    assert tree.nodes[3]["score"][0] == pytest.approx(1.5 / 1.25**0.5)  # of 1, 2, 3, 4
 
 
-def test_founders_are_born_too(population):
-    events = births([], population)
-    assert [(e["id"], e["slot"], e["parents"], e["operator"]) for e in events] == [
-        (10 + i, i, [], "founder") for i in range(6)
-    ]
+def test_the_line_goes_back_by_the_fitter_parent():
+    tree = family_tree(EVENTS)
+    assert champion_of(tree) == 6
+    assert line_of(tree, 6) == [3, 4, 6]  # 4 was fitter than 3 in generation 1, 3 fitter than 2 in generation 0
 
 
-def test_a_death_is_told_for_everyone_not_chosen(population, after):
-    assert deaths(population, after, generation=2) == [
-        {"event": "death", "generation": 2, "id": 11, "cause": "not selected", "fitness": 1.0}
-    ]
+def test_health_is_what_one_finds_by_hand():
+    tree = family_tree(EVENTS)
+    score = {one: about["score"] for one, about in tree.nodes(data=True)}
+    parents = [(score[3][0] + score[2][0]) / 2, (score[1][0] + score[0][0]) / 2, (score[3][1] + score[4][1]) / 2]
+    children = [score[4][1], score[5][1], score[6][2]]
+    figures = health(tree, EVENTS, diversity=1.25)
+    assert figures.selection_differential == pytest.approx(sum(parents) / 3)
+    assert figures.better_than_parents == pytest.approx(sum(c > p for c, p in zip(children, parents, strict=True)) / 3)
+    mean_p, mean_c = sum(parents) / 3, sum(children) / 3
+    slope = sum((p - mean_p) * (c - mean_c) for p, c in zip(parents, children, strict=True))
+    assert figures.heritability == pytest.approx(slope / sum((p - mean_p) ** 2 for p in parents))
+    assert figures.gain_in_life == pytest.approx(0.5)
+    assert (figures.diversity, figures.living_founders) == (1.25, 2)  # 2 and 3 are in 6 or alive
 
 
-def test_where_nothing_changed_there_is_nothing_to_tell(population):
-    assert births(population, population) == deaths(population, population, 0) == []
+def test_a_run_that_has_just_begun_is_no_error():
+    figures = health(family_tree(EVENTS[:8]), EVENTS[:8])
+    assert isnan(figures.heritability)
+    assert figures.living_founders == 4
+    with pytest.raises(ValueError, match="nobody's fitness has been measured yet"):
+        champion_of(family_tree(EVENTS[:4]))
 
 
-def test_starvation_is_told_with_its_step_for_those_who_starved(population):
-    lifetime = np.array([[5, 9, 7, 9, 9, 9], [9, 9, 9, 9, 9, 2]])
-    assert starvations(population, lifetime, lifetime > 5, generation=1) == [
-        {"event": "starved", "generation": 1, "id": 10, "world": 0, "step": 5},
-        {"event": "starved", "generation": 1, "id": 15, "world": 1, "step": 2},
-    ]
+def test_the_command_tells_and_draws(run_dir, capsys):
+    main([str(run_dir), "--draw", str(run_dir / "tree.png")])
+    out = capsys.readouterr().out
+    assert "generation   1:   2 born, best 4 with fitness 9.00" in out
+    assert "3 (founder, 0) > 4 (swap, 1) > 6 (swap, 2)" in out
+    assert "diversity                    1.25" in out
+    assert (run_dir / "tree.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_events_survive_json(population, after):
-    events = [
-        *births(population, after),
-        *deaths(population, after, 2),
-        *starvations(population, np.arange(6)[None], np.arange(6)[None] > 3, 2),
-    ]
-    assert json.loads(json.dumps(events)) == events
+def test_a_line_that_is_being_written_is_left_out_and_damage_is_named(run_dir, capsys):
+    file = run_dir / "lineage.jsonl"
+    whole = file.read_text()
+    file.write_text(whole + '{"event": "bi')
+    assert read_events(file) == EVENTS
+    file.write_text("{nonsense\n" + whole)
+    with pytest.raises(SystemExit) as exit_:
+        main([str(run_dir)])
+    assert exit_.value.code == 2
+    assert "lineage.jsonl, line 1: damaged" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    assert str(tmp_path / "lineage.jsonl") in capsys.readouterr().err
+
+
+def test_a_large_family_can_be_drawn(tmp_path):
+    events = [birth(one, 0, slot=one) for one in range(20)] + [life(one, 0, one) for one in range(20)]
+    for generation in range(1, 50):
+        first = 20 * generation
+        events += [birth(first + i, generation, (first - 20 + i, first - 1), slot=i) for i in range(20)]
+        events += [life(first + i, generation, i) for i in range(20)]
+    tree = family_tree(events)
+    draw(tree, tmp_path / "tree.png")
+    assert len(line_of(tree, champion_of(tree))) == 50
+    assert "generation  49:  20 born" in tell(tree, health(tree, events))

@@ -5,7 +5,7 @@ from math import nan
 import pytest
 import torch
 
-from evolution.mutation import NOISE_FLOOR, add_noise, mutate_hyperparameters
+from evolution.mutation import CLOSE, NOISE_FLOOR, add_noise, add_safe_noise, mutate_hyperparameters
 
 
 def chance(seed: int) -> torch.Generator:
@@ -82,3 +82,27 @@ def test_hyperparameters_go_up_down_or_stay_by_the_factor_at_equal_odds():
 def test_a_factor_of_one_leaves_hyperparameters_as_they_were():
     values = {"learning_rate": 1e-3, "entropy_coef": 2.0}
     assert mutate_hyperparameters(values, 1.0, chance(0)) == values
+
+
+@pytest.mark.parametrize("steepness", [1e-4, 1.0, 1e4])
+def test_safe_noise_changes_behaviour_by_what_was_asked_whatever_the_weights_do(adapter, steepness):
+    def divergence(first, second) -> float:
+        return steepness * sum(float((first[name] - second[name]).square().mean()) for name in first)
+
+    changed = add_safe_noise(adapter(0), 0.02, chance(0), divergence)
+    assert 0.02 / CLOSE < divergence(adapter(0), changed) < 0.02 * CLOSE
+    again, other = (add_safe_noise(adapter(0), 0.02, chance(seed), divergence) for seed in (0, 1))
+    assert all(torch.equal(changed[name], again[name]) for name in changed)
+    assert not any(torch.equal(changed[name], other[name]) for name in changed)
+
+
+def test_safe_noise_ends_where_behaviour_does_not_change(adapter):
+    changed = add_safe_noise(adapter(0), 0.02, chance(0), lambda first, second: 0.0)
+    assert all(tensor.isfinite().all() for tensor in changed.values())
+    unchanged = add_safe_noise(adapter(0), 0.0, chance(0), lambda first, second: 0.0)
+    assert all(torch.equal(unchanged[name], tensor) for name, tensor in adapter(0).items())
+
+
+def test_a_negative_divergence_is_refused(adapter):
+    with pytest.raises(ValueError, match=r"mutation_kl = -1: must be finite and 0 or more"):
+        add_safe_noise(adapter(0), -1, chance(0), lambda first, second: 0.0)

@@ -3,11 +3,13 @@
 from math import inf, nan
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evolution import select_top_k
+from evolution.selection import SELECTIONS, pair_by_rank, pair_by_tournament, pair_of_top_k
 
 
 class One(NamedTuple):
@@ -53,3 +55,32 @@ def test_an_impossible_k_is_refused(k):
 
 def test_five_are_chosen_unless_told_otherwise():
     assert len(select_top_k([One(i, 0.0) for i in range(9)])) == 5
+
+
+def firsts(choose, k: int, pairs: int = 4000) -> np.ndarray:
+    """How often each of ten, best first, is the first parent."""
+    rng = np.random.default_rng(0)
+    chosen = [choose(range(10), k, rng) for _ in range(pairs)]
+    assert all(one != other for one, other in chosen)
+    return np.bincount([one for one, _ in chosen], minlength=10) / pairs
+
+
+def test_the_top_are_equally_likely_and_others_never():
+    assert firsts(pair_of_top_k, 4) == pytest.approx([0.25] * 4 + [0] * 6, abs=0.03)
+
+
+def test_a_tournament_is_won_by_the_best_who_takes_part():
+    # The best of 3 among 10 is the i-th (from 0) if the other two come from the 9 - i behind it.
+    expected = [(9 - i) * (8 - i) / 2 / 120 for i in range(10)]
+    assert firsts(pair_by_tournament, 3) == pytest.approx(expected, abs=0.03)
+    assert firsts(pair_by_tournament, 1) == pytest.approx([0.1] * 10, abs=0.03)
+
+
+def test_ranks_fall_evenly():
+    assert firsts(pair_by_rank, 4) == pytest.approx([0.4, 0.3, 0.2, 0.1] + [0] * 6, abs=0.03)
+
+
+@pytest.mark.parametrize("choose", SELECTIONS.values(), ids=SELECTIONS)
+def test_a_choice_follows_from_the_generator(choose):
+    one, other = (np.random.default_rng(3) for _ in range(2))
+    assert [choose(range(6), 3, one) for _ in range(9)] == [choose(range(6), 3, other) for _ in range(9)]

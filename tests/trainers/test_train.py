@@ -224,9 +224,17 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
     assert without_timings(lines(copy / "metrics.jsonl")) == without_timings(lines(longer / "metrics.jsonl"))
 
 
-def test_a_run_with_adapters_on_the_whole_text_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "--adapter.tokens text",
+        "--evolution.inheritance baldwinian --evolution.mutation safe --evolution.selection tournament",
+        "--evolution.crossover merge --evolution.selection rank",
+    ],
+)
+def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):
     alone, stopped = tmp_path / "alone", tmp_path / "stopped"
-    arguments = [*tiny_arguments, "--adapter.tokens", "text"]
+    arguments = [*tiny_arguments, *settings.split()]
     result = train(parse([*arguments, "--generations", "2", "--run_dir", str(alone)])[0])
     train(parse([*arguments, "--generations", "1", "--run_dir", str(stopped)])[0])
     assert train(*_resume(stopped, "--generations", "2")) == result

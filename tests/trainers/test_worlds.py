@@ -56,7 +56,7 @@ def test_a_run_in_another_world_writes_what_it_knows_and_nothing_of_food(finishe
     assert not {"food_eaten_mean", "energy_mean"} & metrics[0].keys()
     assert metrics[1]["env_steps"] == 2 * 5 * 12, "where episodes follow each other, everybody acts in every step"
     assert 0 < metrics[0]["lifetime_mean"] <= 12
-    assert {event["event"] for event in lines(run_dir / "lineage.jsonl")} == {"birth", "death"}
+    assert {event["event"] for event in lines(run_dir / "lineage.jsonl")} == {"birth", "life", "death"}
     assert result["fitness"].keys() == {"agents", "frozen", "random"}
     assert not {"food_eaten", "share_of_planner"} & result.keys()
     assert read_config(run_dir) == config

@@ -1,0 +1,62 @@
+"""Births, lives and deaths, as plain records for `lineage.jsonl`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from evolution.genome import Genome
+
+Event = dict[str, Any]
+
+
+def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
+    """An event for each individual of `after` that was not in `before`."""
+    known = {g.id for g in before}
+    return [
+        {
+            "event": "birth",
+            "generation": g.generation,
+            "id": g.id,
+            "slot": slot,
+            "parents": list(g.parents),
+            "operator": g.operator,
+            "seed": g.seed,
+            "hyperparameters": dict(g.hyperparameters),
+        }
+        for slot, g in enumerate(after)
+        if g.id not in known
+    ]
+
+
+def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -> list[Event]:
+    """An event for each individual of `before` that is not in `after`: it was not selected to live on."""
+    alive = {g.id for g in after}
+    return [
+        {"event": "death", "generation": generation, "id": g.id, "cause": "not selected", "fitness": g.fitness}
+        for g in before
+        if g.id not in alive
+    ]
+
+
+def lives(population: Sequence[Genome], returns: np.ndarray, generation: int) -> list[Event]:
+    """An event for each life: its mean return while it learned, which is that of what it was born with (or had learned
+    before), and its fitness afterwards. returns: (W, N), of the life."""
+    return [
+        {"event": "life", "generation": generation, "id": g.id, "return": before, "fitness": g.fitness}
+        for g, before in zip(population, returns.mean(axis=0).tolist(), strict=True)
+    ]
+
+
+def starvations(
+    population: Sequence[Genome], lifetime: np.ndarray, is_alive: np.ndarray, generation: int
+) -> list[Event]:
+    """An event for each body that ran out of energy; its genome can still be chosen.
+
+    lifetime: (W, N) steps lived in each world. is_alive: (W, N) at the end of the episode.
+    """
+    return [
+        {"event": "starved", "generation": generation, "id": population[slot].id, "world": int(world), "step": steps}
+        for world, slot in np.argwhere(~is_alive)
+        for steps in [int(lifetime[world, slot])]
+    ]

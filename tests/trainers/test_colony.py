@@ -1,0 +1,99 @@
+"""What passes from one generation to the next, and how different two behaviours are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evolution import next_generation
+from evolution.crossover import CROSSOVERS
+from evolution.mutation import CLOSE, add_safe_noise
+from evolution.selection import SELECTIONS
+from trainers.colony import Colony, found_colony
+from trainers.config import EVOLUTION_CHOICES, EvolutionConfig
+
+
+@pytest.fixture
+def colony_of(tiny_config):
+    def build(inheritance: str) -> Colony:
+        colony = found_colony(replace(tiny_config, evolution=replace(tiny_config.evolution, inheritance=inheritance)))
+        bank = colony.policy.mind.bank
+        bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))  # they learned
+        bank.version += 1
+        colony.population = [g.measured(float(i), colony.adapter(i)) for i, g in enumerate(colony.population)]
+        return colony
+
+    return build
+
+
+def bred(colony: Colony) -> list:
+    settings = dict(generation=1, elites=2, parents=2, crossover="clone", mutation_rate=0.0, hyperparameter_factor=1.0)
+    return next_generation(colony.heritage(), **settings, rng=np.random.default_rng(0))
+
+
+def test_lamarckian_children_have_what_their_parents_learned(colony_of):
+    colony = colony_of("lamarckian")
+    learned = colony.policy.mind.bank.values.clone()
+    colony.settle(bred(colony))
+    values = colony.policy.mind.bank.values
+    assert torch.equal(values[4:], learned[4:])  # the elites, who live on
+    for genome, row in zip(colony.population[:4], values[:4], strict=True):
+        assert torch.equal(row, learned[genome.parents[0]])
+
+
+def test_baldwinian_children_have_what_their_parents_were_born_with_and_all_begin_anew(colony_of):
+    colony = colony_of("baldwinian")
+    colony.birth += torch.arange(6.0)[:, None]  # so that births differ
+    born = colony.birth.clone()
+    colony.learner.optimiser.steps += 3
+    colony.settle(bred(colony))
+    values = colony.policy.mind.bank.values
+    assert torch.equal(values[4:], born[4:])
+    for genome, row in zip(colony.population[:4], values[:4], strict=True):
+        assert torch.equal(row, born[genome.parents[0]])
+    assert torch.equal(colony.birth, values)
+    assert not colony.learner.optimiser.steps.any()
+
+
+def test_divergence_is_zero_between_equals_and_grows_with_the_square_of_the_way(colony_of):
+    colony = colony_of("lamarckian")
+    mind = colony.policy.mind
+    mind.answer([" food", " no food", " food here"], np.array([0, 1, 2]))
+    first = mind.bank.read(3)
+    before = mind.bank.values.clone()
+    generator = torch.Generator().manual_seed(0)
+    noise = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in first.items()}
+    small, double = (
+        colony.divergence(first, {name: first[name] + scale * noise[name] for name in first}) for scale in (0.03, 0.06)
+    )
+    assert colony.divergence(first, first) == pytest.approx(0, abs=1e-6)
+    assert small > 0
+    assert double / small == pytest.approx(4, rel=0.3)
+    assert torch.equal(mind.bank.values, before)
+
+
+def test_a_safe_mutation_changes_actions_by_what_was_asked(colony_of):
+    colony = colony_of("lamarckian")
+    colony.policy.mind.answer([" food", " no food", " food here"], np.array([0, 1, 2]))
+    first = colony.policy.mind.bank.read(3)
+    changed = add_safe_noise(first, 0.05, torch.Generator().manual_seed(0), colony.divergence)
+    assert 0.05 / CLOSE < colony.divergence(first, changed) < 0.05 * CLOSE
+
+
+def test_the_config_names_what_evolution_has():
+    assert set(EVOLUTION_CHOICES["crossover"]) == set(CROSSOVERS)
+    assert set(EVOLUTION_CHOICES["selection"]) == {*SELECTIONS, "random"}
+
+
+@pytest.mark.parametrize("name", EVOLUTION_CHOICES)
+def test_an_unknown_word_is_refused(name):
+    with pytest.raises(ValueError, match=rf"evolution.{name} = 'other': must be {EVOLUTION_CHOICES[name][0]} or "):
+        EvolutionConfig(**{name: "other"})
+
+
+def test_darwinian_evolution_is_without_learning(tiny_config):
+    evolution = replace(tiny_config.evolution, inheritance="darwinian")
+    with pytest.raises(ValueError, match=r"learn.algorithm = 'ppo': must be none with evolution.inheritance"):
+        replace(tiny_config, evolution=evolution)
+    replace(tiny_config, evolution=evolution, learn=replace(tiny_config.learn, algorithm="none"))
