@@ -2,15 +2,19 @@
 
 import numpy as np
 
-from agents.codec import way
-from agents.memory import DAY, DUSK, ForageMemory, newborn, remember
+from agents.codec import NUMBERS
+from agents.memory import DAY, DUSK, NIGHT, ForageMemory, newborn, remember, ways
+from agents.wayfinding import NO_WAY
 from envs.observe import legal_from
 
 
 class ForageCodec:
-    """The forage world in words, as in " food two north one east, rock north"."""
+    """The forage world in words, as in " food north two, east three" or " no food, grown west, new south".
 
-    instructions = "You are hungry. Walk to food, around rocks.\n"
+    What lies where is told by the move that leads there, around rocks that are known (`agents.memory.Ways`).
+    """
+
+    instructions = "You are hungry. Walk to food.\n"
     action_words = ("stay", "north", "south", "east", "west")
     answer = "go"
 
@@ -18,46 +22,44 @@ class ForageCodec:
         self.view_radius = view_radius
 
     def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray) -> ForageMemory:
-        """Path integration, see `agents.memory`."""
+        """A map, see `agents.memory`."""
         return remember(memory or newborn(len(observation)), observation, action, self.view_radius)
 
     def encode(self, observation: np.ndarray, memory: ForageMemory) -> list[str]:
-        """The way to the nearest known food, else the way it was going and the way home; and rock in that way.
+        """Up to two moves to food; without food, the way to where it grew, and to where nobody looked yet.
 
-        From dusk till dawn home comes first.
+        At dusk the way home comes first; at night there is nothing else to say.
         """
-        return [_text(*row) for row in zip(*(column.tolist() for column in memory), strict=True)]
+        steps = (kind.tolist() for kind in ways(memory))
+        return [_text(*row) for row in zip(*steps, memory.hour.tolist(), strict=True)]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
         """Moves that no rock and no border blocks."""
         return legal_from(observation, self.view_radius)
 
 
-def _text(
-    food: list[int],
-    knows_food: bool,
-    sees_food: bool,
-    home: list[int],
-    knows_home: bool,
-    heading: list[int],
-    legal: list[bool],
-    hour: int,
-) -> str:
-    to_home = f", home{way(home, exact=False)}" if knows_home else ""
-    if knows_food:
-        to_food = (" food" if sees_food else " food was") + way(food, exact=sees_food) + _rocks_before(food, legal)
+def _text(food: list[int], regrown: list[int], unknown: list[int], home: list[int], hour: int) -> str:
+    to_home = ", home" + _way(home) if min(home) < NO_WAY else ""
+    if hour == NIGHT:
+        return " night" + to_home
+    if min(food) < NO_WAY:
+        told = " food" + _ways_to_food(food, 1 if hour == DUSK else 2)
     else:
-        going = f", going{way(heading, exact=False)}{_rocks_before(heading, legal)}" if any(heading) else ""
-        to_food = " no food" + going
-    if hour == DAY:
-        return to_food if knows_food else to_food + to_home
-    rocks = _rocks_before(home, legal) if knows_home else ""
-    return (" dusk" if hour == DUSK else " night") + to_home + rocks + "," + to_food
+        told = " no food"
+        for word, steps in (("grown", regrown), ("new", unknown)):
+            told += f", {word}{_way(steps)}" if min(steps) < NO_WAY else ""
+    return told if hour == DAY else f" dusk{to_home},{told}"
 
 
-def _rocks_before(offset: list[int], legal: list[bool]) -> str:
-    """Blocked moves among those that lead closer. Others need no word: they are masked, and make texts many."""
-    south, east = offset
-    closer = (False, south < 0, south > 0, east > 0, east < 0)  # as ForageCodec.action_words
-    rows = zip(ForageCodec.action_words, closer, legal, strict=True)
-    return "".join(f", rock {word}" for word, leads_closer, is_free in rows if leads_closer and not is_free)
+def _way(steps: list[int]) -> str:
+    """The first move of the shortest way, or that it is here."""
+    return " here" if steps[0] == 0 else " " + ForageCodec.action_words[1 + steps[1:].index(min(steps[1:]))]
+
+
+def _ways_to_food(steps: list[int], most: int) -> str:
+    """The moves that lead to food soonest with their steps, nearest first: as near as any, or one step more."""
+    if steps[0] == 0:
+        return " here"
+    near = sorted((number, move) for move, number in enumerate(steps[1:], start=1) if number <= min(steps[1:]) + 1)
+    words = (f" {ForageCodec.action_words[move]} {NUMBERS[n] if n <= 3 else 'far'}" for n, move in near[:most])
+    return ",".join(words)

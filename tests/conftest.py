@@ -19,17 +19,16 @@ WORDS = [
     *ForageCodec.action_words,
     "go",
     "food",
-    "was",
     "no",
+    "grown",
+    "new",
     "home",
-    "rock",
     "here",
-    "going",
     "dusk",
     "night",
 ]
 OTHER_WORDS = {word for codec in CODECS.values() for word in codec.action_words} | set(
-    ["goal", "hole", "key", "door", "wall", "with", "nothing", "spot", "near", "far"]
+    ["goal", "hole", "key", "door", "wall", "with", "nothing", "spot", "near", "far", "rock", "going", "was"]
 )
 TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
 

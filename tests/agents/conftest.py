@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.forage_codec import ForageCodec
-from agents.memory import ForageMemory
+from agents.memory import REACH, ForageMemory
 from envs import Action, ForageBatch, WorldConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,7 +18,7 @@ Cells = list[tuple[int, int]]
 
 
 class Walk:
-    """A world of 15 x 15 free cells but for the given ones, and an agent in it that remembers."""
+    """A world of free cells but for the given ones, and an agent in it that remembers."""
 
     def __init__(
         self,
@@ -28,12 +28,14 @@ class Walk:
         rock: Cells,
         view_radius: int,
         night_length: int,
+        height: int,
+        width: int,
     ):
         self.codec = ForageCodec(view_radius)
         self._world = ForageBatch(
             WorldConfig(
-                height=15,
-                width=15,
+                height=height,
+                width=width,
                 agents=1,
                 rocks=0.0,
                 food=0,
@@ -69,12 +71,14 @@ class Walk:
         return self
 
     @property
-    def food(self) -> list[int] | None:
-        return self.memory.food[0].tolist() if self.memory.knows_food[0] else None
+    def food(self) -> list[list[int]]:
+        """Where it remembers food, as rows south and columns east of itself."""
+        return (np.argwhere(self.memory.food[0]) - REACH).tolist()
 
     @property
-    def home(self) -> list[int] | None:
-        return self.memory.home[0].tolist() if self.memory.knows_home[0] else None
+    def home(self) -> list[list[int]]:
+        """The same of home: one place or none."""
+        return (np.argwhere(self.memory.home[0]) - REACH).tolist()
 
     @property
     def text(self) -> str:
@@ -88,7 +92,9 @@ def walk() -> Callable[..., Walk]:
     A day has ten steps, if there are nights.
     """
 
-    def begin(position=(7, 7), home=(14, 14), food=(), rock=(), view_radius=3, night_length=0) -> Walk:
-        return Walk(position, home, food, rock, view_radius, night_length)
+    def begin(
+        position=(7, 7), home=(14, 14), food=(), rock=(), view_radius=3, night_length=0, height=15, width=15
+    ) -> Walk:
+        return Walk(position, home, food, rock, view_radius, night_length, height, width)
 
     return begin

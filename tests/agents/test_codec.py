@@ -49,73 +49,64 @@ def test_an_exact_way_can_be_walked_back_from_its_words(offset):
 @pytest.mark.parametrize(
     ("drawn", "text"),
     [
-        ({}, " no food"),
-        ({"home": (5, 9)}, " no food, home north east"),
-        ({"home": (7, 7)}, " no food, home here"),
-        ({"home": (7, 5), "rock": [(7, 6), (6, 7)]}, " no food, home west"),
-        ({"food": [(5, 8)]}, " food two north one east"),
         ({"food": [(7, 7)], "home": (7, 6)}, " food here"),
-        ({"food": [(5, 8)], "rock": [(6, 7)]}, " food two north one east, rock north"),
-        ({"food": [(9, 4)], "rock": [(8, 7), (7, 6)]}, " food two south three west, rock south, rock west"),
-        ({"food": [(7, 10)], "rock": [(6, 7), (8, 7), (7, 6), (6, 8)]}, " food three east"),
-        ({"food": [(10, 7)], "home": (7, 5), "rock": [(8, 7)]}, " food three south, rock south"),
-        ({"food": [(1, 7), (9, 14)]}, " no food"),
-        ({"food": [(7, 12)], "view_radius": 5}, " food five east"),
+        ({"food": [(7, 8)]}, " food east one"),
+        ({"food": [(5, 8)]}, " food north three, east three"),
+        ({"food": [(5, 8)], "rock": [(6, 7)]}, " food east three"),
+        ({"food": [(6, 7), (7, 9)]}, " food north one, east two"),
+        ({"food": [(6, 7), (7, 10)]}, " food north one"),
+        ({"food": [(6, 7), (8, 7), (7, 6)]}, " food north one, south one"),
+        ({"food": [(9, 4)]}, " food south far, west far"),
+        ({"food": [(7, 12)], "view_radius": 5}, " food east far"),
+        ({"food": [(1, 7), (9, 14)]}, " no food, new north"),
+        ({"rock": [(6, 7), (7, 6), (8, 7), (7, 8)]}, " no food"),
     ],
 )
 def test_texts_of_worlds_drawn_by_hand(walk, drawn, text):
     assert walk(**drawn).text == text
 
 
-def test_food_out_of_sight_is_told_as_past_and_by_direction_only(walk):
-    it = walk(food=[(7, 4)], rock=[(8, 7)])
-    assert it.text == " food three west"
-    assert it.go(EAST).text == " food was west"
-    assert it.go(SOUTH).text == " food was north west, rock west"
-    assert it.go(*[EAST] * 5, SOUTH).text == " food was north west"
-    assert it.go(NORTH, NORTH).text == " food was west"
+def test_food_out_of_sight_is_told_as_food_in_sight(walk):
+    it = walk(food=[(7, 4)])
+    assert it.text == " food west three"
+    assert it.go(EAST).text == " food west far"
+    assert it.go(SOUTH).text == " food north far, west far"
 
 
-def test_home_is_told_only_where_no_food_is_known(walk):
-    it = walk(food=[(7, 8)], home=(7, 6))
-    assert it.text == " food one east"
-    assert it.go(EAST, SOUTH).text == " no food, going south, home north west"
+def test_where_food_was_is_told_only_where_there_is_none(walk):
+    it = walk(food=[(7, 8), (7, 5)]).go(EAST)
+    assert it.text == " food west three"
+    it.go(*[EAST] * 10)
+    assert it.text == " food west far"
+    it.vanish_food().go(*[WEST] * 7)
+    assert it.text == " no food, new north"
+    assert it.go(*[EAST] * 7, *[STAY] * 6).text == " no food, grown west, new north"
 
 
-def test_without_food_an_agent_knows_where_it_was_going_even_after_a_rest(walk):
-    it = walk(rock=[(7, 9)])
-    assert it.text == " no food"
-    assert it.go(EAST).text == " no food, going east, rock east"
-    assert it.go(EAST, STAY).text == " no food, going east, rock east"
-    assert it.go(NORTH).text == " no food, going north"
-
-
-def test_the_border_is_told_as_rock(walk):
-    assert walk(position=(0, 0), home=(2, 2)).text == " no food, home south east"
-    it = walk(position=(3, 0), food=[(0, 0)], view_radius=3).vanish_food()
-    assert it.text == " food three north"
-    assert not it.codec.legal(it.observation)[0, WEST]
+def test_the_border_is_no_way(walk):
+    it = walk(position=(0, 0), home=(2, 2))
+    assert it.text == " no food, new south"
+    assert not it.codec.legal(it.observation)[0, [NORTH, WEST]].any()
 
 
 def test_a_world_without_nights_knows_no_dusk(walk):
-    assert {walk().go(*[STAY] * steps).text for steps in range(25)} == {" no food"}
+    assert {walk().go(*[STAY] * steps).text for steps in range(25)} == {" no food, new north"}
 
 
-def test_dusk_night_and_the_way_home_come_first(walk):
+def test_dusk_tells_the_way_home_first_and_night_nothing_else(walk):
     it = walk(home=(7, 6), food=[(7, 9)], night_length=4)
-    assert it.go(*[STAY] * 6).text == " food two east"
-    assert it.go(STAY).text == " dusk, home west, food two east"
-    assert it.go(STAY, STAY).text == " dusk, home west, food two east"
-    assert it.go(STAY).text == " night, home west, food two east"
-    assert it.go(WEST, STAY, STAY).text == " night, home here, food three east"
-    assert it.go(STAY).text == " food three east", "the day breaks"
+    assert it.go(*[STAY] * 6).text == " food east two"
+    assert it.go(STAY).text == " dusk, home west, food east two"
+    assert it.go(STAY, STAY).text == " dusk, home west, food east two"
+    assert it.go(STAY).text == " night, home west"
+    assert it.go(WEST, STAY, STAY).text == " night, home here"
+    assert it.go(STAY).text == " food east three", "the day breaks"
 
 
-def test_at_night_rock_on_the_way_home_is_told_before_rock_on_the_way_to_food(walk):
-    it = walk(home=(7, 5), food=[(5, 7)], rock=[(7, 6), (6, 7)], night_length=4)
-    assert it.text == " food two north, rock north"
-    assert it.go(*[STAY] * 10).text == " night, home west, rock west, food two north, rock north"
-    assert walk(night_length=4).go(*[STAY] * 10).text == " night, no food"
+def test_the_way_home_goes_around_rock(walk):
+    it = walk(home=(7, 5), rock=[(7, 6), (6, 6), (8, 7)], night_length=4).go(*[STAY] * 10)
+    assert it.text == " night, home north"
+    assert walk(night_length=4).go(*[STAY] * 10).text == " night"
 
 
 def random_texts(agents: int, steps: int) -> set[str]:
@@ -137,8 +128,8 @@ def test_all_texts_begin_with_a_space_and_use_words_that_the_tokenizer_knows(tin
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     texts = random_texts(agents=20, steps=60)
     texts |= {way((south, east), exact=exact) for south in range(-5, 6) for east in (-5, 0, 3) for exact in (0, 1)}
-    assert len(texts) > 100
-    for kind in (" food was", " no food, going", ", home", ", rock", " dusk,", " night,"):
+    assert 100 < len(texts) < 400
+    for kind in (" food", " no food, ", ", grown", ", new", " dusk,", " night,", ", home", " far", " here"):
         assert any(kind in text for text in texts)
     for text in texts:
         assert text[0] == " "

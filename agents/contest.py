@@ -1,0 +1,65 @@
+"""Which places others will be at first, as far as an agent can tell from seeing them.
+
+Agents cannot speak, but all see the same compass: what one works out about itself and another, the other works out too,
+so that two do not walk to the same food. Arrays over M agents; V * V cells of a view, S * S of a map, odd sides, who
+looks stands in the middle.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+_NOBODY = 99
+
+
+def food_for_others(others: np.ndarray, food: np.ndarray) -> np.ndarray:
+    """Food in view that is another's: (M, V, V) bool, of food and others, (M, V, V) bool each, as they are seen.
+
+    The closest pair of agent and food is matched first, then the closest of the rest (as `envs.bots.Planner` does);
+    of two as close, the one further north, then west. Where others stand in one's own cell, which of them is first
+    cannot be told: then two foods are one's own.
+    """
+    agents, side, _ = food.shape
+    cells, middle, rows = side * side, side * side // 2, np.arange(agents)
+    walkers, own = others.reshape(agents, cells).copy(), 1 + others[:, side // 2, side // 2]
+    walkers[:, middle] = True
+    is_pair = walkers[:, :, None] & food.reshape(agents, 1, cells)
+    order = np.where(is_pair, _order(side), np.iinfo(np.int32).max)  # (M, walkers, foods), least first
+    theirs = np.zeros((agents, cells), bool)
+    while is_pair.any():
+        walker, item = np.divmod(order.reshape(agents, -1).argmin(axis=1), cells)
+        some = is_pair[rows, walker, item]
+        is_own = some & (walker == middle)
+        theirs[rows, item] |= some & ~is_own
+        own -= is_own
+        served = some & (~is_own | (own == 0))
+        is_pair[rows[some], :, item[some]] = is_pair[rows[served], walker[served], :] = False
+        order[~is_pair] = np.iinfo(np.int32).max
+    return theirs.reshape(food.shape)
+
+
+def others_are_nearer(others: np.ndarray, side: int) -> np.ndarray:
+    """Cells of a map to which another has fewer steps, as the crow walks: (M, S, S) bool for S = side.
+
+    others: (M, V, V) bool, V at most S. A distance transform by two sweeps along each axis (Rosenfeld & Pfaltz 1966).
+    """
+    reach, view = side // 2, others.shape[1] // 2
+    steps = np.full((len(others), side, side), _NOBODY, np.int8)
+    seen = steps[:, reach - view : reach + view + 1, reach - view : reach + view + 1]
+    seen[others] = 0
+    for axis in (1, 2):
+        lines = np.moveaxis(steps, axis, 0)
+        for to, back in ((range(1, side), -1), (range(side - 2, -1, -1), 1)):
+            for i in to:
+                np.minimum(lines[i], lines[i + back] + 1, out=lines[i])
+    crow = np.abs(np.arange(side) - reach)
+    return steps < crow[:, None] + crow
+
+
+@lru_cache(maxsize=8)
+def _order(side: int) -> np.ndarray:
+    """(V * V, V * V) int32: steps between walker and food; of equals the walker further north, then west, is first."""
+    row, column = np.indices((side, side), np.int32).reshape(2, -1)
+    steps = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
+    walker, item = np.indices(steps.shape, np.int32)
+    return (steps * side**2 + walker) * side**2 + item
