@@ -1,6 +1,6 @@
-"""How well a plain network learns to forage on `meadow`, and from how much experience.
+"""How well a plain network learns to forage, and from how much experience.
 
-    python -m benchmarks.mlp [--steps N] [--seed S] [--json FILE] [--plot FILE]
+    python -m benchmarks.mlp [--preset NAME] [--steps N] [--seed S] [--json FILE] [--plot FILE]
 
 The learner is the MaskablePPO of sb3-contrib (Huang and Ontañón 2022) with two MLPs of two hidden layers, for actions
 and for values; all twenty agents of each training world share them. It sees what an agent sees now, as numbers:
@@ -24,13 +24,13 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from envs import WorldConfig
 from envs.bots import bots, by_sight, play
-from envs.presets import preset
+from envs.presets import PRESETS, preset
 from envs.sb3 import ForageVecEnv
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
 from trainers.run_folder import machine
 
-PRESET = "meadow"
 WORLDS = 16
 HIDDEN = [128, 128]
 SETTINGS: dict[str, Any] = {
@@ -45,13 +45,13 @@ LEARNING_RATE = 1e-3
 """At the beginning; it falls to nothing in a straight line."""
 
 
-def food_eaten(model: MaskablePPO, seeds: np.ndarray, *, draws: bool) -> np.ndarray:
+def food_eaten(model: MaskablePPO, world: WorldConfig, seeds: np.ndarray, *, draws: bool) -> np.ndarray:
     """Food per agent (W,) in the worlds of `seeds`, where all agents act by the model; the dead eat no more."""
 
     def policy(observations: np.ndarray, legal: np.ndarray) -> np.ndarray:
         return model.predict(observations, action_masks=legal, deterministic=not draws)[0]
 
-    state, _ = play(by_sight(preset(PRESET), policy), preset(PRESET), seeds)
+    state, _ = play(by_sight(world, policy), world, seeds)
     return state.food_eaten.mean(axis=1)
 
 
@@ -60,10 +60,10 @@ class Curve(BaseCallback):
 
     model: MaskablePPO
 
-    def __init__(self, marks: np.ndarray, seeds: np.ndarray, planner: float) -> None:
+    def __init__(self, marks: np.ndarray, world: WorldConfig, seeds: np.ndarray, planner: float) -> None:
         """Remember when to evaluate, and on which worlds; planner is its food there."""
         super().__init__()
-        self.marks, self.seeds, self.planner = marks.tolist(), seeds, planner
+        self.marks, self.world, self.seeds, self.planner = marks.tolist(), world, seeds, planner
         self.rows: list[dict[str, Any]] = []
         self._start, self._spent = process_time(), 0.0
 
@@ -80,8 +80,8 @@ class Curve(BaseCallback):
         now = process_time()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            drawn = interval(food_eaten(self.model, self.seeds, draws=True))
-            likeliest = interval(food_eaten(self.model, self.seeds, draws=False))
+            drawn = interval(food_eaten(self.model, self.world, self.seeds, draws=True))
+            likeliest = interval(food_eaten(self.model, self.world, self.seeds, draws=False))
         share, seconds = drawn["mean"] / self.planner, now - self._start - self._spent
         row = {"steps": self.num_timesteps, "seconds": seconds, "food": drawn, "share_of_planner": share}
         self.rows.append(row | {"food_of_likeliest_action": likeliest})
@@ -108,7 +108,7 @@ def draw_plot(result: dict[str, Any], file: Path) -> None:
         axes.annotate(name, (steps[0], food["mean"]), xytext=(0, 2), textcoords="offset points", color="grey")
     axes.set(xscale="log", ylim=(0, None), xlabel="steps of single agents", ylabel="food eaten per agent")
     axes.set_title(
-        f"MaskablePPO on {PRESET}, {len(result['seeds'])} held-out worlds, seed {result['seed']}", fontsize=10
+        f"MaskablePPO on {result['preset']}, {len(result['seeds'])} held-out worlds, seed {result['seed']}", fontsize=10
     )
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
     figure.savefig(file, dpi=120)
@@ -117,6 +117,7 @@ def draw_plot(result: dict[str, Any], file: Path) -> None:
 def main() -> None:
     """Train, print the curve, and write it to files if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="meadow", choices=sorted(PRESETS), help="the world (meadow)")
     parser.add_argument("--steps", type=int, default=4_000_000, help="steps of single agents to learn from (4000000)")
     parser.add_argument("--seed", type=int, default=0, help="of the network, the actions and the training worlds (0)")
     parser.add_argument("--episodes", type=int, default=32, help="held-out worlds to play (32)")
@@ -126,14 +127,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # so small a network is faster on one
 
-    config, seeds = preset(PRESET), held_out_seeds(options.episodes, 0)
+    config, seeds = preset(options.preset), held_out_seeds(options.episodes, 0)
     food = {name: play_bot(bot, config, seeds).figures["food_eaten"] for name, bot in bots(config).items()}
     yardsticks = {name: interval(food[name].mean(axis=1)) for name in YARDSTICKS}
-    print(f"{PRESET}, {len(seeds)} held-out worlds, food eaten per agent, mean with 95 % interval")
+    print(f"{options.preset}, {len(seeds)} held-out worlds, food eaten per agent, mean with 95 % interval")
     for name, figure in yardsticks.items():
         print(f"{name:20s}   {interval_text(figure):18s} {figure['mean'] / yardsticks['planner']['mean']:7.0%}")
 
-    env = ForageVecEnv(PRESET, worlds=WORLDS)
+    env = ForageVecEnv(options.preset, worlds=WORLDS)
     model = MaskablePPO(
         "MlpPolicy",
         env,
@@ -144,7 +145,7 @@ def main() -> None:
         **SETTINGS,
     )
     marks = np.concatenate([[0], np.geomspace(SETTINGS["n_steps"] * env.num_envs, options.steps, options.marks - 1)])
-    curve = Curve(marks.astype(int)[:-1], seeds, yardsticks["planner"]["mean"])
+    curve = Curve(marks.astype(int)[:-1], config, seeds, yardsticks["planner"]["mean"])
     print("agent-steps  seconds   MLP, drawn         planner   likeliest")
     model.learn(options.steps, callback=curve)
     curve.evaluate()
@@ -154,7 +155,7 @@ def main() -> None:
         "stable_baselines3": version("stable_baselines3"),
         "algorithm": "MaskablePPO",
         "settings": SETTINGS | {"learning_rate": LEARNING_RATE, "hidden": HIDDEN, "worlds": WORLDS},
-        "preset": PRESET,
+        "preset": options.preset,
         "seed": options.seed,
         "seeds": seeds.tolist(),
         "yardsticks": yardsticks,

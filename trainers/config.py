@@ -76,7 +76,7 @@ class LearnConfig:
     """ppo, reinforce, or none (evolution only)."""
     learning_rate: float = 2e-3
     """Adam's step size for a founder's adapter; it is inherited and mutates."""
-    entropy_coef: float = 0.03
+    entropy_coef: float = 0.01
     """Weight of the entropy bonus for a founder; it is inherited and mutates."""
     discount: float = 0.95
     """Gamma: worth of a reward one step later."""
@@ -84,11 +84,11 @@ class LearnConfig:
     """Lambda of generalised advantage estimation."""
     epochs: int = 2
     """Passes of PPO over a life's experience; REINFORCE makes one."""
-    minibatch: int = 32
+    minibatch: int = 64
     """Samples per agent in a minibatch."""
     clip: float = 0.2
     """PPO's bound on the probability ratio, 1 - clip to 1 + clip."""
-    max_kl: float = 0.05
+    max_kl: float = 0.15
     """An adapter whose policy has moved further than this from the one that acted is reined in, and rests."""
     max_grad_norm: float = 0.5
     """Bound on the gradient norm of each adapter."""

@@ -1,0 +1,36 @@
+"""The same network knowing nothing: what of a result is owed to what the model learned before."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from agents.weights.fetch import cache_dir, model_folder
+
+
+def random_weights_folder(name: str = "smollm2-135m") -> Path:
+    """A model folder like that of `name`, in the cache, whose matrices are shuffled: made once, always the same.
+
+    Each keeps its numbers and loses their order, so scales are right and nothing else is left. Norms stay as they are.
+    """
+    source, folder = model_folder(name), cache_dir() / f"{name}-shuffled"
+    if not folder.is_dir():
+        partial = folder.with_name(f".{folder.name}.partial")
+        partial.mkdir(exist_ok=True)
+        generator = torch.Generator().manual_seed(0)
+        for file in source.iterdir():
+            if file.suffix == ".safetensors":
+                tensors = {k: _shuffled(t, generator) for k, t in sorted(load_file(file).items())}
+                save_file(tensors, partial / file.name, {"format": "pt"})
+            elif file.suffix == ".json":
+                text = file.read_text()
+                (partial / file.name).write_text(json.dumps(json.loads(text)) if file.name == "config.json" else text)
+        partial.rename(folder)
+    return folder
+
+
+def _shuffled(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if tensor.ndim < 2:
+        return tensor
+    return tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].view(tensor.shape)

@@ -1,0 +1,43 @@
+"""How to compare few runs honestly, after Agarwal et al. 2021 (arXiv:2108.13264, "rliable").
+
+Scores are (R, K): R runs, each with its own seed, by K tasks. Resampling is stratified: runs are drawn anew within each
+task. All functions are deterministic.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def interquartile_mean(scores: np.ndarray) -> float:
+    """Mean of the middle half of all scores (R, K), the quarters at either end left out.
+
+    Where a quarter is no whole number of scores, those at the edge count in part, so that all of the middle counts.
+    """
+    values = np.sort(scores, axis=None)
+    cut = len(values) / 4
+    edges = np.arange(len(values) + 1)
+    weight = np.clip(np.minimum(edges[1:], len(values) - cut) - np.maximum(edges[:-1], cut), 0, 1)
+    return float((values * weight).sum() / weight.sum())
+
+
+def bootstrap(scores: list[np.ndarray], statistic: Callable[..., float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of `statistic(*scores)`, each (R, K) resampled on its own, runs within tasks."""
+    rng = np.random.default_rng(seed)
+    values = [
+        statistic(*(np.take_along_axis(s, rng.integers(len(s), size=s.shape), axis=0) for s in scores))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def probability_of_improvement(first: np.ndarray, second: np.ndarray) -> float:
+    """How often a run of `first` (R, K) beats one of `second` (S, K), ties half; mean over tasks.
+
+    The Mann-Whitney U statistic as a share of all pairs.
+    """
+    difference = first[:, None] - second[None]
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())

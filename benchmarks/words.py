@@ -1,0 +1,112 @@
+"""The forage world in other words: what a mind that reads can still make sense of, and one of numbers never meets.
+
+    python -m benchmarks.words RUN_DIR [--episodes N] [--json FILE]
+
+lets the agents of a run, and the model without adapters, play held-out worlds told in other words, and prints the food
+that they eat. Each way of telling is a codec for `--env.codec`, too, as benchmarks.words:Renamed.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agents.forage_codec import ForageCodec
+from envs import WorldConfig
+
+SYNONYMS = {
+    "food": "bread",
+    "no": "without",
+    "grown": "harvested",
+    "new": "unexplored",
+    "far": "distant",
+    "here": "below",
+    "home": "house",
+    "dusk": "evening",
+    "night": "midnight",
+}
+
+
+class _Retold(ForageCodec):
+    """What the ordinary codec says, told in another way; `config` is that of the world, as for any codec."""
+
+    def __init__(self, config: WorldConfig):
+        super().__init__(config.view_radius)
+
+    def encode(self, observation: Any, memory: Any) -> list[str]:
+        """Texts of the ordinary codec, retold."""
+        return [self.retell(text) for text in super().encode(observation, memory)]
+
+    def retell(self, text: str) -> str:
+        """One text in other words."""
+        raise NotImplementedError
+
+
+class Renamed(_Retold):
+    """Every thing has another name, as in " bread north two" for " food north two"; directions keep theirs."""
+
+    def retell(self, text: str) -> str:
+        """Each word that has a synonym replaced by it."""
+        return re.sub(r"\w+", lambda word: SYNONYMS.get(word[0], word[0]), text)
+
+
+class Reordered(_Retold):
+    """The same clauses back to front, as in " new south, grown west, no food"."""
+
+    def retell(self, text: str) -> str:
+        """Clauses in reverse."""
+        return " " + ", ".join(reversed(text.strip().split(", ")))
+
+
+class Examples(_Retold):
+    """Five examples in front of every text, for a model that is not trained."""
+
+    instructions = (
+        "You are hungry. Walk to food.\n"
+        " food north two go north\n food west far go west\n food here go stay\n"
+        " no food, grown west, new east go east\n food south one, east two go south\n"
+    )
+
+    def retell(self, text: str) -> str:
+        """As it is."""
+        return text
+
+
+def measure(run_dir: Path, episodes: int) -> dict[str, float]:
+    """Mean food of the agents of a run's last generation, and of the frozen model, by how they are told."""
+    from trainers.colony import found_colony
+    from trainers.evaluate import held_out_seeds, play
+    from trainers.run_folder import open_run
+
+    colony, config, _ = open_run(run_dir)
+    seeds = held_out_seeds(episodes, config.seed)
+    ways = {"renamed": Renamed, "reordered": Reordered}
+    food = {}
+    for way, codec in ways.items():
+        told = replace(colony, codec=codec(config.env))
+        for who, bare in (("agents", False), ("frozen", True)):
+            outcome = play(told, config.env, seeds, config.seed, bare=bare)
+            food[f"{who}, {way}"] = float(outcome.figures["food_eaten"].mean())
+    prompted = found_colony(replace(config, env=replace(config.env, codec="benchmarks.words:Examples")))
+    outcome = play(prompted, config.env, seeds, config.seed, bare=True)
+    return food | {"frozen, with examples": float(outcome.figures["food_eaten"].mean())}
+
+
+def main() -> None:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--episodes", type=int, default=32)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    food = measure(options.run_dir, options.episodes)
+    for name, eaten in food.items():
+        print(f"{name:24s} {eaten:6.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(food, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The comparison runs what is missing, reads what is there, and counts as the books say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation
+from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_improvement
+from benchmarks.words import SYNONYMS, Examples, Renamed, Reordered
+from envs import WorldConfig
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end():
+    assert interquartile_mean(np.array([[0.0], [1.0], [3.0], [100.0]])) == 2
+    assert interquartile_mean(np.arange(8.0).reshape(4, 2)) == 3.5
+    # Of five, one and a quarter goes at either end: (0.75 * 1 + 2 + 0.75 * 6) / 2.5
+    assert interquartile_mean(np.array([[0.0], [1.0], [2.0], [6.0], [50.0]])) == pytest.approx(2.9)
+
+
+def test_improvement_is_the_share_of_pairs():
+    first, second = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [0.0]])
+    assert probability_of_improvement(first, second) == pytest.approx((1 + 1.5 + 2) / 6)
+    assert probability_of_improvement(second, first) == pytest.approx(1 - 4.5 / 6)
+
+
+def test_an_interval_holds_the_statistic_and_grows_with_the_spread():
+    rng = np.random.default_rng(0)
+    narrow, wide = (rng.normal(5, spread, (5, 2)) for spread in (0.1, 1.0))
+    for scores in (narrow, wide):
+        low, high = bootstrap([scores], interquartile_mean)
+        assert low < interquartile_mean(scores) < high
+    spans = [np.subtract(*bootstrap([scores], interquartile_mean)[::-1]) for scores in (narrow, wide)]
+    assert spans[1] > 3 * spans[0]
+
+
+def test_runs_are_resampled_within_their_task():
+    scores = np.array([[0.0, 10.0], [0.0, 10.0]])  # tasks differ, runs do not
+    assert bootstrap([scores], interquartile_mean) == (5, 5)
+
+
+def result(condition: str, seed: int, score: float, preset: str = "meadow") -> dict:
+    curve = [{"learning": 10, "all": 90, "seconds": 1.0, "share": score / 2}]
+    curve.append({"learning": 20, "all": 180, "seconds": 2.0, "share": score})
+    about = {"preset": preset, "condition": condition, "seed": seed, "score": score, "curve": curve}
+    return about | {"yardsticks": {"random": 0.05, "planner": 1.0}}
+
+
+def test_the_summary_tells_scores_yardsticks_and_improvement():
+    results = [result("both", seed, 0.7 + seed / 100) for seed in range(5)]
+    results += [result("learning only", seed, 0.5 + seed / 100) for seed in range(5)]
+    table = ablation.summary(results)
+    assert table["both"]["iqm"] == pytest.approx(0.72)
+    assert table["learning only"]["whole_is_better"] == 1
+    assert table["random"]["iqm"] == pytest.approx(0.05)
+    assert table["planner"]["whole_is_better"] == 0
+    text = ablation.markdown(table)
+    order = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
+    assert order == ["planner", "both", "learning only", "random"]
+
+
+def test_results_are_written_with_pictures(tmp_path):
+    results = [
+        result(name, seed, 0.5, preset) for name in ("both", "MLP") for seed in (0, 1) for preset in ("maze", "night")
+    ]
+    options = ablation.parse(["--presets", "maze", "night", "--out", str(tmp_path)])
+    ablation.report(results, options)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *("results.md", "results.json", "results_maze.png", "results_night.png")
+    }
+    assert "## All presets" in (tmp_path / "results.md").read_text()
+    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 8
+
+
+def test_a_comparison_runs_what_is_missing_and_nothing_twice(tiny_model, tmp_path, monkeypatch, capsys):
+    small = ["--model.name", str(tiny_model), "--env.agents", "6", "--env.max_steps", "12", "--evolution.episodes", "2"]
+    small += ["--adapter.top_layers", "2", "--evolution.parents", "3", "--evolution.elites", "2"]
+    monkeypatch.setattr(ablation, "HELD_OUT", 2)
+    monkeypatch.setattr(
+        ablation, "CONDITIONS", {"both": small, "learning only": [*small, "--evolution.enabled", "false"]}
+    )
+    arguments = ["--seeds", "1", "--generations", "2", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    ablation.main([*arguments, "--conditions", "both", "learning only"])
+    told = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {run["condition"] for run in told["runs"]} == {"both", "learning only"}
+    assert {"random", "frozen", "agents, renamed", "agents, reordered", "frozen, with examples"} <= set(
+        told["summary"]["meadow"]
+    )
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("results.json")}
+    ablation.main([*arguments, "--conditions", "both", "learning only"])
+    assert stamps == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("results.json")}
+
+
+def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "CONDITIONS", {"both": ["--env.agents", "0"]})
+    with pytest.raises(RuntimeError, match=r"env.agents|agents = 0"):
+        ablation.main(["--seeds", "1", "--conditions", "both", "--runs", str(tmp_path), "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("codec", "text", "told"),
+    [
+        (Renamed, " no food, grown west, new east", " without bread, harvested west, unexplored east"),
+        (Renamed, " food north two, east far", " bread north two, east distant"),
+        (Reordered, " no food, grown west, new east", " new east, grown west, no food"),
+        (Reordered, " food here", " food here"),
+        (Examples, " food north two", " food north two"),
+    ],
+)
+def test_worlds_are_told_in_other_words(codec, text, told):
+    assert codec(WorldConfig()).retell(text) == told
+
+
+def test_synonyms_are_other_words_and_differ():
+    assert not set(SYNONYMS) & set(SYNONYMS.values())
+    assert len(set(SYNONYMS.values())) == len(SYNONYMS)
