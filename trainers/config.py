@@ -68,12 +68,15 @@ class EnvConfig(WorldConfig):
         return all(part.isidentifier() for part in self.id.split(".")) and "." in self.id
 
 
+ALGORITHMS = ("ppo", "reinforce", "online", "none")
+
+
 @dataclass(frozen=True)
 class LearnConfig:
     """How agents learn within a life."""
 
     algorithm: str = "ppo"
-    """ppo, reinforce, or none (evolution only)."""
+    """ppo, reinforce, online (an update after every action), or none (evolution only)."""
     learning_rate: float = 2e-3
     """Adam's step size for a founder's adapter; it is inherited and mutates."""
     entropy_coef: float = 0.01
@@ -86,6 +89,8 @@ class LearnConfig:
     """Passes of PPO over a life's experience; REINFORCE makes one."""
     minibatch: int = 64
     """Samples per agent in a minibatch."""
+    trace: int = 4
+    """Decisions to which a reward is credited, where learning is online."""
     clip: float = 0.2
     """PPO's bound on the probability ratio, 1 - clip to 1 + clip."""
     max_kl: float = 0.15
@@ -99,10 +104,8 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
-        require(
-            self.algorithm in ("ppo", "reinforce", "none"), "learn.algorithm", self.algorithm, "ppo, reinforce or none"
-        )
-        _positive(self, "learn", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
+        require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
+        _positive(self, "learn", "trace", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(

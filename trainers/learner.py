@@ -3,9 +3,8 @@
 PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 1. Each adapter is a learner of its own: loss, gradient norm, learning rate, entropy bonus and KL are per agent;
    only the computation is shared.
-2. An adapter whose KL passes `max_kl` is brought back on the straight way to where it was before this life, as far as
-   would leave it at `max_kl` if KL grew with the square of the way (as it does near the start, Schulman et al. 2015,
-   arXiv:1502.05477), and rests until its next life. KL is looked at before each step, and after the last.
+2. An adapter whose KL passes `max_kl` is reined in (`trainers.trust_region`), and rests until its next life. KL is
+   looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 """
@@ -23,7 +22,9 @@ from trainers.advantage import gae
 from trainers.config import LearnConfig
 from trainers.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
 from trainers.minibatches import Minibatch, minibatches
+from trainers.online import OnlineLesson
 from trainers.rollout import Trajectory
+from trainers.trust_region import rein_in
 
 
 class Change(NamedTuple):
@@ -73,19 +74,34 @@ class Learner:
         self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
         self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
+    def attend(self, learning_rate: Tensor, entropy_coef: Tensor) -> OnlineLesson | None:
+        """What is to witness a life, if adapters learn while it goes on. learning_rate, entropy_coef: (P,)."""
+        if self.config.algorithm != "online":
+            return None
+        return OnlineLesson(self.policy, self.optimiser, self.config, learning_rate, entropy_coef)
+
     def learn(
-        self, trajectory: Trajectory, learning_rate: Tensor, entropy_coef: Tensor, rng: np.random.Generator
+        self,
+        trajectory: Trajectory,
+        learning_rate: Tensor,
+        entropy_coef: Tensor,
+        rng: np.random.Generator,
+        lesson: OnlineLesson | None = None,
     ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
-        learning_rate, entropy_coef: (P,). rng: orders the samples. KL, clip fraction and entropy are those at the end
-        of the life, on a minibatch of each agent.
+        learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
+        have learned already. KL, clip fraction and entropy are those at the end of the life, on a minibatch of each
+        agent.
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
-        figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
+        if lesson:
+            figures = lesson.finish(trajectory.texts)
+        else:
+            figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
         figures |= self._learn_critic(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), rng)
         return figures | {"learn_s": perf_counter() - start}
 
@@ -173,18 +189,10 @@ class Learner:
         return mean(loss), Change(kl, clipped, mean(entropy), ratio_error)
 
     def _rein_in(self, groups: Tensor, kl: Tensor, before_life: Tensor, is_resting: Tensor) -> None:
-        """Shorten the way that adapters with too much KL have come in this life, and let them rest."""
+        """Rein in adapters with too much KL, and let them rest."""
         bank = self.policy.mind.bank
-        strayed = ~(kl <= self.config.max_kl)  # true for NaN
-        if not strayed.any():
-            return
-        rows = groups[strayed]
-        share = (self.config.max_kl / kl[strayed]).sqrt()[:, None]
-        before = before_life[rows - bank.learners.start]
-        shortened = before + share * (bank.values[rows] - before)
-        bank.values[rows] = torch.where(shortened.isfinite(), shortened, before)
-        is_resting[rows] = True
-        bank.version += 1
+        before = before_life[groups - bank.learners.start]
+        is_resting[groups] |= rein_in(bank, groups, kl, before, self.config.max_kl)
 
     def _learn_critic(self, samples: Samples, is_alive: Tensor, rng: np.random.Generator) -> dict[str, float]:
         features = self.policy.mind.features(samples.texts)  # one row a distinct text

@@ -15,6 +15,7 @@ from envs.worlds.world import Step, World
 
 Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
 OnStep = Callable[[int, int, int], None]
+OnMoment = Callable[[list[str], Moment], None]
 
 
 class Actor(Protocol):
@@ -71,11 +72,14 @@ def rollout(
     bare: bool = False,
     keep_states: bool = False,
     on_step: OnStep | None = None,
+    on_moment: OnMoment | None = None,
 ) -> Life:
     """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
 
     bare: all agents act by the frozen base, without adapters. rng: samples the actions. keep_states: needs a world
     that has `state()`. on_step: is told of each step how many were done, how many agents play and how many there are.
+    on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns
+    (M, ...) of `Trajectory`; it may change the policy.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
@@ -91,6 +95,8 @@ def rollout(
         did = np.where(is_playing, moment["action"], -1)
         moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
         moments.append(moment)
+        if on_moment:
+            on_moment(list(reader.numbers), moment)
         observation, is_playing = step.observation, step.is_playing.reshape(-1)
         action = np.where(moment["is_terminal"] | moment["is_cut"], -1, did)
         if keep_states:

@@ -24,6 +24,7 @@ from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
 from trainers.evaluate import compare, table
+from trainers.online import OnlineLesson
 from trainers.progress import Progress
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
@@ -109,8 +110,8 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
     return add_safe_noise(adapter, run.config.evolution.mutation_kl, generator, run.colony.divergence)
 
 
-def live(run: Run) -> Life:
-    """One life in worlds that nobody has seen."""
+def live(run: Run, lesson: OnlineLesson | None = None) -> Life:
+    """One life in worlds that nobody has seen; the lesson witnesses it."""
     every, streams = run.config.log.episode_every, run.colony.streams
     return rollout(
         run.colony.policy,
@@ -120,20 +121,31 @@ def live(run: Run) -> Life:
         streams["policy"],
         keep_states=run.config.env.is_forage and bool(every) and run.generation % every == 0,
         on_step=run.progress.step,
+        on_moment=lesson.witness if lesson else None,
     )
 
 
-def learn(run: Run, life: Life) -> dict[str, float]:
-    """Update every adapter from what its agent lived through."""
+def attend(run: Run) -> OnlineLesson | None:
+    """What witnesses the life to come, where agents learn while they live."""
+    return run.colony.learner.attend(*_learning_settings(run))
+
+
+def learn(run: Run, life: Life, lesson: OnlineLesson | None = None) -> dict[str, float]:
+    """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
     run.progress.stage("learning")
-    rates, entropy = (run.colony.hyperparameter(name) for name in ("learning_rate", "entropy_coef"))
-    figures = run.colony.learner.learn(life.trajectory, rates, entropy, run.colony.streams["learner"])
+    stream = run.colony.streams["learner"]
+    figures = run.colony.learner.learn(life.trajectory, *_learning_settings(run), stream, lesson)
     if figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
             "what learns is not what acted"
         )
     return figures
+
+
+def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+    """Learning rate and entropy coefficient of each agent, (P,) both."""
+    return run.colony.hyperparameter("learning_rate"), run.colony.hyperparameter("entropy_coef")
 
 
 def measure(run: Run) -> Outcome:

@@ -43,8 +43,8 @@ def test_every_agent_solves_an_identity_task(tiny_policy, algorithm):
     learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
     rng = np.random.default_rng(0)
     before = one_step_episodes(tiny_policy, rng).reward.mean()
-    for _ in range(60):
-        entropy_coef = torch.full((6,), 0.02)
+    for _ in range(90):
+        entropy_coef = torch.full((6,), 0.05)
         learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy), entropy_coef, rng)
     after = one_step_episodes(tiny_policy, rng, steps=64).reward.mean(axis=0)
     assert before < 0.5

@@ -34,7 +34,7 @@ STABLE_KEYS = {
     ),
     *("entropy", "approx_kl", "clip_fraction", "explained_variance", "decide_ms", "learn_s"),
 }
-TIMINGS = {"wall_s", "decide_ms", "learn_s"}
+TIMINGS = {"wall_s", "decide_ms", "learn_s", "update_ms"}
 
 
 def lines(file):
@@ -230,6 +230,7 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
         "--adapter.tokens text",
         "--evolution.inheritance baldwinian --evolution.mutation safe --evolution.selection tournament",
         "--evolution.crossover merge --evolution.selection rank",
+        "--learn.algorithm online --learn.learning_rate 0.001",
     ],
 )
 def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):

@@ -1,0 +1,164 @@
+"""Learning while living: every reward reaches the decisions that it belongs to, of its own agent alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.types import TOKENS
+from trainers.config import LearnConfig
+from trainers.learner import Learner
+from trainers.online import OnlineLesson
+
+TEXTS = [" food north" * 6, " rock south" * 6]
+WANTED = np.array([1, 2])  # the action that each text rewards
+CONFIG = LearnConfig(algorithm="online", max_kl=10.0, discount=0.9, gae_lambda=0.9, trace=3)
+
+
+def lesson_of(policy, rate=0.003, entropy=0.0, **changes) -> OnlineLesson:
+    agents = len(policy.mind.bank)
+    learner = Learner(policy, replace(CONFIG, **changes))
+    lesson = learner.attend(torch.full((agents,), rate), torch.full((agents,), entropy))
+    assert lesson is not None
+    return lesson
+
+
+def moment(policy, rng, text, reward=None, ends=False, alive=None) -> dict:
+    """A step of all agents (M,), in as many worlds as there are texts for."""
+    agents, everyone = len(policy.mind.bank), len(text)
+    legal = np.ones((everyone, 5), bool)
+    decision = policy.act([TEXTS[i] for i in text], np.arange(everyone) % agents, legal, rng)
+    gained = decision.action == WANTED[text] if reward is None else np.asarray(reward)
+    never = np.zeros(everyone, bool)
+    alive = ~never if alive is None else alive
+    columns = {
+        "reward": gained.astype(np.float32),
+        "is_terminal": never | ends,
+        "is_cut": never,
+        "text": np.asarray(text),
+    }
+    return (
+        decision._asdict() | columns | {"legal": legal, "is_alive": alive, "cut_value": np.zeros(everyone, np.float32)}
+    )
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("worlds", [1, 2])
+def test_every_agent_solves_an_identity_task(tiny_policy, worlds):
+    tiny_policy.mind.bank.reset(seed=0)
+    rng = np.random.default_rng(0)
+    lesson = lesson_of(tiny_policy, rate=0.01, entropy=0.1)
+    rewards = []
+    for _ in range(400):
+        now = moment(tiny_policy, rng, rng.integers(2, size=6 * worlds), ends=True)
+        lesson.witness(TEXTS, now | {"value": np.full(6 * worlds, 0.5, np.float32)})
+        rewards.append(now["reward"])
+    figures = lesson.finish(TEXTS)
+    assert np.mean(rewards[:10]) < 0.5
+    assert np.mean(rewards[-40:], axis=0).min() > 0.85
+    assert figures["ratio_error"] < 1e-4
+    assert figures["approx_kl"] > 0.1
+    assert len(lesson.update_s) == 400
+
+
+def gradient(policy, lesson) -> torch.Tensor:
+    """The gradient (N, F) of the last update: taken from Adam's first step, where mean is (1 - beta1) of it."""
+    return lesson.optimiser.mean / 0.1
+
+
+def test_a_reward_is_credited_to_the_decisions_before_it_by_how_long_ago_they_were(tiny_policy):
+    rng = np.random.default_rng(0)
+    texts = [[0] * 6, [1] * 6, [0] * 6, [1] * 6]
+    moments = [moment(tiny_policy, rng, text, reward=[0.0] * 6) for text in texts]
+    zero = np.zeros(6, np.float32)
+    moments = [m | {"value": zero} for m in moments]
+    moments[-1] |= {"reward": np.ones(6, np.float32), "is_terminal": np.ones(6, bool)}
+    lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)  # nothing moves: all gradients are of one policy
+    for m in moments:
+        lesson.witness(TEXTS, m)
+    lesson.optimiser.mean.zero_()
+    lesson.finish(TEXTS)
+    bank = tiny_policy.mind.bank
+    expected = torch.zeros_like(bank.values)
+    bank.gather(slice(0, 6))
+    for back, m in enumerate(moments[:0:-1]):  # the trace is three long: the first is out of it
+        told = [TEXTS[i] for i in m["text"]]
+        action = torch.from_numpy(m["action"])
+        log_prob, _ = tiny_policy.evaluate(told, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
+        (-(0.81**back) * log_prob).sum().backward()
+    expected = bank.gradients
+    torch.testing.assert_close(gradient(tiny_policy, lesson), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_credit_ends_where_an_episode_began(tiny_policy):
+    rng = np.random.default_rng(0)
+    first = moment(tiny_policy, rng, [0] * 6, reward=[0.0] * 6) | {"value": np.zeros(6, np.float32)}
+    ended = first | {"is_terminal": np.array([True, False] * 3)}
+    second = moment(tiny_policy, rng, [1] * 6, reward=[1.0] * 6, ends=True) | {"value": np.zeros(6, np.float32)}
+    lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
+    lesson.witness(TEXTS, ended)
+    lesson.witness(TEXTS, second)
+    lesson.optimiser.mean.zero_()
+    lesson.finish(TEXTS)
+    bank = tiny_policy.mind.bank
+    bank.gather(slice(0, 6))
+    for factor, m in ((torch.ones(6), second), (torch.tensor([0.0, 0.81] * 3), first)):
+        told, action = [TEXTS[i] for i in m["text"]], torch.from_numpy(m["action"])
+        log_prob, _ = tiny_policy.evaluate(told, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
+        (-factor * log_prob).sum().backward()
+    torch.testing.assert_close(gradient(tiny_policy, lesson), bank.gradients, atol=1e-5, rtol=1e-4)
+
+
+def test_the_error_is_one_step_of_the_critic(tiny_policy):
+    """With a critic that is right, nothing is learned: reward 1, then nothing; values 1 + 0.9 * 2 and 2."""
+    rng = np.random.default_rng(0)
+    one = moment(tiny_policy, rng, [0] * 6, reward=[1.0] * 6) | {"value": np.full(6, 2.8, np.float32)}
+    two = moment(tiny_policy, rng, [1] * 6, reward=[2.0] * 6, ends=True) | {"value": np.full(6, 2.0, np.float32)}
+    before = tiny_policy.mind.bank.values.clone()
+    lesson = lesson_of(tiny_policy)
+    lesson.witness(TEXTS, one)
+    lesson.witness(TEXTS, two)
+    lesson.finish(TEXTS)
+    assert (tiny_policy.mind.bank.values - before).abs().max() < 0.004  # Adam takes full steps of tiny gradients
+    assert lesson.optimiser.mean.abs().max() < 1e-6
+
+
+def test_the_dead_learn_nothing(tiny_policy):
+    rng = np.random.default_rng(0)
+    before = tiny_policy.mind.bank.values.clone()
+    alive = np.array([True, False, True, True, True, False])
+    lesson = lesson_of(tiny_policy)
+    for _ in range(3):
+        lesson.witness(
+            TEXTS, moment(tiny_policy, rng, [0] * 6, alive=alive) | {"legal": np.ones((6, 5), bool) & alive[:, None]}
+        )
+    lesson.finish(TEXTS)
+    assert (tiny_policy.mind.bank.values != before).any(dim=1).tolist() == alive.tolist()
+
+
+def test_who_strays_over_a_life_is_reined_in(tiny_policy):
+    rng = np.random.default_rng(0)
+    lesson = lesson_of(tiny_policy, rate=0.05, max_kl=0.02)
+    for _ in range(20):
+        lesson.witness(TEXTS, moment(tiny_policy, rng, rng.integers(2, size=6), ends=True))
+    figures = lesson.finish(TEXTS)
+    assert figures["strayed"] >= 3
+    assert figures["approx_kl"] > 0.02
+    kl, _ = lesson._change(TEXTS)
+    assert kl.mean() < figures["approx_kl"] / 2
+
+
+def test_small_parts_change_nothing(tiny_policy):
+    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    for rows in (4, 12, 1000):
+        tiny_policy.mind.bank.values[:] = begin
+        tiny_policy.mind.bank.version += 1
+        tiny_policy.mind.rows_at_once = rows
+        rng, lesson = np.random.default_rng(0), lesson_of(tiny_policy)
+        for _ in range(5):
+            lesson.witness(TEXTS, moment(tiny_policy, rng, rng.integers(2, size=6)))
+        lesson.finish(TEXTS)
+        ends.append(tiny_policy.mind.bank.values.clone())
+    torch.testing.assert_close(ends[0], ends[2], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ends[1], ends[2], atol=1e-4, rtol=1e-3)

@@ -1,0 +1,148 @@
+"""Learning while living: after every action one update of all adapters, in one batch.
+
+Actor-critic with eligibility traces (Sutton & Barto 2018, section 13.5, one-step TD error times trace). Departures:
+1. The trace is cut after `learn.trace` decisions and recomputed with the adapter as it is now, as a trace of gradients
+   would be as large as the adapters, and stale. 2. Adam takes the step. 3. The critic learns from the whole life
+afterwards, as in the other algorithms. 4. The TD error of an action is known when the next text is read, so its update
+comes one step later.
+
+Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace.
+"""
+
+from collections import deque
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.optimiser import StackedAdam
+from agents.policy import Policy
+from trainers.config import LearnConfig
+from trainers.trust_region import rein_in
+
+Moment = dict[str, Any]  # as in `trainers.rollout`
+
+
+class OnlineLesson:
+    """One life of learning online; `witness` is told of every step, `finish` of the end."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        optimiser: StackedAdam,
+        config: LearnConfig,
+        learning_rate: Tensor,
+        entropy_coef: Tensor,
+    ):
+        """learning_rate, entropy_coef: (N,)."""
+        self.policy, self.optimiser, self.config = policy, optimiser, config
+        self.learning_rate, self.entropy_coef = learning_rate, entropy_coef
+        self._trace: deque[Moment] = deque(maxlen=config.trace)
+        self._length = np.zeros(0, int)  # (M,) decisions of the trace that belong to the present episode
+        self._before = policy.mind.bank.values.clone()
+        self._read: list[tuple[np.ndarray, np.ndarray]] = []  # of each step: numbers of texts, and who read them
+        self.update_s: list[float] = []
+        self._norms: list[Tensor] = []
+        self._losses: list[Tensor] = []
+        self._ratio_error = 0.0
+
+    def witness(self, texts: list[str], moment: Moment) -> None:
+        """A step of all: texts by number, and the columns (M, ...) of `trainers.rollout.Trajectory` for it."""
+        if self._trace:
+            self._update(texts, moment["value"])
+        else:
+            self._length = np.zeros(len(moment["action"]), int)
+        self._trace.append(moment)
+        self._read.append((moment["text"], moment["is_alive"]))
+        self._length = np.minimum(self._length + 1, self.config.trace) * moment["is_alive"]
+
+    def finish(self, texts: list[str]) -> dict[str, float]:
+        """The last update, then the trust region over the whole life; returns what is worth logging."""
+        if self._trace:
+            self._update(texts, np.zeros_like(self._trace[-1]["value"]))  # every episode ends or is cut off here
+        bank = self.policy.mind.bank
+        kl, entropy = self._change(texts)
+        strayed = rein_in(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
+        self.optimiser.let_go()
+        return {
+            "approx_kl": float(kl.mean()),
+            "entropy": float(entropy.mean()),
+            "policy_loss": float(torch.stack(self._losses).mean()) if self._losses else 0.0,
+            "grad_norm": float(torch.cat(self._norms).nan_to_num().mean()) if self._norms else 0.0,
+            "strayed": float(strayed.sum()),
+            "ratio_error": self._ratio_error,
+            "clip_fraction": 0.0,
+            "update_ms": 1000 * float(np.median(self.update_s)) if self.update_s else 0.0,
+        }
+
+    def _update(self, texts: list[str], next_value: np.ndarray) -> None:
+        """Credit the newest TD error to the decisions of the trace. next_value: (M,), of what was seen after it."""
+        start, newest = perf_counter(), self._trace[-1]
+        comes = np.where(newest["is_cut"], newest["cut_value"], np.where(newest["is_terminal"], 0.0, next_value))
+        error = newest["reward"] + self.config.discount * comes - newest["value"]  # (M,)
+        back = np.arange(len(self._trace))[:, None]  # (K, 1), 0 for the newest decision
+        is_credited = (back < self._length) & newest["is_alive"]  # (K, M)
+        credit = error * (self.config.discount * self.config.gae_lambda) ** back * is_credited
+        agents = len(self.policy.mind.bank)
+        alive = newest["is_alive"].reshape(-1, agents).any(axis=0)
+        size = max(1, self.policy.mind.rows_at_once * agents // credit.size)
+        for first in range(0, agents, size):
+            learners = first + np.flatnonzero(alive[first : first + size])
+            if len(learners):
+                self._learn(texts, slice(first, min(first + size, agents)), learners, is_credited, credit)
+        self._length[newest["is_terminal"] | newest["is_cut"]] = 0
+        self.update_s.append(perf_counter() - start)
+
+    def _learn(
+        self, texts: list[str], cohort: slice, learners: np.ndarray, is_credited: np.ndarray, credit: np.ndarray
+    ) -> None:
+        """One step of the adapters `learners` (G,), a part of the cohort; credit: (K, M)."""
+        bank, trace = self.policy.mind.bank, list(self._trace)[::-1]
+        if bank.learners != cohort:
+            bank.gather(cohort)
+
+        def rows(columns: list[np.ndarray]) -> np.ndarray:  # K of (M, ...) -> (G * R, ...), R = W * K
+            by_agent = np.stack(columns).reshape(len(trace), -1, len(bank), *columns[0].shape[1:])
+            return np.moveaxis(by_agent[:, :, learners], 2, 0).reshape(-1, *columns[0].shape[1:])
+
+        keep = rows(list(is_credited))
+        legal = rows([m["legal"] for m in trace]) | ~keep[:, None]  # filler must not be without any action
+        told = [texts[i] for i in rows([m["text"] for m in trace])]
+        groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in trace]))
+        log_prob, entropy = self.policy.evaluate(told, groups, action, torch.from_numpy(legal))
+        is_newest = keep & rows([np.full(credit.shape[1], k == 0) for k in range(len(trace))])
+        weight = torch.from_numpy(rows(list(credit)).astype(np.float32))
+        counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
+        gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
+        bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
+        (-gain - self.entropy_coef[groups] * bonus).sum().backward()
+        if not self._losses:
+            acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
+            self._ratio_error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
+        is_learning = torch.zeros(len(bank), dtype=torch.bool)
+        is_learning[groups] = True
+        norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)
+        self._losses.append(-gain.detach().mean())
+        self._norms.append(norms[groups - cohort.start])
+
+    def _change(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """KL(before || now) of each agent's actions and its entropy now, (N,): means over what it read."""
+        bank = self.policy.mind.bank
+        count = np.zeros((len(bank), len(texts)))
+        for read, alive in self._read:
+            np.add.at(count, (np.flatnonzero(alive) % len(bank), read[alive]), 1)
+        owner, number = np.nonzero(count)
+        told, now = [texts[i] for i in number], bank.values.clone()
+        after = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
+        bank.values[:] = self._before
+        before = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
+        bank.values[:] = now
+        weight = torch.from_numpy(count[owner, number] / count.sum(axis=1)[owner])
+
+        def mean(figure: Tensor) -> Tensor:
+            total = torch.zeros(len(bank), dtype=torch.float64)
+            return total.index_add_(0, torch.from_numpy(owner), weight * figure).float()
+
+        return mean((before.exp() * (before - after)).sum(1)), mean(-(after.exp() * after).sum(1))
