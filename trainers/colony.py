@@ -56,7 +56,7 @@ class Colony:
                 bank.write(slot, bank.unflatten(self.birth[slot]))
             else:
                 continue
-            self.learner.optimiser.forget(slot)
+            self.learner.forget(slot)
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(population)]
 
     def adapter(self, slot: int) -> Adapter:
@@ -112,6 +112,8 @@ def colony_tensors(colony: Colony) -> dict[str, Tensor]:
     }
     if colony.birth is not None:
         tensors["birth"] = colony.birth
+    if learner.replay:
+        tensors |= {f"replay.{k}": v for k, v in learner.replay.tensors().items()}
     tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
     for index, moments in learner.critic_optimiser.state_dict()["state"].items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
@@ -136,6 +138,7 @@ def colony_state(colony: Colony) -> dict[str, Any]:
         "population": people,
         "streams": stream_states(colony.streams),
         "texts": colony.policy.mind.memory.reading_order(),
+        "replay_texts": colony.learner.replay.texts if colony.learner.replay else [],
     }
 
 
@@ -160,6 +163,9 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
         _copy_into(getattr(learner.optimiser, name), tensors, name)
     if colony.birth is not None:
         _copy_into(colony.birth, tensors, "birth")
+    if learner.replay:
+        replay = {k.removeprefix("replay."): v for k, v in tensors.items() if k.startswith("replay.")}
+        learner.replay.restore(replay, state["replay_texts"])
     critic = {k.removeprefix("critic."): v for k, v in tensors.items() if k.startswith("critic.")}
     colony.policy.critic.load_state_dict(critic)
     moments: dict[int, dict[str, Tensor]] = {}

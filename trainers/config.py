@@ -89,6 +89,8 @@ class LearnConfig:
     """Passes of PPO over a life's experience; REINFORCE makes one."""
     minibatch: int = 64
     """Samples per agent in a minibatch."""
+    replay: int = 0
+    """Steps of its former lives that each agent learns from again, by imitating what went well; 0 for none."""
     trace: int = 4
     """Decisions to which a reward is credited, where learning is online."""
     clip: float = 0.2
@@ -108,6 +110,7 @@ class LearnConfig:
         _positive(self, "learn", "trace", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
+        require(self.replay >= 0, "learn.replay", self.replay, "0 (none) or more")
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"
         )

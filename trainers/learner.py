@@ -7,6 +7,8 @@ PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
    looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
+5. With `learn.replay`, adapters also imitate what went better than expected in their lives before, and the critic
+   learns from those too (see `trainers.replay`).
 """
 
 from time import perf_counter
@@ -21,8 +23,9 @@ from agents.policy import Policy
 from trainers.advantage import gae
 from trainers.config import LearnConfig
 from trainers.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
-from trainers.minibatches import Minibatch, minibatches
+from trainers.minibatches import Minibatch, Samples, minibatches
 from trainers.online import OnlineLesson
+from trainers.replay import Replay
 from trainers.rollout import Trajectory
 from trainers.trust_region import rein_in
 
@@ -48,17 +51,8 @@ class Lesson(NamedTuple):
     ratio_error: Tensor  # before the first step
 
 
-class Samples(NamedTuple):
-    """A trajectory flattened to T * M samples, as tensors."""
-
-    texts: list[str]
-    text: np.ndarray  # (T * M,)
-    legal: Tensor  # (T * M, A) bool
-    action: Tensor
-    log_prob: Tensor
-    advantage: Tensor
-    returns: Tensor
-    value: Tensor
+IMITATION_STEPS = 2
+"""Minibatches of its own memories that each adapter imitates after a life."""
 
 
 class Learner:
@@ -72,7 +66,15 @@ class Learner:
         self.policy, self.config = policy, config
         self.rows_at_once = policy.mind.rows_at_once
         self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
+        agents, actions = len(policy.mind.bank), len(policy.mind.action_ids)
+        self.replay = Replay(agents, config.replay, actions) if config.replay else None
         self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
+
+    def forget(self, agent: int) -> None:
+        """Somebody new has this slot: moments and memories begin empty."""
+        self.optimiser.forget(agent)
+        if self.replay:
+            self.replay.forget(agent)
 
     def attend(self, learning_rate: Tensor, entropy_coef: Tensor) -> OnlineLesson | None:
         """What is to witness a life, if adapters learn while it goes on. learning_rate, entropy_coef: (P,)."""
@@ -103,6 +105,9 @@ class Learner:
         else:
             figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
         figures |= self._learn_critic(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), rng)
+        if self.replay:
+            self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
+            figures |= {"replay_steps": float(len(self.replay))}
         return figures | {"learn_s": perf_counter() - start}
 
     def _samples(self, t: Trajectory) -> Samples:
@@ -158,6 +163,7 @@ class Learner:
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
+        self._imitate(cohort, is_resting, learning_rate, rng)
         for everyone in minibatches(alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
             with torch.no_grad():
                 _, end = self._look(samples, everyone)
@@ -167,6 +173,39 @@ class Learner:
         self.optimiser.let_go()
         strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
         return Lesson(end.kl, end.clipped, end.entropy, torch.cat(losses), torch.cat(norms), strayed, first_error)
+
+    def _imitate(self, cohort: slice, is_resting: Tensor, learning_rate: Tensor, rng: np.random.Generator) -> None:
+        """Make likelier what an adapter did in former lives that came to more than the critic now expects."""
+        if not self.replay or self.config.algorithm == "none":
+            return
+        agents = cohort.start + np.flatnonzero(~is_resting[cohort].numpy() & (self.replay.written[cohort] > 0))
+        if not len(agents):
+            return
+        samples = self._memories(self.replay)
+        for _ in range(IMITATION_STEPS):
+            index = torch.from_numpy(self.replay.sample(agents, self.config.minibatch, rng))
+            batch = Minibatch(torch.from_numpy(agents), index, torch.ones(index.shape, dtype=torch.bool))
+            flat = index.flatten()
+            texts = [samples.texts[i] for i in samples.text[flat.numpy()]]
+            log_prob, _ = self.policy.evaluate(texts, batch.groups, samples.action[flat], samples.legal[flat])
+            loss = reinforce_loss(log_prob, samples.advantage[flat].clamp(min=0))
+            loss.view(index.shape).mean(1).sum().backward()
+            is_learning = torch.zeros_like(is_resting)
+            is_learning[batch.groups] = True
+            self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
+
+    def _memories(self, replay: Replay) -> Samples:
+        """The replay as samples, each agent's places after the other's; advantages are those of the critic now."""
+        value = torch.from_numpy(self.policy.values(replay.texts))
+        columns = {name: torch.from_numpy(c.reshape(-1, *c.shape[2:])) for name, c in replay.columns.items()}
+        expected = value[columns["text"].long()]  # of places without a text: any
+        advantage = columns["returned"] - expected
+        filled = torch.from_numpy(replay.filled().reshape(-1))
+        advantage = advantage / (advantage[filled].std() + 1e-8)
+        action, legal, old = columns["action"].long(), columns["legal"], columns["log_prob"]
+        return Samples(
+            replay.texts, columns["text"].numpy(), legal, action, old, advantage, columns["returned"], expected
+        )
 
     def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
@@ -199,15 +238,40 @@ class Learner:
         rows = is_alive.nonzero()[:, 0]
         text = torch.from_numpy(samples.text)[rows]
         returns, predicted = samples.returns[rows], samples.value[rows]
-        losses = []
+        losses, old = [], self._old_lessons()
         for _ in range(self.config.critic_epochs):
             for part in torch.from_numpy(rng.permutation(len(rows))).split(256):
                 loss = (self.policy.critic(features[text[part]]) - returns[part]).square().mean()
+                if old:
+                    place = torch.from_numpy(rng.integers(len(old.text), size=len(part)))
+                    loss = (
+                        loss + (self.policy.critic(old.features[old.text[place]]) - old.target[place]).square().mean()
+                    )
                 self.critic_optimiser.zero_grad()
                 loss.backward()
                 self.critic_optimiser.step()
                 losses.append(float(loss.detach()))
         return {"value_loss": float(np.mean(losses)), "explained_variance": explained_variance(predicted, returns)}
+
+    def _old_lessons(self) -> "OldLessons | None":
+        """What the critic may learn from lives before: one-step targets, by the critic as it is now."""
+        if not self.replay or not len(self.replay):
+            return None
+        filled, columns = self.replay.filled(), self.replay.columns
+        text, following, reward, returned = (
+            torch.from_numpy(columns[name][filled]) for name in ("text", "next_text", "reward", "returned")
+        )
+        value = torch.from_numpy(self.policy.values(self.replay.texts))
+        target = torch.where(following < 0, returned, reward + self.config.discount * value[following.long()])
+        return OldLessons(self.policy.mind.features(self.replay.texts), text.long(), target)
+
+
+class OldLessons(NamedTuple):
+    """S steps of former lives, for the critic."""
+
+    features: Tensor  # of each distinct text
+    text: Tensor  # (S,) number of it
+    target: Tensor  # (S,)
 
 
 def _mean_of_numbers(x: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Which samples of which agents learn together."""
+"""What adapters learn from, and which samples of which agents learn together."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,6 +6,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Samples(NamedTuple):
+    """S steps of any agents, as tensors."""
+
+    texts: list[str]
+    text: np.ndarray  # (S,)
+    legal: Tensor  # (S, A) bool
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    returns: Tensor
+    value: Tensor
 
 
 class Minibatch(NamedTuple):

@@ -231,6 +231,7 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
         "--evolution.inheritance baldwinian --evolution.mutation safe --evolution.selection tournament",
         "--evolution.crossover merge --evolution.selection rank",
         "--learn.algorithm online --learn.learning_rate 0.001",
+        "--learn.replay 30",
     ],
 )
 def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):
