@@ -115,7 +115,7 @@ def colony_tensors(colony: Colony) -> dict[str, Tensor]:
     if learner.replay:
         tensors |= {f"replay.{k}": v for k, v in learner.replay.tensors().items()}
     tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
-    for index, moments in learner.critic_optimiser.state_dict()["state"].items():
+    for index, moments in learner.critic.optimiser.state_dict()["state"].items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
     return {name: t.contiguous() for name, t in tensors.items()}
 
@@ -172,8 +172,8 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
     for name in (n for n in tensors if n.startswith("critic_adam.")):
         _, index, key = name.split(".")
         moments.setdefault(int(index), {})[key] = tensors[name]
-    groups = learner.critic_optimiser.state_dict()["param_groups"]
-    learner.critic_optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    groups = learner.critic.optimiser.state_dict()["param_groups"]
+    learner.critic.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     colony.population = [
         Genome(adapter=bank.row(i), **{**person, "parents": tuple(person["parents"])})
         for i, person in enumerate(state["population"])

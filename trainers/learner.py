@@ -22,7 +22,9 @@ from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.advantage import gae
 from trainers.config import LearnConfig
-from trainers.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
+from trainers.critic import CriticLearner
+from trainers.imitation import imitate
+from trainers.losses import approx_kl, ppo_loss, reinforce_loss
 from trainers.minibatches import Minibatch, Samples, minibatches
 from trainers.online import OnlineLesson
 from trainers.replay import Replay
@@ -48,11 +50,8 @@ class Lesson(NamedTuple):
     policy_loss: Tensor
     grad_norm: Tensor
     strayed: Tensor  # 1 for who was reined in
+    not_finite: Tensor  # 1 for whose gradient was not finite in some step, which was left out
     ratio_error: Tensor  # before the first step
-
-
-IMITATION_STEPS = 2
-"""Minibatches of its own memories that each adapter imitates after a life."""
 
 
 class Learner:
@@ -68,7 +67,7 @@ class Learner:
         self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
         agents, actions = len(policy.mind.bank), len(policy.mind.action_ids)
         self.replay = Replay(agents, config.replay, actions) if config.replay else None
-        self.critic_optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
+        self.critic = CriticLearner(policy, config)
 
     def forget(self, agent: int) -> None:
         """Somebody new has this slot: moments and memories begin empty."""
@@ -101,10 +100,13 @@ class Learner:
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
         if lesson:
+            for cohort in self._cohorts():
+                self.policy.mind.bank.gather(cohort)
+                self._imitate(cohort, torch.zeros(agents, dtype=torch.bool), learning_rate, rng)
             figures = lesson.finish(trajectory.texts)
         else:
             figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
-        figures |= self._learn_critic(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), rng)
+        figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), self.replay, rng)
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
             figures |= {"replay_steps": float(len(self.replay))}
@@ -129,12 +131,19 @@ class Learner:
         rng: np.random.Generator,
     ) -> dict[str, float]:
         agents = len(self.policy.mind.bank)
-        size = max(1, self.rows_at_once // self.config.minibatch)
-        cohorts = [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
-        lessons = [self._learn_cohort(samples, alive, c, learning_rate, entropy_coef, rng) for c in cohorts]
+        lessons = [self._learn_cohort(samples, alive, c, learning_rate, entropy_coef, rng) for c in self._cohorts()]
         columns = zip(*lessons, strict=True)
         figures = dict(zip(Lesson._fields, (_mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
-        return figures | {"strayed": float(round(figures["strayed"] * agents))}
+        return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
+
+    def _cohorts(self) -> list[slice]:
+        """Runs of adapters that learn together: as many as bounded memory allows."""
+        agents, size = len(self.policy.mind.bank), max(1, self.rows_at_once // self.config.minibatch)
+        return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
+
+    def _imitate(self, cohort: slice, is_resting: Tensor, learning_rate: Tensor, rng: np.random.Generator) -> None:
+        if self.replay and self.config.algorithm != "none":
+            imitate(self.policy, self.optimiser, self.config, self.replay, cohort, is_resting, learning_rate, rng)
 
     def _learn_cohort(
         self,
@@ -148,6 +157,7 @@ class Learner:
         """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
         bank = self.policy.mind.bank
         bank.gather(cohort)
+        is_broken = torch.zeros(len(bank))
         before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
@@ -163,6 +173,7 @@ class Learner:
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
+                is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
         self._imitate(cohort, is_resting, learning_rate, rng)
         for everyone in minibatches(alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
             with torch.no_grad():
@@ -172,40 +183,8 @@ class Learner:
             break  # one minibatch of each is enough
         self.optimiser.let_go()
         strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
-        return Lesson(end.kl, end.clipped, end.entropy, torch.cat(losses), torch.cat(norms), strayed, first_error)
-
-    def _imitate(self, cohort: slice, is_resting: Tensor, learning_rate: Tensor, rng: np.random.Generator) -> None:
-        """Make likelier what an adapter did in former lives that came to more than the critic now expects."""
-        if not self.replay or self.config.algorithm == "none":
-            return
-        agents = cohort.start + np.flatnonzero(~is_resting[cohort].numpy() & (self.replay.written[cohort] > 0))
-        if not len(agents):
-            return
-        samples = self._memories(self.replay)
-        for _ in range(IMITATION_STEPS):
-            index = torch.from_numpy(self.replay.sample(agents, self.config.minibatch, rng))
-            batch = Minibatch(torch.from_numpy(agents), index, torch.ones(index.shape, dtype=torch.bool))
-            flat = index.flatten()
-            texts = [samples.texts[i] for i in samples.text[flat.numpy()]]
-            log_prob, _ = self.policy.evaluate(texts, batch.groups, samples.action[flat], samples.legal[flat])
-            loss = reinforce_loss(log_prob, samples.advantage[flat].clamp(min=0))
-            loss.view(index.shape).mean(1).sum().backward()
-            is_learning = torch.zeros_like(is_resting)
-            is_learning[batch.groups] = True
-            self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
-
-    def _memories(self, replay: Replay) -> Samples:
-        """The replay as samples, each agent's places after the other's; advantages are those of the critic now."""
-        value = torch.from_numpy(self.policy.values(replay.texts))
-        columns = {name: torch.from_numpy(c.reshape(-1, *c.shape[2:])) for name, c in replay.columns.items()}
-        expected = value[columns["text"].long()]  # of places without a text: any
-        advantage = columns["returned"] - expected
-        filled = torch.from_numpy(replay.filled().reshape(-1))
-        advantage = advantage / (advantage[filled].std() + 1e-8)
-        action, legal, old = columns["action"].long(), columns["legal"], columns["log_prob"]
-        return Samples(
-            replay.texts, columns["text"].numpy(), legal, action, old, advantage, columns["returned"], expected
-        )
+        steps = torch.cat(losses), torch.cat(norms)
+        return Lesson(end.kl, end.clipped, end.entropy, *steps, strayed, is_broken[cohort], first_error)
 
     def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
@@ -232,46 +211,6 @@ class Learner:
         bank = self.policy.mind.bank
         before = before_life[groups - bank.learners.start]
         is_resting[groups] |= rein_in(bank, groups, kl, before, self.config.max_kl)
-
-    def _learn_critic(self, samples: Samples, is_alive: Tensor, rng: np.random.Generator) -> dict[str, float]:
-        features = self.policy.mind.features(samples.texts)  # one row a distinct text
-        rows = is_alive.nonzero()[:, 0]
-        text = torch.from_numpy(samples.text)[rows]
-        returns, predicted = samples.returns[rows], samples.value[rows]
-        losses, old = [], self._old_lessons()
-        for _ in range(self.config.critic_epochs):
-            for part in torch.from_numpy(rng.permutation(len(rows))).split(256):
-                loss = (self.policy.critic(features[text[part]]) - returns[part]).square().mean()
-                if old:
-                    place = torch.from_numpy(rng.integers(len(old.text), size=len(part)))
-                    loss = (
-                        loss + (self.policy.critic(old.features[old.text[place]]) - old.target[place]).square().mean()
-                    )
-                self.critic_optimiser.zero_grad()
-                loss.backward()
-                self.critic_optimiser.step()
-                losses.append(float(loss.detach()))
-        return {"value_loss": float(np.mean(losses)), "explained_variance": explained_variance(predicted, returns)}
-
-    def _old_lessons(self) -> "OldLessons | None":
-        """What the critic may learn from lives before: one-step targets, by the critic as it is now."""
-        if not self.replay or not len(self.replay):
-            return None
-        filled, columns = self.replay.filled(), self.replay.columns
-        text, following, reward, returned = (
-            torch.from_numpy(columns[name][filled]) for name in ("text", "next_text", "reward", "returned")
-        )
-        value = torch.from_numpy(self.policy.values(self.replay.texts))
-        target = torch.where(following < 0, returned, reward + self.config.discount * value[following.long()])
-        return OldLessons(self.policy.mind.features(self.replay.texts), text.long(), target)
-
-
-class OldLessons(NamedTuple):
-    """S steps of former lives, for the critic."""
-
-    features: Tensor  # of each distinct text
-    text: Tensor  # (S,) number of it
-    target: Tensor  # (S,)
 
 
 def _mean_of_numbers(x: Tensor) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.config import LearnConfig
+from trainers.health import texts_read
 from trainers.trust_region import rein_in
 
 Moment = dict[str, Any]  # as in `trainers.rollout`
@@ -46,6 +47,7 @@ class OnlineLesson:
         self.update_s: list[float] = []
         self._norms: list[Tensor] = []
         self._losses: list[Tensor] = []
+        self._is_broken = torch.zeros(len(policy.mind.bank), dtype=torch.bool)
         self._ratio_error = 0.0
 
     def witness(self, texts: list[str], moment: Moment) -> None:
@@ -72,6 +74,7 @@ class OnlineLesson:
             "policy_loss": float(torch.stack(self._losses).mean()) if self._losses else 0.0,
             "grad_norm": float(torch.cat(self._norms).nan_to_num().mean()) if self._norms else 0.0,
             "strayed": float(strayed.sum()),
+            "not_finite": float(self._is_broken.sum()),
             "ratio_error": self._ratio_error,
             "clip_fraction": 0.0,
             "update_ms": 1000 * float(np.median(self.update_s)) if self.update_s else 0.0,
@@ -126,23 +129,20 @@ class OnlineLesson:
         norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)
         self._losses.append(-gain.detach().mean())
         self._norms.append(norms[groups - cohort.start])
+        self._is_broken[groups] |= ~self._norms[-1].isfinite()
 
     def _change(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """KL(before || now) of each agent's actions and its entropy now, (N,): means over what it read."""
         bank = self.policy.mind.bank
-        count = np.zeros((len(bank), len(texts)))
-        for read, alive in self._read:
-            np.add.at(count, (np.flatnonzero(alive) % len(bank), read[alive]), 1)
-        owner, number = np.nonzero(count)
+        text, is_alive = (np.stack(column) for column in zip(*self._read, strict=True))
+        owner, number, share = texts_read(text, is_alive, len(texts), len(bank))
         told, now = [texts[i] for i in number], bank.values.clone()
         after = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
         bank.values[:] = self._before
         before = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
         bank.values[:] = now
-        weight = torch.from_numpy(count[owner, number] / count.sum(axis=1)[owner])
 
         def mean(figure: Tensor) -> Tensor:
-            total = torch.zeros(len(bank), dtype=torch.float64)
-            return total.index_add_(0, torch.from_numpy(owner), weight * figure).float()
+            return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * figure)
 
         return mean((before.exp() * (before - after)).sum(1)), mean(-(after.exp() * after).sum(1))

@@ -12,6 +12,9 @@ from agents.types import UserError
 from envs.presets import PRESETS
 from trainers.config import TrainConfig
 
+SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--learn.replay"}
+"""What may be given for a longer key."""
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -20,7 +23,7 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
 
     Raises UserError, naming the key, for an unknown key, a wrong type or a value out of range.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = [_whole_key(word) for word in (sys.argv[1:] if argv is None else argv)]
     if any(arg.split("=")[0] == "--resume" for arg in argv):
         return _parse_resume(argv)
     try:
@@ -63,7 +66,8 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m trainers.train",
         description="Let a population of small language models live, learn and evolve.",
-        epilog="To continue a run: python -m trainers.train --resume RUN_DIR [--generations N], without other keys.",
+        epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay. "
+        "To continue a run: python -m trainers.train --resume RUN_DIR [--generations N], without other keys.",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
@@ -71,6 +75,11 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     if preset in PRESETS:
         parser.set_defaults({f"env.{key}": value for key, value in asdict(PRESETS[preset]).items()})
     return parser
+
+
+def _whole_key(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return SHORT_KEYS.get(key, key) + equals + value
 
 
 def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:

@@ -24,6 +24,10 @@ TAGS = {
     "life/energy": "energy_mean",
     "learn/approx_kl": "approx_kl",
     "learn/entropy": "entropy",
+    "learn/mutual_information": "mutual_information",
+    "learn/kl_to_base": "kl_to_base",
+    "learn/strayed": "strayed",
+    "learn/not_finite": "not_finite",
     "learn/value_loss": "value_loss",
     "learn/explained_variance": "explained_variance",
     "learn/clip_fraction": "clip_fraction",
@@ -31,6 +35,7 @@ TAGS = {
     "evolve/diversity": "diversity",
     "time/decide_ms": "decide_ms",
     "time/learn_s": "learn_s",
+    "time/update_ms": "update_ms",
 }
 """TensorBoard tag -> key of metrics.jsonl; a world that knows no food or energy leaves those out."""
 

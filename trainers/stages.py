@@ -24,6 +24,7 @@ from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
 from trainers.evaluate import compare, table
+from trainers.health import health
 from trainers.online import OnlineLesson
 from trainers.progress import Progress
 from trainers.rollout import Life, Outcome, rollout
@@ -140,7 +141,9 @@ def learn(run: Run, life: Life, lesson: OnlineLesson | None = None) -> dict[str,
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
             "what learns is not what acted"
         )
-    return figures
+    if figures["not_finite"]:
+        print(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stayed as they were")
+    return figures | health(run.colony.policy, life.trajectory)
 
 
 def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:

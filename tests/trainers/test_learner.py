@@ -127,6 +127,7 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     poisoned = trajectory._replace(log_prob=log_prob)
     figures = learner.learn(poisoned, rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert all(np.isfinite(value) for value in figures.values())
+    assert figures["not_finite"] == 1
     after = tiny_policy.mind.bank.values
     assert torch.isfinite(after).all()
     assert torch.equal(after[4], before[4])

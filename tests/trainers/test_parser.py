@@ -21,6 +21,11 @@ def test_any_key_can_be_overridden_on_top_of_a_file(tmp_path):
     assert (config.seed, config.learn.epochs, config.learn.clip, config.env.width) == (4, 5, 0.1, 30)
 
 
+def test_two_keys_have_short_names():
+    config, _ = parse(["--trainer", "online", "--replay=500"])
+    assert (config.learn.algorithm, config.learn.replay) == ("online", 500)
+
+
 def test_a_written_config_reads_back_equal(tmp_path):
     config, _ = parse(["--seed", "9", "--evolution.crossover", "mean", "--adapter.modules", "[q_proj, v_proj]"])
     file = tmp_path / "config.yaml"
@@ -35,7 +40,7 @@ def test_a_written_config_reads_back_equal(tmp_path):
         (["--seed", "many"], ["seed", "many", "int"]),
         (["--learn.clip", "-1"], ["learn.clip", "-1", "above 0"]),
         (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
-        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "ppo, reinforce or none"]),
+        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, none"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
         (["--model.dtype", "int3"], ["model.dtype", "int3", "one of auto, float32, bfloat16"]),

@@ -157,7 +157,7 @@ def test_the_critic_learns_from_former_lives_by_one_step_targets(tiny_policy):
     text = np.array([[0] * 6, [1] * 6])
     t = t._replace(text=text, reward=np.array([[0.0] * 6, [2.0] * 6], np.float32))
     learner.replay.add(t, np.array([[9.0] * 6, [2.0] * 6], np.float32))  # the first return is not to be believed
-    old = learner._old_lessons()
+    old = learner.critic.old_lessons(learner.replay)
     expected = 0.5 * tiny_policy.values(TEXTS[1:])[0]
     assert old.target.tolist() == pytest.approx([expected, 2.0] * 6, abs=1e-5)
 
