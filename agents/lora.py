@@ -7,10 +7,12 @@ LoRA is Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / r) B A x with A ~ 
 3. A backward adds the gradients of A and B straight into another (P, F) array, for the rows in use alone. Autograd
    itself would first make one array for each A and B, of all P adapters, whoever takes part.
 4. A starts the same for all agents: they differ by what they learn and inherit.
+5. Which adapters are in use is known to each thread apart, so that agents can act by a copy while others learn.
 
 Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R rows in a group, r rank, D width.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,13 +38,14 @@ class BatchedLoRALinear(nn.Module):
         self._a, self._b = (bank.place(f"{name}.lora_{x}.weight") for x in "AB")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries adapter `bank.active[g]`."""
+        """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries the g-th adapter in use."""
         y = self.base(x)
         bank = self._bank[0]
-        if bank.active is None:
+        use = bank.in_use
+        if use is None:
             return y
-        rows = x.reshape(bank.active_groups, -1, x.shape[-1])  # (G, R * S, D_in)
-        delta: Tensor = _LowRank.apply(rows, bank.anchor, bank, bank.active, self._a, self._b)
+        rows = x.reshape(use.groups, -1, x.shape[-1])  # (G, R * S, D_in)
+        delta: Tensor = _LowRank.apply(rows, bank.anchor, bank, use, self._a, self._b)
         return y + delta.view(y.shape)
 
 
@@ -58,28 +61,36 @@ class Place(NamedTuple):
         return array[:, self.start : self.end].view(-1, *self.shape)
 
 
+class InUse(NamedTuple):
+    """What a thread computes with."""
+
+    rows: Rows
+    groups: int
+    values: Tensor  # (P, F), the bank's or a copy
+
+
 class _LowRank(torch.autograd.Function):
     """scaling * x Aᵀ Bᵀ for G groups of rows, each with its own A and B."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, bank: "AdapterBank", active: Rows, a: Place, b: Place) -> Tensor:
-        inner = (x @ a.of(bank.values)[active].mT).mul_(bank.scaling)  # (G, R, r)
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, bank: "AdapterBank", use: InUse, a: Place, b: Place) -> Tensor:
+        inner = (x @ a.of(use.values)[use.rows].mT).mul_(bank.scaling)  # (G, R, r)
         ctx.save_for_backward(x, inner)
-        ctx.rest = bank, active, a, b
-        return inner @ b.of(bank.values)[active].mT
+        ctx.rest = bank, use, a, b
+        return inner @ b.of(use.values)[use.rows].mT
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
         x, inner = ctx.saved_tensors
-        bank, active, a, b = ctx.rest
-        to_inner = (gradient @ b.of(bank.values)[active]).mul_(bank.scaling)  # (G, R, r)
+        bank, (active, _, values), a, b = ctx.rest
+        to_inner = (gradient @ b.of(values)[active]).mul_(bank.scaling)  # (G, R, r)
         for place, part in ((b, gradient.mT @ inner), (a, to_inner.mT @ x)):
             total = place.of(bank.gradients)
             if isinstance(active, slice):
                 total[active.start - bank.learners.start : active.stop - bank.learners.start] += part
             else:
                 total.index_add_(0, active - bank.learners.start, part)  # groups may share an adapter
-        return to_inner @ a.of(bank.values)[active] if ctx.needs_input_grad[0] else None, *[None] * 5
+        return to_inner @ a.of(values)[active] if ctx.needs_input_grad[0] else None, *[None] * 5
 
 
 class AdapterBank:
@@ -87,7 +98,7 @@ class AdapterBank:
 
     `values` is (P, F) float32; `shapes` tells, in order, how a row is laid out. `gradients` is (G, F), those of the
     rows `learners`: all at first. `version` grows with every change of `values`, so that whoever remembers an answer
-    knows when it has become stale.
+    knows when it has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
     """
 
     def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
@@ -98,8 +109,8 @@ class AdapterBank:
         self.scaling = config.scaling
         self.version = 0
         self._gradients: Tensor | None = None
-        self.active: Rows | None = None
-        self.active_groups = 0
+        self._thread = threading.local()
+        self._published: tuple[Tensor, int] | None = None
         self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
@@ -114,6 +125,29 @@ class AdapterBank:
 
     def __len__(self) -> int:
         return self.values.shape[0]
+
+    @property
+    def acting(self) -> Tensor:
+        """(P, F), the adapters by which agents act."""
+        return self._published[0] if self._published else self.values
+
+    @property
+    def acting_version(self) -> int:
+        """The version of `acting`."""
+        return self._published[1] if self._published else self.version
+
+    def publish(self) -> None:
+        """Let agents act by the adapters as they are now: a copy, put in the old one's place in one assignment."""
+        self._published = self.values.clone(), self.version
+
+    def withdraw(self) -> None:
+        """Let agents act by `values` again."""
+        self._published = None
+
+    @property
+    def in_use(self) -> InUse | None:
+        """What this thread computes with; None for the bare base."""
+        return getattr(self._thread, "in_use", None)
 
     def gather(self, learners: slice) -> None:
         """From now on gather the gradients of a run of rows, beginning at zero; those of others have no place."""
@@ -170,14 +204,18 @@ class AdapterBank:
             raise IndexError(f"adapter {index}: must be between 0 and {len(self) - 1}")
 
     @contextmanager
-    def using(self, groups: Tensor | None) -> Iterator[None]:
-        """Within the block, rows of a batch carry adapters `groups` (G,), R = B / G rows each; None: the bare base."""
-        before = self.active, self.active_groups
-        self.active, self.active_groups = (None, 0) if groups is None else (_rows(groups), len(groups))
+    def using(self, groups: Tensor | None, values: Tensor | None = None) -> Iterator[None]:
+        """Within the block, rows of a batch carry adapters `groups` (G,), R = B / G rows each; None: the bare base.
+
+        values: (P, F), other ones than the bank's. For this thread alone.
+        """
+        before = self.in_use
+        with_values = self.values if values is None else values
+        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), with_values)
         try:
             yield
         finally:
-            self.active, self.active_groups = before
+            self._thread.in_use = before
 
 
 def _rows(groups: Tensor) -> Rows:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Mind:
 
     def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 64):
         self.base, self.bank = base, bank
+        self._reads_alone = Lock()  # texts are read and remembered by one thread at a time
         self.instruction_ids = [*base.beginning, *base.tokens(codec.instructions)]
         self.answer_id = base.one_token(codec.answer)
         self.action_ids = [base.one_token(word) for word in codec.action_words]
@@ -73,14 +75,15 @@ class Mind:
         """Width D of the hidden states."""
         return self.base.causal_lm.config.hidden_size
 
-    def action_logits(self, texts: Sequence[str], adapters: Tensor | None) -> Tensor:
+    def action_logits(self, texts: Sequence[str], adapters: Tensor | None, values: Tensor | None = None) -> Tensor:
         """Logits (B, A) in float32 of the action words after B texts.
 
-        adapters: (G,) indices into the bank; the texts are G groups of B / G, in order. None: the bare base.
-        Gradients reach the adapters only.
+        adapters: (G,) indices into the bank; the texts are G groups of B / G, in order. None: the bare base. values:
+        (P, F), other adapters than the bank's. Gradients reach the adapters only.
         """
-        recalled = self.memory.recall(texts)
-        with self.bank.using(adapters):
+        with self._reads_alone:
+            recalled = self.memory.recall(texts)
+        with self.bank.using(adapters, values):
             return self._logits(self._along_texts(recalled) if self._acts_on_text else self._after_texts(recalled))
 
     def _after_texts(self, recalled: Recalled) -> Tensor:
@@ -106,7 +109,11 @@ class Mind:
 
     @torch.no_grad()
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the bank, -1 for the bare base."""
+        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the bank, -1 for the bare base.
+
+        By the adapters that agents act by, `bank.acting`.
+        """
+        acting = self.bank.acting
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
         if len(bare):
@@ -122,13 +129,15 @@ class Mind:
             width = max(1, self.rows_at_once // len(groups))
             for first in range(0, rows.shape[1], width):
                 part, keep = rows[:, first : first + width], ~is_filler[:, first : first + width]
-                filled = self.action_logits([texts[i] for i in part.flatten().tolist()], torch.from_numpy(groups))
+                told = [texts[i] for i in part.flatten().tolist()]
+                filled = self.action_logits(told, torch.from_numpy(groups), acting)
                 logits[part[keep]] = filled.view(*part.shape, -1)[torch.from_numpy(keep)].numpy()
         return logits
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""
-        return self.memory.entering(texts)
+        with self._reads_alone:
+            return self.memory.entering(texts)
 
     def save_adapter(self, index: int, folder: Path | str, card: str = "") -> Path:
         """Write adapter `index` in PEFT's format, with `card` in its README; returns the folder."""
@@ -220,7 +229,13 @@ class Mind:
         positions = torch.arange(longest)[None] + len(self._front_ids)
         reading = Reading(self._instructions, self.first_layer, longest)
         entering: list[Tensor] = []
-        hook = self._top.layers[0].register_forward_pre_hook(lambda _, args: entering.append(args[0]))
+        reader = get_ident()
+
+        def note(_: object, args: tuple[Tensor, ...]) -> None:
+            if get_ident() == reader:  # another thread may be answering meanwhile
+                entering.append(args[0])
+
+        hook = self._top.layers[0].register_forward_pre_hook(note)
         try:
             self._reader(ids, position_ids=positions, use_cache=False, attend_as=reading)
         finally:

@@ -59,9 +59,10 @@ class Policy:
     @torch.no_grad()
     def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Action logits (M, A), computed only where this adapter has not met this text since it last changed."""
-        if self._answers_version != self.mind.bank.version:
+        version = self.mind.bank.acting_version
+        if self._answers_version != version:
             self.forget_answers()
-            self._answers_version = self.mind.bank.version
+            self._answers_version = version
         if not len(texts):
             return np.zeros((0, len(self.mind.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))

@@ -93,6 +93,8 @@ class LearnConfig:
     """Steps of its former lives that each agent learns from again, by imitating what went well; 0 for none."""
     trace: int = 4
     """Decisions to which a reward is credited, where learning is online."""
+    background: bool = False
+    """Learn online in a thread while agents act on by a copy of their adapters; no such run can be repeated exactly."""
     clip: float = 0.2
     """PPO's bound on the probability ratio, 1 - clip to 1 + clip."""
     max_kl: float = 0.15
@@ -110,6 +112,7 @@ class LearnConfig:
         _positive(self, "learn", "trace", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
+        require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
         require(self.replay >= 0, "learn.replay", self.replay, "0 (none) or more")
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"

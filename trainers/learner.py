@@ -21,6 +21,7 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.advantage import gae
+from trainers.background import BackgroundLesson
 from trainers.config import LearnConfig
 from trainers.critic import CriticLearner
 from trainers.imitation import imitate
@@ -54,6 +55,9 @@ class Lesson(NamedTuple):
     ratio_error: Tensor  # before the first step
 
 
+Witness = OnlineLesson | BackgroundLesson
+
+
 class Learner:
     """Owns the optimisers; the adapters and the critic are the policy's.
 
@@ -75,11 +79,12 @@ class Learner:
         if self.replay:
             self.replay.forget(agent)
 
-    def attend(self, learning_rate: Tensor, entropy_coef: Tensor) -> OnlineLesson | None:
+    def attend(self, learning_rate: Tensor, entropy_coef: Tensor) -> Witness | None:
         """What is to witness a life, if adapters learn while it goes on. learning_rate, entropy_coef: (P,)."""
         if self.config.algorithm != "online":
             return None
-        return OnlineLesson(self.policy, self.optimiser, self.config, learning_rate, entropy_coef)
+        lesson = OnlineLesson(self.policy, self.optimiser, self.config, learning_rate, entropy_coef)
+        return BackgroundLesson(lesson) if self.config.background else lesson
 
     def learn(
         self,
@@ -87,7 +92,7 @@ class Learner:
         learning_rate: Tensor,
         entropy_coef: Tensor,
         rng: np.random.Generator,
-        lesson: OnlineLesson | None = None,
+        lesson: Witness | None = None,
     ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
@@ -100,6 +105,7 @@ class Learner:
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
         if lesson:
+            lesson.stop()
             for cohort in self._cohorts():
                 self.policy.mind.bank.gather(cohort)
                 self._imitate(cohort, torch.zeros(agents, dtype=torch.bool), learning_rate, rng)

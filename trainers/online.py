@@ -2,9 +2,10 @@
 
 Actor-critic with eligibility traces (Sutton & Barto 2018, section 13.5, one-step TD error times trace). Departures:
 1. The trace is cut after `learn.trace` decisions and recomputed with the adapter as it is now, as a trace of gradients
-   would be as large as the adapters, and stale. 2. Adam takes the step. 3. The critic learns from the whole life
-afterwards, as in the other algorithms. 4. The TD error of an action is known when the next text is read, so its update
-comes one step later.
+   would be as large as the adapters, and stale. 2. Adam takes the step. 3. Credit is weighted by the probability ratio
+of the adapter as it is now to the one that acted, at most 1 (as in V-trace, Espeholt et al. 2018, arXiv:1802.01561).
+4. The critic learns from the whole life afterwards, as in the other algorithms. 5. The TD error of an action is known
+when the next text is read, so its update comes one step later.
 
 Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace.
 """
@@ -59,6 +60,9 @@ class OnlineLesson:
         self._trace.append(moment)
         self._read.append((moment["text"], moment["is_alive"]))
         self._length = np.minimum(self._length + 1, self.config.trace) * moment["is_alive"]
+
+    def stop(self) -> None:
+        """Nothing goes on by itself here."""
 
     def finish(self, texts: list[str]) -> dict[str, float]:
         """The last update, then the trust region over the whole life; returns what is worth logging."""
@@ -116,13 +120,14 @@ class OnlineLesson:
         groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in trace]))
         log_prob, entropy = self.policy.evaluate(told, groups, action, torch.from_numpy(legal))
         is_newest = keep & rows([np.full(credit.shape[1], k == 0) for k in range(len(trace))])
-        weight = torch.from_numpy(rows(list(credit)).astype(np.float32))
+        acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
+        ratio = (log_prob.detach() - acted).exp()
+        weight = torch.from_numpy(rows(list(credit)).astype(np.float32)) * ratio.clamp(max=1.0)
         counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
         (-gain - self.entropy_coef[groups] * bonus).sum().backward()
         if not self._losses:
-            acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
             self._ratio_error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True

@@ -25,7 +25,7 @@ from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
 from trainers.evaluate import compare, table
 from trainers.health import health
-from trainers.online import OnlineLesson
+from trainers.learner import Witness
 from trainers.progress import Progress
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
@@ -111,7 +111,7 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
     return add_safe_noise(adapter, run.config.evolution.mutation_kl, generator, run.colony.divergence)
 
 
-def live(run: Run, lesson: OnlineLesson | None = None) -> Life:
+def live(run: Run, lesson: Witness | None = None) -> Life:
     """One life in worlds that nobody has seen; the lesson witnesses it."""
     every, streams = run.config.log.episode_every, run.colony.streams
     return rollout(
@@ -126,12 +126,12 @@ def live(run: Run, lesson: OnlineLesson | None = None) -> Life:
     )
 
 
-def attend(run: Run) -> OnlineLesson | None:
+def attend(run: Run) -> Witness | None:
     """What witnesses the life to come, where agents learn while they live."""
     return run.colony.learner.attend(*_learning_settings(run))
 
 
-def learn(run: Run, life: Life, lesson: OnlineLesson | None = None) -> dict[str, float]:
+def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, float]:
     """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
     run.progress.stage("learning")
     stream = run.colony.streams["learner"]

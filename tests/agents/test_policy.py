@@ -21,7 +21,7 @@ ALL_LEGAL = np.ones((1, 5), bool)
 
 
 class Bank:
-    version = 0
+    acting_version = 0
 
 
 class TableMind:
@@ -211,7 +211,7 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     assert asked[1:] == [(["3", "3"], [0, 2])]
     policy.logits(["2"], np.array([2]))
     assert asked[2:] == [(["2"], [2])]  # agent 0 acts no more
-    policy.mind.bank.version += 1
+    policy.mind.bank.acting_version += 1
     policy.logits(["0"], np.array([0]))
     assert asked[3:] == [(["0"], [0])]
 
