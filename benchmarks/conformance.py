@@ -25,6 +25,7 @@ from agents.backends import Backend
 from agents.forage_codec import ForageCodec
 from agents.mind import Mind
 from agents.policy import log_softmax
+from agents.types import UserError
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
 from envs.worlds.world import ForageWorld
@@ -51,18 +52,19 @@ def agreement(exact: np.ndarray, logits: np.ndarray) -> Agreement:
 
 
 def forage_texts(count: int) -> list[str]:
-    """Distinct texts of forage worlds in which agents walk by chance, half of them in worlds with nights."""
+    """Distinct texts of forage worlds in which agents walk by chance: by turns with and without nights.
+
+    UserError where a thousand worlds have fewer.
+    """
     texts: dict[str, None] = {}
-    for number, preset in enumerate(("meadow", "night")):
-        config, seed = PRESETS[preset], 0
-        codec = ForageCodec(config.view_radius)
-        wanted = (number + 1) * count // 2
-        while len(texts) < wanted:
-            life = rollout(Chance(), codec, ForageWorld(config), np.array([seed]), np.random.default_rng(seed))
-            texts |= dict.fromkeys(life.trajectory.texts)
-            seed += 1
-        texts = dict.fromkeys(list(texts)[:wanted])
-    return list(texts)
+    for seed in range(1000):
+        config = PRESETS[("meadow", "night")[seed % 2]]
+        codec, rng = ForageCodec(config.view_radius), np.random.default_rng(seed)
+        life = rollout(Chance(), codec, ForageWorld(config), np.array([seed]), rng)
+        texts |= dict.fromkeys(life.trajectory.texts)
+        if len(texts) >= count:
+            return list(texts)[:count]
+    raise UserError(f"texts = {count}: must be at most {len(texts)}, as many as there are")
 
 
 def answers(backend: Backend, texts: Sequence[str], agents: int) -> np.ndarray:

@@ -298,4 +298,4 @@ def test_entering_a_world_forgets_the_one_before(make):
     bare = np.zeros(observation_size(3), np.float32)
     bare[-1] = 1  # all of the day is left
     agent.decide(bare)
-    assert agent._texts(bare[None]) == [" no food"]
+    assert agent._texts(bare[None]) == [" no food, new north"]

@@ -136,7 +136,7 @@ def test_a_bfloat16_base_answers_nearly_the_same(mind, tiny_model):
     texts, everyone = TEXTS * 6, torch.arange(6)
     logits, exact = half.action_logits(texts, everyone), mind.action_logits(texts, everyone)
     assert logits.dtype == torch.float32
-    assert 0 < (logits - exact).abs().max() < 0.1 * exact.abs().max()
+    assert 0 < (logits - exact).abs().max() < 0.15 * exact.abs().max()
 
 
 class LongAnswer(ForageCodec):
