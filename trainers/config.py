@@ -203,7 +203,7 @@ class TrainConfig:
     """Folder of the run; it must be empty or not exist."""
     seed: int = 0
     """Everything random follows from it."""
-    generations: int = 12
+    generations: int = 20
     """Lives to live, with evolution between them."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a life's experience grows with them."""
