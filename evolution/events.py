@@ -29,11 +29,13 @@ def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
     ]
 
 
-def deaths(before: Sequence[Genome], after: Sequence[Genome], generation: int) -> list[Event]:
-    """An event for each individual of `before` that is not in `after`: it was not selected to live on."""
+def deaths(
+    before: Sequence[Genome], after: Sequence[Genome], generation: int, cause: str = "not selected"
+) -> list[Event]:
+    """An event for each individual of `before` that is not in `after`, by default not selected to live on."""
     alive = {g.id for g in after}
     return [
-        {"event": "death", "generation": generation, "id": g.id, "cause": "not selected", "fitness": g.fitness}
+        {"event": "death", "generation": generation, "id": g.id, "cause": cause, "fitness": g.fitness}
         for g in before
         if g.id not in alive
     ]

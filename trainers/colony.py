@@ -41,10 +41,10 @@ class Colony:
         unflatten = self.policy.mind.bank.unflatten
         return [replace(g, adapter=unflatten(row)) for g, row in zip(self.population, self.birth, strict=True)]
 
-    def settle(self, population: list[Genome]) -> None:
+    def settle(self, population: list[Genome], *, in_life: bool = False) -> None:
         """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero.
 
-        Where children inherit what parents were born with, everyone else begins life anew too.
+        Where children inherit what parents were born with, everyone else begins anew too, unless it is in mid-life.
         """
         bank = self.policy.mind.bank
         for slot, (old, new) in enumerate(zip(self.population, population, strict=True)):
@@ -52,7 +52,7 @@ class Colony:
                 bank.write(slot, new.adapter)
                 if self.birth is not None:
                     self.birth[slot] = bank.values[slot]
-            elif self.birth is not None:
+            elif self.birth is not None and not in_life:
                 bank.write(slot, bank.unflatten(self.birth[slot]))
             else:
                 continue

@@ -141,6 +141,8 @@ class EvolutionConfig:
     """How many of the fittest may breed; in a tournament, how many take part."""
     elites: int = 5
     """How many of the fittest live on."""
+    births_in_life: bool = False
+    """Whether the place of who starves in the middle of a life is taken by a child of two of the fittest living."""
     inheritance: str = "lamarckian"
     """lamarckian: children inherit what their parents learned. baldwinian: what their parents were born with, and all
     begin anew each generation; learning decides who breeds. darwinian: where nobody learns."""
@@ -230,6 +232,10 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
+        if self.evolution.births_in_life:
+            require(self.env.is_forage, "env.id", self.env.id, "forage with evolution.births_in_life")
+            require(self.worlds == 1, "worlds", self.worlds, "1 with evolution.births_in_life: a slot is one life")
+            require(not self.learn.background, "learn.background", True, "false with evolution.births_in_life")
         if self.evolution.inheritance == "darwinian":
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")

@@ -15,6 +15,7 @@ from envs.worlds.world import Step, World
 
 Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
 OnStep = Callable[[int, int, int], None]
+Births = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 OnMoment = Callable[[list[str], Moment], None]
 
 
@@ -73,13 +74,16 @@ def rollout(
     keep_states: bool = False,
     on_step: OnStep | None = None,
     on_moment: OnMoment | None = None,
+    births: Births | None = None,
 ) -> Life:
     """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
 
     bare: all agents act by the frozen base, without adapters. rng: samples the actions. keep_states: needs a world
     that has `state()`. on_step: is told of each step how many were done, how many agents play and how many there are.
     on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns
-    (M, ...) of `Trajectory`; it may change the policy.
+    (M, ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
+    in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says in
+    whose slots, (M,) bool. What the dead lived through is no experience of theirs, and is left out of the trajectory.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
@@ -99,11 +103,23 @@ def rollout(
             on_moment(list(reader.numbers), moment)
         observation, is_playing = step.observation, step.is_playing.reshape(-1)
         action = np.where(moment["is_terminal"] | moment["is_cut"], -1, did)
+        if births and moment["is_terminal"].any() and len(moments) < world.max_steps:
+            is_born = births(moment["is_terminal"], is_playing, sum(m["reward"] for m in moments))
+            observation = world.give_birth(is_born.reshape(worlds, agents))  # type: ignore[attr-defined]
+            is_playing = is_playing | is_born
+            _leave_out(moments, is_born)
         if keep_states:
             states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
             on_step(len(moments), int(is_playing.sum()), everyone)
     return _life(moments, reader, (worlds, agents), world.figures(), states)
+
+
+def _leave_out(moments: list[Moment], slots: np.ndarray) -> None:
+    """What was lived in some slots (M,) bool so far is nobody's any more."""
+    for moment in moments:
+        for name in ("is_alive", "is_terminal", "reward"):
+            moment[name] = np.where(slots, np.zeros((), moment[name].dtype), moment[name])
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from agents.types import UserError
 from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
 from envs.worlds.world import World
-from evolution import next_generation
+from evolution import breed, next_generation, select_top_k
 from evolution.events import births, deaths, lives, starvations
 from evolution.genome import Adapter, diversity
 from evolution.mutation import add_safe_noise
@@ -97,14 +97,42 @@ def evolve(run: Run) -> None:
         elites=settings.elites,
         parents=settings.parents,
         selection=settings.selection,
-        crossover=settings.crossover,
-        mutation_rate=settings.mutation_rate,
-        hyperparameter_factor=settings.hyperparameter_factor,
-        mutate=partial(_mutate_safely, run) if settings.mutation == "safe" else None,
         rng=run.colony.streams["evolution"],
+        **_breeding(run),
     )
     run.colony.settle(after)
     run.log.events(deaths(before, after, run.generation) + births(before, after))
+
+
+def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.ndarray) -> np.ndarray:
+    """Give the places of those who died to children of the fittest of the living; whose places those are, (N,) bool.
+
+    living: (N,) bool. earned: (N,), sum of rewards so far, which is fitness here. Nobody is born to fewer than two.
+    """
+    settings, colony = run.config.evolution, run.colony
+    rng, so_far = colony.streams["evolution"], zip(colony.heritage(), earned.tolist(), strict=True)
+    before = [replace(genome, fitness=fitness) for genome, fitness in so_far]
+    pool = [before[slot] for slot in np.flatnonzero(living)]
+    if len(pool) < 2:
+        return np.zeros_like(died)
+    ranked = select_top_k(pool, min(settings.parents, len(pool)))
+    after, new_id = list(before), max(g.id for g in before) + 1
+    for slot in np.flatnonzero(died):
+        one, other = (ranked[i] for i in rng.choice(len(ranked), size=2, replace=False))
+        seed = int(rng.integers(2**31))
+        after[slot] = breed(one, other, seed=seed, id=new_id, generation=run.generation, **_breeding(run))
+        new_id += 1
+    colony.settle(after, in_life=True)
+    run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after))
+    return died
+
+
+def _breeding(run: Run) -> dict[str, Any]:
+    """How children are made, as `evolution.breed` and `evolution.next_generation` take it."""
+    settings = run.config.evolution
+    names = ("crossover", "mutation_rate", "hyperparameter_factor")
+    mutate = partial(_mutate_safely, run) if settings.mutation == "safe" else None
+    return {name: getattr(settings, name) for name in names} | {"mutate": mutate}
 
 
 def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Adapter:
@@ -123,6 +151,7 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         keep_states=run.config.env.is_forage and bool(every) and run.generation % every == 0,
         on_step=run.progress.step,
         on_moment=lesson.witness if lesson else None,
+        births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
     )
 
 

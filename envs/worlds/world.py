@@ -64,6 +64,11 @@ class ForageWorld:
         is_playing = self._is_alive & ~is_truncated
         return Step(observation, result.reward, result.is_terminal, is_truncated, is_playing, observation)
 
+    def give_birth(self, is_born: np.ndarray) -> np.ndarray:
+        """Put new agents, near home, into slots (W, N) bool; return what all see then, (W, N, O)."""
+        self._is_alive = self._is_alive | is_born
+        return self._batch.give_birth(is_born)
+
     def figures(self) -> dict[str, np.ndarray]:
         """Food eaten (items) and energy left."""
         state = self._batch.state()

@@ -217,3 +217,31 @@ def test_advantages_are_those_of_each_episode_alone(kind):
         for first, last in zip(begins, ends, strict=True):
             alone = gae(*(column[first : last + 1, [agent]] for column in columns), 0.9, 0.8)
             np.testing.assert_array_equal(together[first : last + 1, agent], alone[:, 0])
+
+
+def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_left_out(colony, tiny_config):
+    told = []
+
+    def births(died, living, earned):
+        told.append((died.copy(), living.copy(), earned.copy()))
+        return died
+
+    world = ForageWorld(tiny_config.env)
+    life = rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), births=births)
+    lived = life.trajectory
+    assert len(lived.reward) == tiny_config.env.max_steps
+    assert lived.is_alive[-1].all(), "whoever died was replaced"
+    assert told
+    step = {
+        slot: max(i for i, row in enumerate(lived.is_alive[:, slot]) if not row) for slot in np.flatnonzero(told[0][0])
+    }
+    for slot, last in step.items():
+        assert not lived.is_alive[: last + 1, slot].any()
+        assert not lived.reward[: last + 1, slot].any()
+        assert lived.is_alive[last + 1 :, slot].all()
+    for died, living, earned in told:
+        assert not (died & living).any()
+        assert earned.shape == (6,)
+    never = ~np.any([died for died, _, _ in told], axis=0)
+    assert lived.is_alive[:, never].all()
+    np.testing.assert_array_equal(life.outcome.lifetime[0], lived.is_alive.sum(axis=0))
