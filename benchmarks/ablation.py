@@ -4,7 +4,8 @@
                                   [--jobs N] [--runs DIR] [--out DIR]
 
 Each run is an ordinary one of `trainers.train` in a folder of its own under --runs; what is finished is not done again,
-and what was interrupted goes on. Then all runs are read, and `results.md`, `results.json` and pictures go to --out.
+and what was interrupted goes on: for other code or defaults, name another folder. Then all runs are read, and
+`results.md`, `results.json` and pictures go to --out.
 
 A score is the food eaten in held-out worlds by a run's last generation, as a share of what the full-knowledge planner
 eats in them. Told are interquartile means over seeds with 95 % stratified bootstrap intervals
@@ -28,6 +29,8 @@ from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_
 from envs.presets import PRESETS
 from trainers.config import EvolutionConfig
 
+FEW = 3
+"""Runs below which there is no telling of intervals."""
 HELD_OUT = 32
 """Held-out worlds in which a run is judged; each seed has its own."""
 
@@ -67,7 +70,12 @@ class Job(NamedTuple):
 def jobs(options: argparse.Namespace) -> list[Job]:
     """All runs, seed by seed, so that an interrupted comparison has whole seeds."""
     return [
-        Job(preset, name, seed, options.runs / preset / name.replace(" ", "_") / f"seed_{seed}")
+        Job(
+            preset,
+            name,
+            seed,
+            options.runs / f"{options.generations}_generations" / preset / name.replace(" ", "_") / f"seed_{seed}",
+        )
         for seed in range(options.seeds)
         for preset in options.presets
         for name in options.conditions
@@ -95,7 +103,7 @@ def run(job: Job, options: argparse.Namespace) -> None:
 
 
 def run_mlp(job: Job, options: argparse.Namespace) -> None:
-    """Train a plain network on as many steps as a run of the language model takes, fitness included."""
+    """Train a plain network on the most steps that a run of the language model can take, fitness included."""
     file = job.run_dir / "mlp.json"
     if not file.is_file():
         job.run_dir.mkdir(parents=True, exist_ok=True)
@@ -173,7 +181,8 @@ def summary(results: list[dict[str, Any]], whole: str = WHOLE) -> dict[str, dict
     scores = {name: _scores(results, name) for name in dict.fromkeys(r["condition"] for r in results)}
     for name in dict.fromkeys(name for r in results for name in r["yardsticks"]):
         rows = [r for r in results if r["condition"] == whole and name in r["yardsticks"]]
-        scores[name] = _matrix(rows, [r["yardsticks"][name] for r in rows])
+        if rows:
+            scores[name] = _matrix(rows, [r["yardsticks"][name] for r in rows])
     table = {}
     for name, values in scores.items():
         low, high = bootstrap([values], interquartile_mean)
@@ -202,6 +211,9 @@ def markdown(table: dict[str, dict[str, Any]], whole: str = WHOLE) -> str:
     """The summary as a table, best first."""
     lines = [f"| condition | share of the planner | runs | `{whole}` is better |", "|---|---|---|---|"]
     for name, row in sorted(table.items(), key=lambda item: -item[1]["iqm"]):
+        if row["runs"] < FEW:
+            lines.append(f"| {name} | {row['iqm']:.1%} | {row['runs']} | |")
+            continue
         better = f"{row['whole_is_better']:.0%} [{row['from']:.0%}, {row['to']:.0%}]" if "from" in row else ""
         lines.append(f"| {name} | {row['iqm']:.1%} [{row['low']:.1%}, {row['high']:.1%}] | {row['runs']} | {better} |")
     return "\n".join(lines)

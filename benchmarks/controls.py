@@ -19,7 +19,7 @@ def random_weights_folder(name: str = "smollm2-135m") -> Path:
         partial = folder.with_name(f".{folder.name}.partial")
         partial.mkdir(exist_ok=True)
         generator = torch.Generator().manual_seed(0)
-        for file in source.iterdir():
+        for file in sorted(source.iterdir()):
             if file.suffix == ".safetensors":
                 tensors = {k: _shuffled(t, generator) for k, t in sorted(load_file(file).items())}
                 save_file(tensors, partial / file.name, {"format": "pt"})

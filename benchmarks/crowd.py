@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 def meadow_for(agents: int) -> WorldConfig:
-    """The meadow with as much room and food for each agent as twenty have there."""
+    """The meadow, for more than twenty agents with as much room and food for each as twenty have there."""
     meadow = preset("meadow")
     times = max(1.0, agents / meadow.agents)
     patches = min(64, round(meadow.patches * times))  # the most there can be: beyond it, they are larger

@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="meadow", choices=sorted(PRESETS), help="the world (meadow)")
     parser.add_argument("--steps", type=int, default=4_000_000, help="steps of single agents to learn from (4000000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the network, the actions and the training worlds (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the network, the actions and all worlds (0)")
     parser.add_argument("--episodes", type=int, default=32, help="held-out worlds to play (32)")
     parser.add_argument("--marks", type=int, default=16, help="rows of the curve (16)")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -127,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # so small a network is faster on one
 
-    config, seeds = preset(options.preset), held_out_seeds(options.episodes, 0)
+    config, seeds = preset(options.preset), held_out_seeds(options.episodes, options.seed)
     food = {name: play_bot(bot, config, seeds).figures["food_eaten"] for name, bot in bots(config).items()}
     yardsticks = {name: interval(food[name].mean(axis=1)) for name in YARDSTICKS}
     print(f"{options.preset}, {len(seeds)} held-out worlds, food eaten per agent, mean with 95 % interval")

@@ -40,7 +40,7 @@ def breed(
     seed = secrets.randbits(31) if seed is None else seed
     generator = torch.Generator().manual_seed(seed)
     adapter = CROSSOVERS[crossover](parent1.adapter, parent2.adapter, generator)
-    heads = bool(torch.rand((), generator=generator) < 0.5)
+    heads = bool(torch.rand((), generator=generator) < 0.5) or crossover == "clone"
     hyperparameters = (parent1 if heads else parent2).hyperparameters
     return Genome(
         id=id,

@@ -57,6 +57,9 @@ def test_the_summary_tells_scores_yardsticks_and_improvement():
     text = ablation.markdown(table)
     order = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
     assert order == ["planner", "both", "learning only", "random"]
+    assert "| learning only | 52.0% [" in text
+    few = ablation.markdown(ablation.summary([r for r in results if r["seed"] == 0]))
+    assert "| learning only | 50.0% | 1 | |" in few
 
 
 def test_results_are_written_with_pictures(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from trainers.online import Moment, OnlineLesson
 
 MOST_STEPS_AHEAD = 8
-"""Steps that agents may be ahead of learning; then they wait for it."""
+"""Steps that wait to be learned from; then agents wait too. One more may be in work."""
 
 Work = tuple[list[str], Moment]
 
@@ -27,6 +27,7 @@ class BackgroundLesson:
         self._queue: Queue[Work | None] = Queue(MOST_STEPS_AHEAD)
         self._failure: BaseException | None = None
         self._ahead: list[int] = []
+        self._learned = 0
         self._threads = torch.get_num_threads()
         torch.set_num_threads(max(1, self._threads // 2))  # two that share all processors only wait for each other
         self._bank.publish()
@@ -36,7 +37,7 @@ class BackgroundLesson:
     def witness(self, texts: list[str], moment: Moment) -> None:
         """A step of all, to be learned from soon; what went wrong in the thread is raised here."""
         self._raise()
-        self._ahead.append(self._queue.qsize())
+        self._ahead.append(len(self._ahead) - self._learned)
         self._queue.put((texts, moment))
 
     def finish(self, texts: list[str]) -> dict[str, float]:
@@ -66,5 +67,6 @@ class BackgroundLesson:
             try:
                 self.lesson.witness(*work)
                 self._bank.publish()
+                self._learned += 1
             except BaseException as error:
                 self._failure = error

@@ -235,7 +235,10 @@ class TrainConfig:
         if self.evolution.births_in_life:
             require(self.env.is_forage, "env.id", self.env.id, "forage with evolution.births_in_life")
             require(self.worlds == 1, "worlds", self.worlds, "1 with evolution.births_in_life: a slot is one life")
-            require(not self.learn.background, "learn.background", True, "false with evolution.births_in_life")
+            learns, selection = self.learn.algorithm, self.evolution.selection
+            require(learns != "online", "learn.algorithm", learns, "another with evolution.births_in_life")
+            require(self.evolution.enabled, "evolution.enabled", False, "true with evolution.births_in_life")
+            require(selection == "top", "evolution.selection", selection, "top with evolution.births_in_life")
         if self.evolution.inheritance == "darwinian":
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")

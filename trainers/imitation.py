@@ -1,7 +1,7 @@
 """Self-imitation learning (Oh et al. 2018, arXiv:1806.05635): do again what turned out better than expected.
 
 The loss is -log pi(a|s) * max(R - V(s), 0), with the critic as it is now, so what is no surprise any more teaches
-nothing. Departure: places are drawn evenly, not by priority.
+nothing. Departures: places are drawn evenly, not by priority; R is the lambda-return and not the sum of all rewards.
 """
 
 import numpy as np

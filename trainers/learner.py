@@ -25,7 +25,7 @@ from trainers.background import BackgroundLesson
 from trainers.config import LearnConfig
 from trainers.critic import CriticLearner
 from trainers.imitation import imitate
-from trainers.losses import approx_kl, ppo_loss, reinforce_loss
+from trainers.losses import approx_kl, mean_of_numbers, ppo_loss, reinforce_loss
 from trainers.minibatches import Minibatch, Samples, minibatches
 from trainers.online import OnlineLesson
 from trainers.replay import Replay
@@ -98,7 +98,7 @@ class Learner:
 
         learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
         have learned already. KL, clip fraction and entropy are those at the end of the life, on a minibatch of each
-        agent.
+        agent (online: on all that it read).
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
@@ -139,7 +139,7 @@ class Learner:
         agents = len(self.policy.mind.bank)
         lessons = [self._learn_cohort(samples, alive, c, learning_rate, entropy_coef, rng) for c in self._cohorts()]
         columns = zip(*lessons, strict=True)
-        figures = dict(zip(Lesson._fields, (_mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
+        figures = dict(zip(Lesson._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
         return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
 
     def _cohorts(self) -> list[slice]:
@@ -217,8 +217,3 @@ class Learner:
         bank = self.policy.mind.bank
         before = before_life[groups - bank.learners.start]
         is_resting[groups] |= rein_in(bank, groups, kl, before, self.config.max_kl)
-
-
-def _mean_of_numbers(x: Tensor) -> float:
-    """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
-    return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0

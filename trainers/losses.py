@@ -21,6 +21,11 @@ def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
     return log_ratio.expm1() - log_ratio
 
 
+def mean_of_numbers(x: Tensor) -> float:
+    """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
+    return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0
+
+
 def explained_variance(predicted: Tensor, target: Tensor) -> float:
     """1 - Var[target - predicted] / Var[target]: 1 is perfect, 0 no better than a constant (or no variance)."""
     spread = target.var(correction=0)

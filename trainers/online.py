@@ -22,6 +22,7 @@ from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.config import LearnConfig
 from trainers.health import texts_read
+from trainers.losses import mean_of_numbers
 from trainers.trust_region import rein_in
 
 Moment = dict[str, Any]  # as in `trainers.rollout`
@@ -73,10 +74,10 @@ class OnlineLesson:
         strayed = rein_in(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
         self.optimiser.let_go()
         return {
-            "approx_kl": float(kl.mean()),
-            "entropy": float(entropy.mean()),
-            "policy_loss": float(torch.stack(self._losses).mean()) if self._losses else 0.0,
-            "grad_norm": float(torch.cat(self._norms).nan_to_num().mean()) if self._norms else 0.0,
+            "approx_kl": mean_of_numbers(kl),
+            "entropy": mean_of_numbers(entropy),
+            "policy_loss": mean_of_numbers(torch.stack([*self._losses, torch.zeros(())][: max(1, len(self._losses))])),
+            "grad_norm": mean_of_numbers(torch.cat([*self._norms, torch.zeros(0)])),
             "strayed": float(strayed.sum()),
             "not_finite": float(self._is_broken.sum()),
             "ratio_error": self._ratio_error,

@@ -19,7 +19,7 @@ COLUMNS = {
     "action": np.int8,
     "log_prob": np.float32,  # when it was done
     "reward": np.float32,
-    "returned": np.float32,  # discounted sum of what came of it, bootstrapped where cut off
+    "returned": np.float32,  # what came of it: the lambda-return, with the critic of that time
 }
 TEXTS = ("text", "next_text")
 """Columns that number texts; -1 for none."""
@@ -35,6 +35,9 @@ class Replay:
             self.columns[name][:] = -1
         self.written = np.zeros(agents, np.int64)  # ever, of each agent: the next place is this modulo C
         self.texts: list[str] = []
+
+    def __bool__(self) -> bool:
+        return True  # an empty one is one
 
     def __len__(self) -> int:
         return int(np.minimum(self.written, self._places).sum())

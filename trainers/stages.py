@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -155,9 +156,15 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
     )
 
 
-def attend(run: Run) -> Witness | None:
-    """What witnesses the life to come, where agents learn while they live."""
-    return run.colony.learner.attend(*_learning_settings(run))
+@contextmanager
+def lesson(run: Run) -> Iterator[Witness | None]:
+    """What witnesses the life to come, where agents learn while they live; it has stopped when the block ends."""
+    witness = run.colony.learner.attend(*_learning_settings(run))
+    try:
+        yield witness
+    finally:
+        if witness:
+            witness.stop()
 
 
 def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, float]:
@@ -198,10 +205,10 @@ def measure(run: Run) -> Outcome:
 def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
     """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
     generation, history, population = run.generation, run.history, run.colony.population
-    run.colony.policy.forget_answers()  # a run that is resumed here has none either
     if generation == 0:
         run.progress.stage("comparing")
         history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+    run.colony.policy.forget_answers()  # a run that is resumed here has none either
     figures = _figures(run, life, learned, outcome)
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:

@@ -40,9 +40,9 @@ def live_through(run: "Run") -> None:
     for generation in stages.generations(run):
         if generation > 0 and run.config.evolution.enabled:
             stages.evolve(run)
-        lesson = stages.attend(run)
-        life = stages.live(run, lesson)
-        learned = stages.learn(run, life, lesson)
+        with stages.lesson(run) as lesson:
+            life = stages.live(run, lesson)
+            learned = stages.learn(run, life, lesson)
         outcome = stages.measure(run)
         stages.record(run, life, learned, outcome)
 

@@ -170,7 +170,10 @@ def test_an_unknown_selection_is_refused(population):
         succeed(population, selection="luck")
 
 
-def test_a_clone_has_one_parent(population):
+def test_a_clone_has_one_parent_and_learns_as_it_does(population):
+    rates = {g.id: g.hyperparameters for g in population}
+    for child in succeed(population, crossover="clone", elites=0):
+        assert child.hyperparameters == rates[child.parents[0]]
     assert all(len(g.parents) == 1 for g in succeed(population, crossover="clone", elites=0))
 
 

@@ -92,6 +92,16 @@ def test_an_unknown_word_is_refused(name):
         EvolutionConfig(**{name: "other"})
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("learn", "algorithm", "online"), ("evolution", "enabled", False), ("evolution", "selection", "random")],
+)
+def test_births_in_a_life_go_with_what_they_can_go_with(tiny_config, section, name, value):
+    config = replace(tiny_config, evolution=replace(tiny_config.evolution, births_in_life=True))
+    with pytest.raises(ValueError, match=rf"{section}.{name} = {value!r}: must be .* with evolution.births_in_life"):
+        replace(config, **{section: replace(getattr(config, section), **{name: value})})
+
+
 def test_darwinian_evolution_is_without_learning(tiny_config):
     evolution = replace(tiny_config.evolution, inheritance="darwinian")
     with pytest.raises(ValueError, match=r"learn.algorithm = 'ppo': must be none with evolution.inheritance"):

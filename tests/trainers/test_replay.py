@@ -162,6 +162,20 @@ def test_the_critic_learns_from_former_lives_by_one_step_targets(tiny_policy):
     assert old.target.tolist() == pytest.approx([expected, 2.0] * 6, abs=1e-5)
 
 
+def test_a_learner_remembers_every_life_and_learns_from_it(tiny_policy):
+    rates, ends = torch.full((6,), 0.01), []
+    for places in (0, 64):
+        tiny_policy.mind.bank.reset(seed=0)
+        learner, generator = Learner(tiny_policy, LearnConfig(replay=places, max_kl=10.0)), np.random.default_rng(1)
+        for seed in (0, 1):
+            t = life(np.random.default_rng(seed), steps=20, agents=6)
+            t = t._replace(legal=np.ones_like(t.legal))
+            figures = learner.learn(t, rates, torch.zeros(6), generator)
+        ends.append(tiny_policy.mind.bank.values.clone())
+    assert figures["replay_steps"] == 6 * 40
+    assert not torch.equal(*ends)
+
+
 def test_an_impossible_size_is_refused():
     with pytest.raises(ValueError, match=r"learn.replay = -1: must be 0 \(none\) or more"):
         LearnConfig(replay=-1)
