@@ -166,6 +166,10 @@ class AdapterBank:
         index = list(self.shapes).index(name)
         return Place(sum(sizes[:index]), sum(sizes[: index + 1]), self.shapes[name])
 
+    def flatten(self, adapter: Adapter) -> Tensor:
+        """An adapter as a row (F,) of its own."""
+        return torch.cat([adapter[name].flatten().float() for name in self.shapes])
+
     def unflatten(self, row: Tensor) -> dict[str, Tensor]:
         """A row (F,) as an adapter: views by name."""
         sizes = [rows * columns for rows, columns in self.shapes.values()]
@@ -179,7 +183,7 @@ class AdapterBank:
         for name, tensor in newborn.items():
             if "lora_A" in name:
                 tensor.normal_(0.0, tensor.shape[1] ** -0.5, generator=generator)
-        self.values[:] = torch.cat([t.flatten() for t in newborn.values()])
+        self.values[:] = self.flatten(newborn)
         self.version += 1
 
     def row(self, index: int) -> dict[str, Tensor]:
@@ -196,7 +200,7 @@ class AdapterBank:
         """Make `adapter` agent `index`'s; ValueError if a tensor is missing, unknown, misshapen or not finite."""
         self._check_index(index)
         check_adapter(adapter, self.shapes)
-        self.values[index] = torch.cat([adapter[name].flatten().float() for name in self.shapes])
+        self.values[index] = self.flatten(adapter)
         self.version += 1
 
     def _check_index(self, index: int) -> None:

@@ -108,12 +108,12 @@ class Mind:
         return hidden[torch.arange(rows), recalled.lengths - 1]
 
     @torch.no_grad()
-    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the bank, -1 for the bare base.
+    def answer(self, texts: Sequence[str], adapters: np.ndarray, values: Tensor | None = None) -> np.ndarray:
+        """Logits (B, A) of the action words after B texts; adapters (B,): rows of `values`, -1 for the bare base.
 
-        By the adapters that agents act by, `bank.acting`.
+        values: (P, F), other adapters than those that agents act by, `bank.acting`.
         """
-        acting = self.bank.acting
+        acting = self.bank.acting if values is None else values
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
         if len(bare):

@@ -40,8 +40,8 @@ class _Retold(ForageCodec):
         return [self.retell(text) for text in super().encode(observation, memory)]
 
     def retell(self, text: str) -> str:
-        """One text in other words."""
-        raise NotImplementedError
+        """One text in other words; as it is, unless a subclass knows some."""
+        return text
 
 
 class Renamed(_Retold):
@@ -68,10 +68,6 @@ class Examples(_Retold):
         " food north two go north\n food west far go west\n food here go stay\n"
         " no food, grown west, new east go east\n food south one, east two go south\n"
     )
-
-    def retell(self, text: str) -> str:
-        """As it is."""
-        return text
 
 
 def measure(run_dir: Path, episodes: int) -> dict[str, float]:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from evolution.genome import Adapter
+from evolution.genome import Adapter, factors, product_norm
 
 
 def mean(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
@@ -58,7 +57,7 @@ def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) 
         (q_left, r_left), (q_right, r_right) = torch.linalg.qr(left), torch.linalg.qr(right)
         u, values, v = torch.linalg.svd(r_left @ r_right.T)
         u, values, v = u[:, :rank], values[:rank], v[:rank]
-        norm = (_norm(a1, b1) + _norm(a2, b2)) / 2
+        norm = (product_norm(a1, b1) + product_norm(a2, b2)) / 2
         values = values * (norm / values.norm().clamp(min=1e-12))
         child[a_name] = row * (v @ q_right.T)
         child[b_name] = (q_left @ u) * (values / row)
@@ -79,19 +78,9 @@ CROSSOVERS: dict[str, Callable[[Adapter, Adapter, torch.Generator], Adapter]] = 
 }
 
 
-def factors(adapter: Adapter) -> list[tuple[str, str]]:
-    """The names of A and B of each adapted module."""
-    return [(name, name.replace("lora_A", "lora_B")) for name in adapter if "lora_A" in name]
-
-
 def layer_of(name: str) -> int:
     """The number of the layer that a tensor belongs to; ValueError if its name has none."""
     found = re.search(r"\.(\d+)\.", name)
     if not found:
         raise ValueError(f"tensor {name!r} names no layer: must contain its number, as in 'layers.22.'")
     return int(found[1])
-
-
-def _norm(a: Tensor, b: Tensor) -> Tensor:
-    """Frobenius norm of B A, without forming it."""
-    return ((a @ a.T) * (b.T @ b)).sum().clamp(min=0).sqrt()

@@ -1,7 +1,8 @@
 """From one generation to the next."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,24 +81,42 @@ def next_generation(
     ranked = select_top_k(population, len(population))
     if selection == "random":
         ranked = [ranked[i] for i in rng.permutation(len(ranked))]
-    choose = SELECTIONS.get(selection, SELECTIONS["top"])
     survivors = {genome.id for genome in ranked[:elites]}
-    new_id = max(genome.id for genome in population) + 1
-    slots = []
-    for genome in population:
-        if genome.id not in survivors:
-            one, other = choose(ranked, parents, rng)
-            genome = breed(
-                one,
-                other,
-                mutation_rate,
-                crossover=crossover,
-                hyperparameter_factor=hyperparameter_factor,
-                mutate=mutate,
-                seed=int(rng.integers(2**31)),
-                id=new_id,
-                generation=generation,
-            )
-            new_id += 1
-        slots.append(genome)
-    return slots
+    return with_children(
+        population,
+        [slot for slot, genome in enumerate(population) if genome.id not in survivors],
+        ranked,
+        generation=generation,
+        parents=parents,
+        selection=selection,
+        crossover=crossover,
+        mutation_rate=mutation_rate,
+        hyperparameter_factor=hyperparameter_factor,
+        mutate=mutate,
+        rng=rng,
+    )
+
+
+def with_children(
+    population: Sequence[Genome],
+    slots: Iterable[int],
+    ranked: Sequence[Genome],
+    *,
+    generation: int,
+    parents: int,
+    rng: np.random.Generator,
+    selection: str = "top",
+    **breeding: Any,
+) -> list[Genome]:
+    """The population with children of those who are `ranked`, best first, in some slots.
+
+    selection, parents: as in `next_generation`. breeding: as in `breed`.
+    """
+    choose = SELECTIONS.get(selection, SELECTIONS["top"])
+    after, new_id = list(population), max(genome.id for genome in population) + 1
+    for slot in slots:
+        one, other = choose(ranked, parents, rng)
+        seed = int(rng.integers(2**31))
+        after[slot] = breed(one, other, seed=seed, id=new_id, generation=generation, **breeding)
+        new_id += 1
+    return after

@@ -59,9 +59,9 @@ def diversity(adapters: list[Adapter]) -> float:
     if count < 2:
         return 0.0
     inner = torch.zeros(count, count)
-    for a_name in (name for name in adapters[0] if "lora_A" in name):
+    for a_name, b_name in factors(adapters[0]):
         a = torch.cat([x[a_name] for x in adapters])  # (P * r, D_in)
-        b = torch.cat([x[a_name.replace("lora_A", "lora_B")] for x in adapters], dim=1)  # (D_out, P * r)
+        b = torch.cat([x[b_name] for x in adapters], dim=1)  # (D_out, P * r)
         both = (a @ a.T) * (b.T @ b)
         inner += both.view(count, len(both) // count, count, -1).sum(dim=(1, 3))
     squared = inner.diag()[:, None] + inner.diag() - 2 * inner
@@ -70,9 +70,14 @@ def diversity(adapters: list[Adapter]) -> float:
 
 def product_norms(adapter: Adapter) -> dict[str, float]:
     """Frobenius norm of B A for each adapted module, by the module's path."""
-    norms = {}
-    for name, a in adapter.items():
-        if "lora_A" in name:
-            b = adapter[name.replace("lora_A", "lora_B")]
-            norms[name.removesuffix(".lora_A.weight")] = float(((a @ a.T) * (b.T @ b)).sum().clamp(min=0).sqrt())
-    return norms
+    return {a.removesuffix(".lora_A.weight"): float(product_norm(adapter[a], adapter[b])) for a, b in factors(adapter)}
+
+
+def product_norm(a: Tensor, b: Tensor) -> Tensor:
+    """Frobenius norm of B A, without forming it."""
+    return ((a @ a.T) * (b.T @ b)).sum().clamp(min=0).sqrt()
+
+
+def factors(adapter: Adapter) -> list[tuple[str, str]]:
+    """The names of A and B of each adapted module."""
+    return [(name, name.replace("lora_A", "lora_B")) for name in adapter if "lora_A" in name]

@@ -87,7 +87,7 @@ def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float 
             parents.append(np.mean(before))
     child, parent = np.array(children), np.array(parents)
     gains = [event["fitness"] - event["return"] for event in events if event["event"] == "life"]
-    last = max((g for _, about in tree.nodes(data=True) for g in about["fitness"]), default=0)
+    last = max(generations(tree), default=0)
     living = {one for one, about in tree.nodes(data=True) if last in about["fitness"]}
     founders = [one for one in tree if not tree.in_degree(one)]
     spread = parent.var() if len(parent) else 0.0
@@ -102,12 +102,22 @@ def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float 
     )
 
 
+def generations(tree: nx.DiGraph) -> list[int]:
+    """Those in which fitness was measured, in order."""
+    return sorted({g for _, about in tree.nodes(data=True) for g in about["fitness"]})
+
+
+def best_of(tree: nx.DiGraph, generation: int) -> int:
+    """The fittest individual of a generation."""
+    return max(tree, key=lambda one: tree.nodes[one]["fitness"].get(generation, -np.inf))
+
+
 def champion_of(tree: nx.DiGraph) -> int:
     """The fittest individual of the last generation that was measured; ValueError if none was."""
-    last = max((g for _, about in tree.nodes(data=True) for g in about["fitness"]), default=None)
-    if last is None:
+    measured = generations(tree)
+    if not measured:
         raise ValueError("nobody's fitness has been measured yet")
-    return max(tree, key=lambda one: tree.nodes[one]["fitness"].get(last, -np.inf))
+    return best_of(tree, measured[-1])
 
 
 def draw(tree: nx.DiGraph, file: Path) -> None:
@@ -132,9 +142,9 @@ def draw(tree: nx.DiGraph, file: Path) -> None:
 def tell(tree: nx.DiGraph, figures: Health) -> str:
     """Generations, champion's line and health, as text."""
     rows = []
-    for generation in sorted({g for _, about in tree.nodes(data=True) for g in about["fitness"]}):
+    for generation in generations(tree):
         born = [one for one, about in tree.nodes(data=True) if about["generation"] == generation]
-        best = max(tree, key=lambda one: tree.nodes[one]["fitness"].get(generation, -np.inf))
+        best = best_of(tree, generation)
         fitness = tree.nodes[best]["fitness"][generation]
         rows.append(f"generation {generation:3d}: {len(born):3d} born, best {best} with fitness {fitness:.2f}")
     line = line_of(tree, champion_of(tree))

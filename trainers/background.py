@@ -11,7 +11,8 @@ from threading import Thread
 import numpy as np
 import torch
 
-from trainers.online import Moment, OnlineLesson
+from trainers.online import OnlineLesson
+from trainers.rollout import Moment
 
 MOST_STEPS_AHEAD = 8
 """Steps that wait to be learned from; then agents wait too. One more may be in work."""

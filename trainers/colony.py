@@ -74,14 +74,8 @@ class Colony:
     def divergence(self, first: Adapter, second: Adapter) -> float:
         """Mean KL(first || second) of the actions after `PROBES` texts that were met lately, everything allowed."""
         mind = self.policy.mind
-        texts = mind.memory.latest(PROBES)
-        kept = mind.bank.values[:2].clone()
-        try:
-            mind.bank.write(0, first)
-            mind.bank.write(1, second)
-            logits = torch.from_numpy(mind.answer(texts * 2, np.repeat([0, 1], len(texts))))
-        finally:
-            mind.bank.values[:2] = kept
+        texts, both = mind.memory.latest(PROBES), torch.stack([mind.bank.flatten(first), mind.bank.flatten(second)])
+        logits = torch.from_numpy(mind.answer(texts * 2, np.repeat([0, 1], len(texts)), both))
         one, other = logits.log_softmax(1).split(len(texts))
         return float((one.exp() * (one - other)).sum(1).mean())
 

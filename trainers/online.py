@@ -12,7 +12,6 @@ Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace.
 
 from collections import deque
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,8 @@ from agents.policy import Policy
 from trainers.config import LearnConfig
 from trainers.health import texts_read
 from trainers.losses import mean_of_numbers
+from trainers.rollout import Moment
 from trainers.trust_region import rein_in
-
-Moment = dict[str, Any]  # as in `trainers.rollout`
 
 
 class OnlineLesson:
@@ -76,7 +74,7 @@ class OnlineLesson:
         return {
             "approx_kl": mean_of_numbers(kl),
             "entropy": mean_of_numbers(entropy),
-            "policy_loss": mean_of_numbers(torch.stack([*self._losses, torch.zeros(())][: max(1, len(self._losses))])),
+            "policy_loss": mean_of_numbers(torch.cat([*self._losses, torch.zeros(0)])),
             "grad_norm": mean_of_numbers(torch.cat([*self._norms, torch.zeros(0)])),
             "strayed": float(strayed.sum()),
             "not_finite": float(self._is_broken.sum()),
@@ -133,7 +131,7 @@ class OnlineLesson:
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
         norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)
-        self._losses.append(-gain.detach().mean())
+        self._losses.append(-gain.detach())
         self._norms.append(norms[groups - cohort.start])
         self._is_broken[groups] |= ~self._norms[-1].isfinite()
 
@@ -142,11 +140,9 @@ class OnlineLesson:
         bank = self.policy.mind.bank
         text, is_alive = (np.stack(column) for column in zip(*self._read, strict=True))
         owner, number, share = texts_read(text, is_alive, len(texts), len(bank))
-        told, now = [texts[i] for i in number], bank.values.clone()
-        after = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
-        bank.values[:] = self._before
-        before = torch.from_numpy(self.policy.mind.answer(told, owner)).log_softmax(1)
-        bank.values[:] = now
+        told, mind = [texts[i] for i in number], self.policy.mind
+        after = torch.from_numpy(mind.answer(told, owner)).log_softmax(1)
+        before = torch.from_numpy(mind.answer(told, owner, self._before)).log_softmax(1)
 
         def mean(figure: Tensor) -> Tensor:
             return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * figure)

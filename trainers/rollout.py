@@ -61,6 +61,7 @@ class Life(NamedTuple):
     outcome: Outcome
     decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
     states: list[Any]  # one a step, the first before it; empty unless asked for
+    steps: int  # of all agents together, those that are left out of the trajectory too
 
 
 def rollout(
@@ -91,10 +92,12 @@ def rollout(
     adapters = np.full(everyone, -1) if bare else np.tile(np.arange(agents), worlds)
     reader = _Reader(codec)
     moments: list[Moment] = []
+    steps = 0
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
     states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
     while len(moments) < world.max_steps and is_playing.any():
         moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
+        steps += int(is_playing.sum())
         step = world.step(moment["action"].reshape(worlds, agents))
         did = np.where(is_playing, moment["action"], -1)
         moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
@@ -112,7 +115,7 @@ def rollout(
             states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
             on_step(len(moments), int(is_playing.sum()), everyone)
-    return _life(moments, reader, (worlds, agents), world.figures(), states)
+    return _life(moments, reader, (worlds, agents), world.figures(), states, steps)
 
 
 def _leave_out(moments: list[Moment], slots: np.ndarray) -> None:
@@ -188,15 +191,20 @@ def _end(
 
 
 def _life(
-    moments: list[Moment], reader: _Reader, shape: tuple[int, int], figures: dict[str, np.ndarray], states: list[Any]
+    moments: list[Moment],
+    reader: _Reader,
+    shape: tuple[int, int],
+    figures: dict[str, np.ndarray],
+    states: list[Any],
+    steps: int,
 ) -> Life:
     columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
     decide_s = columns.pop("decide_s")
     trajectory = Trajectory(texts=list(reader.numbers), **columns)
-    total, steps = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
+    total, lifetime = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
     last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
     is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
-    return Life(trajectory, Outcome(total, steps, is_alive, figures), decide_s, states)
+    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, states, steps)
 
 
 def _rows(observation: np.ndarray) -> np.ndarray:

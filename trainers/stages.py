@@ -16,8 +16,9 @@ from agents.types import UserError
 from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
 from envs.worlds.world import World
-from evolution import breed, next_generation, select_top_k
+from evolution import next_generation, select_top_k
 from evolution.events import births, deaths, lives, starvations
+from evolution.generation import with_children
 from evolution.genome import Adapter, diversity
 from evolution.mutation import add_safe_noise
 from trainers import run_folder
@@ -116,13 +117,15 @@ def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.n
     pool = [before[slot] for slot in np.flatnonzero(living)]
     if len(pool) < 2:
         return np.zeros_like(died)
-    ranked = select_top_k(pool, min(settings.parents, len(pool)))
-    after, new_id = list(before), max(g.id for g in before) + 1
-    for slot in np.flatnonzero(died):
-        one, other = (ranked[i] for i in rng.choice(len(ranked), size=2, replace=False))
-        seed = int(rng.integers(2**31))
-        after[slot] = breed(one, other, seed=seed, id=new_id, generation=run.generation, **_breeding(run))
-        new_id += 1
+    after = with_children(
+        before,
+        np.flatnonzero(died).tolist(),
+        select_top_k(pool, len(pool)),
+        generation=run.generation,
+        parents=min(settings.parents, len(pool)),
+        rng=rng,
+        **_breeding(run),
+    )
     colony.settle(after, in_life=True)
     run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after))
     return died
@@ -252,7 +255,7 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
     fitness = [genome.fitness for genome in run.colony.population]
     return {
         "generation": run.generation,
-        "env_steps": run.history["env_steps"] + int(lived.is_alive.sum()),
+        "env_steps": run.history["env_steps"] + life.steps,
         "fitness_steps": run.history["fitness_steps"] + int(outcome.lifetime.sum()),
         "wall_s": perf_counter() - run.started,
         "fitness_mean": float(np.mean(fitness)),

@@ -6,6 +6,7 @@ and a row's result no longer depends on how many rows are beside it. Hidden stat
 `dtype` bfloat16 only the products themselves are rounded, and accumulated in float32 inside.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from time import perf_counter
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from agents.weights.compact import Blocks
 
 
-class FrozenLinear(nn.Module):
+class FrozenLinear(nn.Module, ABC):
     """y = W x + b for a W that never changes; a gradient passes to x alone. How W is held is up to the subclass."""
 
     def __init__(self, bias: Tensor | None, dtype: torch.dtype):
@@ -39,9 +40,9 @@ class FrozenLinear(nn.Module):
         """Wᵀ times a gradient."""
         return gradient @ self.weight()
 
+    @abstractmethod
     def weight(self) -> Tensor:
         """W (D_out, D_in) in `dtype`."""
-        raise NotImplementedError
 
 
 class PackedLinear(FrozenLinear):

@@ -6,14 +6,13 @@ import torch
 from evolution.crossover import (
     CROSSOVERS,
     clone,
-    factors,
     layer_of,
     mean,
     merge_products,
     swap_components,
     swap_layers,
 )
-from evolution.genome import product_norms
+from evolution.genome import factors, product_norms
 
 
 def same(first, second) -> bool:

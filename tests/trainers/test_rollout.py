@@ -245,3 +245,4 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_left_out
     never = ~np.any([died for died, _, _ in told], axis=0)
     assert lived.is_alive[:, never].all()
     np.testing.assert_array_equal(life.outcome.lifetime[0], lived.is_alive.sum(axis=0))
+    assert life.steps == 6 * len(lived.reward), "those of the dead were lived too, and every place was taken at once"
