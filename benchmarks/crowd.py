@@ -55,7 +55,7 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     from benchmarks.subject import mature_policy
     from envs.worlds.world import ForageWorld
     from trainers.config import LearnConfig
-    from trainers.learner import Learner
+    from trainers.learning.learner import Learner
     from trainers.rollout import rollout
 
     imports = resident_mb()

@@ -28,7 +28,7 @@ from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtim
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
 from trainers.config import LearnConfig
-from trainers.learner import Learner
+from trainers.learning.learner import Learner
 from trainers.rollout import Life, rollout
 from trainers.run_folder import machine
 

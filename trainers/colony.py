@@ -11,7 +11,7 @@ from agents.codec import TextCodec
 from agents.policy import Policy, make_policy
 from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
-from trainers.learner import Learner
+from trainers.learning.learner import Learner
 from trainers.rollout import Outcome
 from trainers.seeding import named_streams, restore_streams, stream_states
 from trainers.worlds import make_codec

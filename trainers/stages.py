@@ -26,8 +26,8 @@ from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
 from trainers.evaluate import compare, table
-from trainers.health import health
-from trainers.learner import Witness
+from trainers.learning.health import health
+from trainers.learning.learner import Witness
 from trainers.progress import Progress
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.advantage import gae
+from trainers.learning.advantage import gae
 
 
 def column(*numbers):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.health import health, texts_read
+from trainers.learning.health import health, texts_read
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north", " food south", " no food"]

@@ -8,8 +8,8 @@ import torch
 
 from agents.types import TOKENS
 from trainers.config import LearnConfig
-from trainers.learner import Learner
-from trainers.losses import approx_kl
+from trainers.learning.learner import Learner
+from trainers.learning.losses import approx_kl
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north" * 6, " rock south" * 6]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
+from trainers.learning.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
 
 
 def test_before_any_update_ppo_is_the_policy_gradient():

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from agents.types import TOKENS
-from trainers.background import MOST_STEPS_AHEAD, BackgroundLesson
 from trainers.config import LearnConfig
-from trainers.learner import Learner
-from trainers.online import OnlineLesson
+from trainers.learning.background import MOST_STEPS_AHEAD, BackgroundLesson
+from trainers.learning.learner import Learner
+from trainers.learning.online import OnlineLesson
 
 TEXTS = [" food north" * 6, " rock south" * 6]
 WANTED = np.array([1, 2])  # the action that each text rewards

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from trainers.config import LearnConfig
-from trainers.learner import Learner
-from trainers.replay import Replay
+from trainers.learning.learner import Learner
+from trainers.learning.replay import Replay
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north" * 6, " food south" * 6]

@@ -9,8 +9,8 @@ from agents.codec import PlainCodec
 from agents.policy import Decision
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.world import ForageWorld, Step
-from trainers.advantage import gae
 from trainers.colony import Colony, found_colony
+from trainers.learning.advantage import gae
 from trainers.rollout import Life, rollout
 
 

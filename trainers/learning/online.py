@@ -20,10 +20,10 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.config import LearnConfig
-from trainers.health import texts_read
-from trainers.losses import mean_of_numbers
+from trainers.learning.health import texts_read
+from trainers.learning.losses import mean_of_numbers
+from trainers.learning.trust_region import rein_in
 from trainers.rollout import Moment
-from trainers.trust_region import rein_in
 
 
 class OnlineLesson:

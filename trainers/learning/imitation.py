@@ -11,8 +11,8 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.config import LearnConfig
-from trainers.losses import reinforce_loss
-from trainers.replay import Replay
+from trainers.learning.losses import reinforce_loss
+from trainers.learning.replay import Replay
 
 STEPS = 2
 """Minibatches of its own memories from which an adapter learns after a life."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from agents.policy import Policy
 from trainers.config import LearnConfig
-from trainers.losses import explained_variance
-from trainers.minibatches import Samples
-from trainers.replay import Replay
+from trainers.learning.losses import explained_variance
+from trainers.learning.minibatches import Samples
+from trainers.learning.replay import Replay
 
 MINIBATCH = 256
 

@@ -3,12 +3,12 @@
 PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 1. Each adapter is a learner of its own: loss, gradient norm, learning rate, entropy bonus and KL are per agent;
    only the computation is shared.
-2. An adapter whose KL passes `max_kl` is reined in (`trainers.trust_region`), and rests until its next life. KL is
-   looked at before each step, and after the last.
+2. An adapter whose KL passes `max_kl` is reined in (`trainers.learning.trust_region`), and rests until its next life.
+   KL is looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 5. With `learn.replay`, adapters also imitate what went better than expected in their lives before, and the critic
-   learns from those too (see `trainers.replay`).
+   learns from those too (see `trainers.learning.replay`).
 """
 
 from time import perf_counter
@@ -20,17 +20,17 @@ from torch import Tensor
 
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
-from trainers.advantage import gae
-from trainers.background import BackgroundLesson
 from trainers.config import LearnConfig
-from trainers.critic import CriticLearner
-from trainers.imitation import imitate
-from trainers.losses import approx_kl, mean_of_numbers, ppo_loss, reinforce_loss
-from trainers.minibatches import Minibatch, Samples, minibatches
-from trainers.online import OnlineLesson
-from trainers.replay import Replay
+from trainers.learning.advantage import gae
+from trainers.learning.background import BackgroundLesson
+from trainers.learning.critic import CriticLearner
+from trainers.learning.imitation import imitate
+from trainers.learning.losses import approx_kl, mean_of_numbers, ppo_loss, reinforce_loss
+from trainers.learning.minibatches import Minibatch, Samples, minibatches
+from trainers.learning.online import OnlineLesson
+from trainers.learning.replay import Replay
+from trainers.learning.trust_region import rein_in
 from trainers.rollout import Trajectory
-from trainers.trust_region import rein_in
 
 
 class Change(NamedTuple):

@@ -1,8 +1,8 @@
 """Learning online in the background: agents act on by a copy of their adapters while a thread learns.
 
 After every update the thread publishes a new copy. Staleness is how many steps the agents are ahead of learning; it is
-bounded, logged, and corrected by the probability ratios of `trainers.online`. What comes of a life depends on the
-threads' timing, so such a run cannot be repeated to the last digit.
+bounded, logged, and corrected by the probability ratios of `trainers.learning.online`. What comes of a life depends on
+the threads' timing, so such a run cannot be repeated to the last digit.
 """
 
 from queue import Queue
@@ -11,7 +11,7 @@ from threading import Thread
 import numpy as np
 import torch
 
-from trainers.online import OnlineLesson
+from trainers.learning.online import OnlineLesson
 from trainers.rollout import Moment
 
 MOST_STEPS_AHEAD = 8

@@ -1,0 +1,1 @@
+"""How adapters and critic learn from what agents lived through."""
