@@ -1,5 +1,6 @@
 """Everything that lives in a run: built from its config, saved to a checkpoint, read back from one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,9 @@ from trainers.seeding import named_streams, restore_streams, stream_states
 from trainers.worlds import make_codec
 
 PROBES = 64
-"""Texts on which behaviours are compared."""
+"""Texts on which behaviours are compared where much hangs on it."""
+FEW_PROBES = 16
+"""Texts on which all children of a generation are compared with their parents."""
 
 
 @dataclass
@@ -70,14 +73,28 @@ class Colony:
             g.measured(float(f), self.adapter(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
         ]
 
-    @torch.no_grad()
     def divergence(self, first: Adapter, second: Adapter) -> float:
         """Mean KL(first || second) of the actions after `PROBES` texts that were met lately, everything allowed."""
-        mind = self.policy.mind
-        texts, both = mind.memory.latest(PROBES), torch.stack([mind.bank.flatten(first), mind.bank.flatten(second)])
-        logits = torch.from_numpy(mind.answer(texts * 2, np.repeat([0, 1], len(texts)), both))
-        one, other = logits.log_softmax(1).split(len(texts))
+        one, other = self._behaviour([first, second], PROBES)
         return float((one.exp() * (one - other)).sum(1).mean())
+
+    def kl_to_parent(self, children: Sequence[Genome]) -> float:
+        """Mean KL(child || parent) of actions after texts met lately, over children and parents, none of them settled.
+
+        The parents must be in the population, with the adapters that they pass on.
+        """
+        family = {genome.id: genome.adapter for genome in [*self.heritage(), *children]}
+        log_probs = dict(zip(family, self._behaviour(list(family.values()), FEW_PROBES), strict=True))
+        pairs = [(log_probs[child.id], log_probs[parent]) for child in children for parent in child.parents]
+        return float(np.mean([(one.exp() * (one - other)).sum(1).mean() for one, other in pairs]))
+
+    @torch.no_grad()
+    def _behaviour(self, adapters: list[Adapter], probes: int) -> Tensor:
+        """Log-probabilities (G, T, A) of the actions of G adapters after the T texts that were met last."""
+        mind = self.policy.mind
+        texts, values = mind.memory.latest(probes), torch.stack([mind.bank.flatten(a) for a in adapters])
+        logits = mind.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
+        return torch.from_numpy(logits).log_softmax(1).view(len(adapters), len(texts), -1)
 
     def hyperparameter(self, name: str) -> Tensor:
         """One hyperparameter of all agents, (P,)."""

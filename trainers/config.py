@@ -3,7 +3,7 @@
 Never imports torch, so that `--help` answers at once.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -36,6 +36,8 @@ class EnvConfig(WorldConfig):
     """forage; a Gymnasium id, as FrozenLake-v1; or a PettingZoo module, as mpe2.simple_spread_v3."""
     preset: str = "meadow"
     """A forage world by name: meadow, maze, famine, night or rivals. What else is given differs from it."""
+    also: list[str] = field(default_factory=list, hash=False)
+    """More presets to live in by turns, as [maze, night]; worlds and episodes are shared out evenly."""
     codec: str = ""
     """package.module:Class that puts the world into words; empty for the one that comes with it."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -46,11 +48,14 @@ class EnvConfig(WorldConfig):
         require(self.id.strip() != "", "env.id", self.id, "forage, a Gymnasium id or a PettingZoo module")
         require(self.preset in PRESETS, "env.preset", self.preset, f"one of {', '.join(PRESETS)}")
         require(self.codec.count(":") == (self.codec != ""), "env.codec", self.codec, "empty or package.module:Class")
+        for name in self.also:
+            require(name in PRESETS, "env.also", self.also, f"a list of some of {', '.join(PRESETS)}")
         if self.is_forage:
             super().__post_init__()
             require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")
             return
         require(self.preset == "meadow", "env.preset", self.preset, f"left out: it is no preset of {self.id}")
+        require(not self.also, "env.also", self.also, f"left out: they are no presets of {self.id}")
         default = WorldConfig(agents=1)
         for key in (f.name for f in fields(WorldConfig) if f.name not in ("agents", "max_steps")):
             value = getattr(self, key)
@@ -61,6 +66,16 @@ class EnvConfig(WorldConfig):
     def is_forage(self) -> bool:
         """Whether this is our own world."""
         return self.id == "forage"
+
+    @property
+    def kinds(self) -> dict[str, "EnvConfig"]:
+        """The forage worlds to live in, by the names of their presets; the first is this one."""
+        return {self.preset: replace(self, also=[])} | {name: self.of_preset(name) for name in self.also}
+
+    def of_preset(self, name: str) -> "EnvConfig":
+        """Another preset's world for the same agents: with as many, who see as far and live as long."""
+        same = ("id", "codec", "agents", "view_radius", "max_steps")
+        return EnvConfig(**asdict(PRESETS[name]) | {key: getattr(self, key) for key in same} | {"preset": name})
 
     @property
     def is_team(self) -> bool:
@@ -232,6 +247,11 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
+        kinds = len(self.env.kinds) if self.env.also else 1
+        for name, value in (("worlds", self.worlds), ("held_out_episodes", episodes)):
+            require(value % kinds == 0, name, value, f"a multiple of {kinds}, the presets of env")
+        judged = self.evolution.episodes
+        require(judged % kinds == 0, "evolution.episodes", judged, f"a multiple of {kinds}, the presets of env")
         if self.evolution.births_in_life:
             require(self.env.is_forage, "env.id", self.env.id, "forage with evolution.births_in_life")
             require(self.worlds == 1, "worlds", self.worlds, "1 with evolution.births_in_life: a slot is one life")

@@ -1,6 +1,7 @@
 """Compare a population with the yardsticks on layouts that no agent ever trained on.
 
-    python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--backend NAME] [--json]
+    python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--preset NAME] [--backend NAME]
+                                [--json]
 
 All play the same held-out worlds: the agents, as many that act by chance, the frozen model without adapters, and in
 the forage world the scripted bots, up to the planner that knows everything.
@@ -13,6 +14,8 @@ import numpy as np
 
 from agents.types import require
 from envs import HELD_OUT, WorldConfig, bots
+from envs.presets import PRESETS
+from envs.worlds.mixed_world import weave
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
 from trainers.worlds import make_world
@@ -33,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         argv,
         episodes=(int, 8, "held-out worlds to play"),
         seed=(int, 0, "which held-out worlds"),
+        preset=(str, None, "a forage world to play in place of the run's own, known to the agents or not"),
         backend=(str, "torch", "who answers for the model: torch, llama_cpp, onnx or mlx"),
         json=(bool, False, "print one JSON object instead of a table"),
     )
@@ -43,10 +47,18 @@ def main(argv: list[str] | None = None) -> None:
 
         colony, config, generation = open_run(options.run_dir, options.generation)
         colony.policy.backend = open_backend(options.backend, colony.policy.mind)
-        result = compare(colony, config.env, options.episodes, options.seed)
+        env = other_preset(config.env, options.preset) if options.preset else config.env
+        result = compare(colony, env, options.episodes, options.seed)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 
     run_command(evaluate)
+
+
+def other_preset(env: EnvConfig, name: str) -> EnvConfig:
+    """Another forage world for the agents of `env`; UserError where there is none."""
+    require(env.is_forage, "preset", name, f"left out: these agents live in {env.id}")
+    require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
+    return env.of_preset(name)
 
 
 def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
@@ -60,13 +72,14 @@ def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[
     """Play `episodes` held-out worlds with the agents and with each yardstick.
 
     Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
-    of each with a 95 % interval; in the forage world also the agents' share of the planner's food.
+    of each with a 95 % interval; in the forage world also the agents' share of the planner's food, in all worlds and
+    by preset.
     """
+    require(not env.also or episodes % len(env.kinds) == 0, "episodes", episodes, f"a multiple of {len(env.kinds)}")
     seeds = held_out_seeds(episodes, seed)
     outcomes = {"agents": play(colony, env, seeds, seed), "frozen": play(colony, env, seeds, seed, bare=True)}
     if env.is_forage:
-        yardsticks = bots.bots(env, seed)
-        outcomes |= {name: play_bot(yardsticks[name], env, seeds) for name in YARDSTICKS}
+        outcomes |= {name: play_yardstick(name, env, seeds, seed) for name in YARDSTICKS}
     else:
         outcomes["random"] = play(colony, env, seeds, seed, actor=Chance())
     result: dict[str, Any] = {"episodes": episodes, "seed": seed}
@@ -76,9 +89,15 @@ def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[
     for key, column in columns.items():
         result[key] = {who: interval(column(outcome).mean(axis=1)) for who, outcome in outcomes.items()}
     if env.is_forage:
-        food = {who: figure["mean"] for who, figure in result["food_eaten"].items()}
-        result["share_of_planner"] = food["agents"] / food["planner"] if food["planner"] else 0.0
+        food = {who: outcomes[who].figures["food_eaten"] for who in ("agents", "planner")}  # (W, N)
+        kinds = {name: slice(i, None, len(env.kinds)) for i, name in enumerate(env.kinds)}
+        shares = {name: _share(food["agents"][rows], food["planner"][rows]) for name, rows in kinds.items()}
+        result |= {"share_of_planner": _share(*food.values()), "share_by_preset": shares}
     return result
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part.sum() / whole.sum()) if whole.any() else 0.0
 
 
 class Chance:
@@ -115,6 +134,17 @@ def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome"
     return Outcome(total, state.lifetime, state.is_alive, {"food_eaten": state.food_eaten, "energy": state.energy})
 
 
+def play_yardstick(name: str, env: EnvConfig, seeds: np.ndarray, seed: int) -> "Outcome":
+    """One episode of the bot of that name in the worlds of `seeds`, of all kinds that `env` has, as `World` plays them.
+
+    seed: of what the bot does by chance.
+    """
+    kinds = env.kinds.values()
+    parts = [play_bot(bots.bots(k, seed)[name], k, seeds[i :: len(kinds)]) for i, k in enumerate(kinds)]
+    figures = {key: weave([part.figures[key] for part in parts]) for key in parts[0].figures}
+    return type(parts[0])(*(weave([part[i] for part in parts]) for i in range(3)), figures)
+
+
 def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
     """Mean of `values` (one a world) and its 95 % percentile bootstrap interval (Efron 1979), resampling worlds."""
     draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
@@ -138,6 +168,9 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
     head = f"{result['episodes']} held-out worlds, mean of all agents with 95 % interval"
     if "share_of_planner" in result:
         lines.append(f"the agents eat {result['share_of_planner']:.0%} of what the planner eats")
+        shares = result["share_by_preset"]
+        if len(shares) > 1:
+            lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     return "\n".join([head, *lines])
 
 

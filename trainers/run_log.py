@@ -33,6 +33,7 @@ TAGS = {
     "learn/clip_fraction": "clip_fraction",
     "learn/grad_norm": "grad_norm",
     "evolve/diversity": "diversity",
+    "evolve/kl_to_parent": "kl_to_parent",
     "time/decide_ms": "decide_ms",
     "time/learn_s": "learn_s",
     "time/update_ms": "update_ms",

@@ -90,8 +90,8 @@ def generations(run: Run) -> Iterator[int]:
             yield run.generation
 
 
-def evolve(run: Run) -> None:
-    """Let the fittest breed; their children take the places of the others."""
+def evolve(run: Run) -> dict[str, float]:
+    """Let the fittest breed; their children take the places of the others. Returns what is worth logging."""
     settings, before = run.config.evolution, run.colony.population
     after = next_generation(
         run.colony.heritage(),
@@ -102,8 +102,11 @@ def evolve(run: Run) -> None:
         rng=run.colony.streams["evolution"],
         **_breeding(run),
     )
+    born = [new for old, new in zip(before, after, strict=True) if new.id != old.id]
+    figures = {"kl_to_parent": run.colony.kl_to_parent(born)} if born else {}
     run.colony.settle(after)
     run.log.events(deaths(before, after, run.generation) + births(before, after))
+    return figures
 
 
 def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.ndarray) -> np.ndarray:

@@ -38,13 +38,12 @@ def live_through(run: "Run") -> None:
     from trainers import stages
 
     for generation in stages.generations(run):
-        if generation > 0 and run.config.evolution.enabled:
-            stages.evolve(run)
+        inherited = stages.evolve(run) if generation > 0 and run.config.evolution.enabled else {}
         with stages.lesson(run) as lesson:
             life = stages.live(run, lesson)
             learned = stages.learn(run, life, lesson)
         outcome = stages.measure(run)
-        stages.record(run, life, learned, outcome)
+        stages.record(run, life, inherited | learned, outcome)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from agents.codec import TextCodec
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import built_in
 from agents.types import UserError
+from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
 from trainers.config import EnvConfig
 
@@ -19,7 +20,7 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     Raises UserError where there is no such world.
     """
     if env.is_forage:
-        return ForageWorld(env)
+        return MixedWorld(list(env.kinds.values())) if env.also else ForageWorld(env)
     from envs.worlds.gym_world import GymWorld
     from envs.worlds.team_world import TeamWorld
 

@@ -27,8 +27,9 @@ def colony_of(tiny_config):
     return build
 
 
-def bred(colony: Colony) -> list:
-    settings = dict(generation=1, elites=2, parents=2, crossover="clone", mutation_rate=0.0, hyperparameter_factor=1.0)
+def bred(colony: Colony, mutation_rate: float = 0.0) -> list:
+    settings = dict(generation=1, elites=2, parents=2, crossover="clone", hyperparameter_factor=1.0)
+    settings |= {"mutation_rate": mutation_rate}
     return next_generation(colony.heritage(), **settings, rng=np.random.default_rng(0))
 
 
@@ -71,6 +72,17 @@ def test_divergence_is_zero_between_equals_and_grows_with_the_square_of_the_way(
     assert small > 0
     assert double / small == pytest.approx(4, rel=0.3)
     assert torch.equal(mind.bank.values, before)
+
+
+def test_kl_to_the_parent_is_that_of_child_and_parent_and_zero_for_a_clone(colony_of):
+    colony = colony_of("lamarckian")
+    colony.policy.logits([" food", " no food", " food here"], np.zeros(3, int))
+    clones, noisy = bred(colony)[:4], bred(colony, mutation_rate=0.5)[:4]
+    assert colony.kl_to_parent(clones) == pytest.approx(0, abs=1e-6)
+    parents = {genome.id: genome.adapter for genome in colony.population}
+    by_hand = [colony.divergence(child.adapter, parents[child.parents[0]]) for child in noisy]
+    assert colony.kl_to_parent(noisy) == pytest.approx(np.mean(by_hand), rel=1e-3)
+    assert np.mean(by_hand) > 1e-3
 
 
 def test_a_safe_mutation_changes_actions_by_what_was_asked(colony_of):

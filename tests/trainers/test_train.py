@@ -163,6 +163,12 @@ def test_evaluate_refuses_a_backend_that_is_not_known(finished, capsys):
     assert "backend = 'jax': must be one of torch, llama_cpp" in capsys.readouterr().err
 
 
+def test_evaluate_refuses_a_preset_that_there_is_not(finished, capsys):
+    with pytest.raises(SystemExit):
+        evaluate([str(finished[0]), "--preset", "desert"])
+    assert "preset = 'desert': must be one of meadow, maze, famine, night, rivals" in capsys.readouterr().err
+
+
 def test_evaluate_prints_a_table(finished, capsys):
     evaluate([str(finished[0]), "--episodes", "2"])
     table = capsys.readouterr().out

@@ -62,6 +62,12 @@ def test_a_run_in_another_world_writes_what_it_knows_and_nothing_of_food(finishe
     assert read_config(run_dir) == config
 
 
+def test_agents_of_another_world_are_not_judged_in_a_preset(finished, capsys):
+    with pytest.raises(SystemExit):
+        evaluate([str(finished[0]), "--preset", "maze"])
+    assert "preset = 'maze': must be left out: these agents live in" in capsys.readouterr().err
+
+
 def test_it_is_evaluated_in_a_table_and_as_json(finished, capsys):
     run_dir, _, result = finished
     evaluate([str(run_dir), "--episodes", "2", "--json"])
@@ -263,3 +269,43 @@ def test_options_may_be_given_at_once_or_one_by_one_and_read_back(tmp_path):
 
 def test_the_default_world_is_the_meadow():
     assert asdict(preset("meadow")).items() <= asdict(TrainConfig().env).items()
+
+
+MIXED = ["--env.also", "[maze, rivals]", "--env.agents", "6", "--worlds", "3"]
+MIXED += ["--evolution.episodes", "3", "--held_out_episodes", "3"]
+
+
+def test_one_population_lives_in_several_presets_and_is_judged_in_others(arguments, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    config = parse([*arguments, *MIXED, "--generations", "2", "--run_dir", str(run_dir)])[0]
+    train(replace(config, generations=1))
+    result = train(*parse(["--resume", str(run_dir), "--generations", "2"]))
+    assert result["share_by_preset"].keys() == {"meadow", "maze", "rivals"}
+    assert read_config(run_dir) == config
+    kinds = config.env.kinds
+    assert kinds["meadow"] == replace(config.env, also=[])
+    ours = {"agents": 6, "max_steps": 12}
+    assert kinds["maze"] == EnvConfig(**asdict(replace(PRESETS["maze"], **ours)), preset="maze")
+    assert lines(run_dir / "metrics.jsonl")[0]["env_steps"] <= 3 * 6 * 12
+    assert "by preset: meadow" in capsys.readouterr().out
+    evaluate([str(run_dir), "--episodes", "3", "--json"])
+    assert json.loads(capsys.readouterr().out) == result
+    evaluate([str(run_dir), "--episodes", "2", "--preset", "famine", "--json"])
+    elsewhere = json.loads(capsys.readouterr().out)
+    assert elsewhere["share_by_preset"] == {"famine": elsewhere["share_of_planner"]}
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "says"),
+    [
+        (main, ["--env.also", "[desert]"], "env.also = ['desert']: must be a list of some of meadow, maze, famine"),
+        (main, [*LAKE, "--env.also", "[maze]"], "env.also = ['maze']: must be left out: they are no presets of Frozen"),
+        (main, ["--env.also", "[maze, night]"], "worlds = 1: must be a multiple of 3, the presets of env"),
+        (main, [*MIXED[:-1], "8"], "held_out_episodes = 8: must be a multiple of 3, the presets of env"),
+    ],
+)
+def test_a_mistake_about_a_mixture_is_one_sentence(program, given, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        program([*given, "--run_dir", str(tmp_path / "run")])
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err

@@ -34,7 +34,7 @@ def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
     """
     agents = len(policy.mind.bank)
     owner, text, share = texts_read(trajectory.text, trajectory.is_alive, len(trajectory.texts), agents)
-    own = torch.from_numpy(policy.mind.answer([trajectory.texts[i] for i in text], owner)).log_softmax(1)
+    own = torch.from_numpy(policy.logits([trajectory.texts[i] for i in text], owner)).log_softmax(1)
     bare = torch.from_numpy(policy.mind.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
     who, actions = torch.from_numpy(owner), own.shape[1]
     marginal = torch.zeros(agents, actions).index_add_(0, who, share[:, None] * own.exp())[who].clamp(min=1e-12).log()
