@@ -1,12 +1,27 @@
-"""The same network knowing nothing: what of a result is owed to what the model learned before."""
+"""What of a result is owed to what the model learned before, and to what agents remember: controls without either."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from agents.forage_codec import ForageCodec
+from agents.memory import ForageMemory
 from agents.weights.fetch import cache_dir, model_folder
+from envs import WorldConfig
+
+
+class Forgetful(ForageCodec):
+    """Texts of what is in view now, and of nothing that was seen before; for --env.codec."""
+
+    def __init__(self, config: WorldConfig):
+        super().__init__(config.view_radius)
+
+    def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray) -> ForageMemory:
+        """A map of this moment."""
+        return super().remember(None, observation, np.full_like(action, -1))
 
 
 def random_weights_folder(name: str = "smollm2-135m") -> Path:

@@ -1,10 +1,12 @@
 """How well a plain network learns to forage, and from how much experience.
 
-    python -m benchmarks.mlp [--preset NAME] [--steps N] [--seed S] [--json FILE] [--plot FILE]
+    python -m benchmarks.mlp [--preset NAME] [--sees view|map] [--steps N] [--worlds N] [--epochs N]
+                             [--seed S] [--json FILE] [--plot FILE]
 
 The learner is the MaskablePPO of sb3-contrib (Huang and Ontañón 2022) with two MLPs of two hidden layers, for actions
 and for values; all twenty agents of each training world share them. It sees what an agent sees now, as numbers:
-no text, no memory. It begins knowing nothing, and the language model has to be measured against it.
+no text, no memory; or, with --sees map, what the language model's texts are made of, as numbers. It begins knowing
+nothing, and the language model has to be measured against it.
 
 At steps a constant factor apart, all twenty agents of each held-out world act by what was learned so far, once drawing
 actions, as in training, and once taking the likeliest. The first is the result: without memory, who always takes the
@@ -24,6 +26,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from benchmarks.sight import MapSight, MapVecEnv
 from envs import WorldConfig
 from envs.bots import bots, by_sight, play
 from envs.presets import PRESETS, preset
@@ -31,12 +34,9 @@ from envs.sb3 import ForageVecEnv
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
 from trainers.run_folder import machine
 
-WORLDS = 16
 HIDDEN = [128, 128]
 SETTINGS: dict[str, Any] = {
     "n_steps": 64,
-    "batch_size": 2048,
-    "n_epochs": 4,
     "gamma": 0.95,
     "gae_lambda": 0.9,
     "ent_coef": 0.003,
@@ -45,11 +45,14 @@ LEARNING_RATE = 1e-3
 """At the beginning; it falls to nothing in a straight line."""
 
 
-def food_eaten(model: MaskablePPO, world: WorldConfig, seeds: np.ndarray, *, draws: bool) -> np.ndarray:
+def food_eaten(model: MaskablePPO, world: WorldConfig, seeds: np.ndarray, *, draws: bool, sees_map: bool) -> np.ndarray:
     """Food per agent (W,) in the worlds of `seeds`, where all agents act by the model; the dead eat no more."""
+    sight, did = MapSight(world.view_radius), np.full(len(seeds) * world.agents, -1)
 
     def policy(observations: np.ndarray, legal: np.ndarray) -> np.ndarray:
-        return model.predict(observations, action_masks=legal, deterministic=not draws)[0]
+        seen = sight.look(observations, did) if sees_map else observations
+        did[:] = model.predict(seen, action_masks=legal, deterministic=not draws)[0]
+        return did
 
     state, _ = play(by_sight(world, policy), world, seeds)
     return state.food_eaten.mean(axis=1)
@@ -60,9 +63,12 @@ class Curve(BaseCallback):
 
     model: MaskablePPO
 
-    def __init__(self, marks: np.ndarray, world: WorldConfig, seeds: np.ndarray, planner: float) -> None:
+    def __init__(
+        self, marks: np.ndarray, world: WorldConfig, seeds: np.ndarray, planner: float, *, sees_map: bool
+    ) -> None:
         """Remember when to evaluate, and on which worlds; planner is its food there."""
         super().__init__()
+        self.sees_map = sees_map
         self.marks, self.world, self.seeds, self.planner = marks.tolist(), world, seeds, planner
         self.rows: list[dict[str, Any]] = []
         self._start, self._spent = process_time(), 0.0
@@ -80,8 +86,10 @@ class Curve(BaseCallback):
         now = process_time()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            drawn = interval(food_eaten(self.model, self.world, self.seeds, draws=True))
-            likeliest = interval(food_eaten(self.model, self.world, self.seeds, draws=False))
+            drawn, likeliest = (
+                interval(food_eaten(self.model, self.world, self.seeds, draws=draws, sees_map=self.sees_map))
+                for draws in (True, False)
+            )
         share, seconds = drawn["mean"] / self.planner, now - self._start - self._spent
         row = {"steps": self.num_timesteps, "seconds": seconds, "food": drawn, "share_of_planner": share}
         self.rows.append(row | {"food_of_likeliest_action": likeliest})
@@ -118,7 +126,10 @@ def main() -> None:
     """Train, print the curve, and write it to files if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="meadow", choices=sorted(PRESETS), help="the world (meadow)")
+    parser.add_argument("--sees", default="view", choices=("view", "map"), help="what goes in as numbers (view)")
     parser.add_argument("--steps", type=int, default=4_000_000, help="steps of single agents to learn from (4000000)")
+    parser.add_argument("--worlds", type=int, default=16, help="worlds to learn in at once (16; for few steps 2)")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over what was lived (4; for few steps 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the network, the actions and all worlds (0)")
     parser.add_argument("--episodes", type=int, default=32, help="held-out worlds to play (32)")
     parser.add_argument("--marks", type=int, default=16, help="rows of the curve (16)")
@@ -134,18 +145,19 @@ def main() -> None:
     for name, figure in yardsticks.items():
         print(f"{name:20s}   {interval_text(figure):18s} {figure['mean'] / yardsticks['planner']['mean']:7.0%}")
 
-    env = ForageVecEnv(options.preset, worlds=WORLDS)
+    env, sees_map = ForageVecEnv(options.preset, worlds=options.worlds), options.sees == "map"
+    settings = SETTINGS | {"batch_size": 128 * options.worlds, "n_epochs": options.epochs}
     model = MaskablePPO(
         "MlpPolicy",
-        env,
+        MapVecEnv(env) if sees_map else env,
         learning_rate=lambda left: LEARNING_RATE * left,
         policy_kwargs={"net_arch": HIDDEN},
         seed=options.seed,
         device="cpu",
-        **SETTINGS,
+        **settings,
     )
     marks = np.concatenate([[0], np.geomspace(SETTINGS["n_steps"] * env.num_envs, options.steps, options.marks - 1)])
-    curve = Curve(marks.astype(int)[:-1], config, seeds, yardsticks["planner"]["mean"])
+    curve = Curve(marks.astype(int)[:-1], config, seeds, yardsticks["planner"]["mean"], sees_map=sees_map)
     print("agent-steps  seconds   MLP, drawn         planner   likeliest")
     model.learn(options.steps, callback=curve)
     curve.evaluate()
@@ -154,8 +166,9 @@ def main() -> None:
         "machine": machine(),
         "stable_baselines3": version("stable_baselines3"),
         "algorithm": "MaskablePPO",
-        "settings": SETTINGS | {"learning_rate": LEARNING_RATE, "hidden": HIDDEN, "worlds": WORLDS},
+        "settings": settings | {"learning_rate": LEARNING_RATE, "hidden": HIDDEN, "worlds": options.worlds},
         "preset": options.preset,
+        "sees": options.sees,
         "seed": options.seed,
         "seeds": seeds.tolist(),
         "yardsticks": yardsticks,

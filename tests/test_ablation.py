@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import ablation
+from benchmarks import ablation, report
 from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_improvement
 from benchmarks.words import SYNONYMS, Examples, Renamed, Reordered
 from envs import WorldConfig
@@ -49,25 +49,44 @@ def result(condition: str, seed: int, score: float, preset: str = "meadow") -> d
 def test_the_summary_tells_scores_yardsticks_and_improvement():
     results = [result("both", seed, 0.7 + seed / 100) for seed in range(5)]
     results += [result("learning only", seed, 0.5 + seed / 100) for seed in range(5)]
-    table = ablation.summary(results)
+    table = report.summary(results)
     assert table["both"]["iqm"] == pytest.approx(0.72)
     assert table["learning only"]["whole_is_better"] == 1
     assert table["random"]["iqm"] == pytest.approx(0.05)
     assert table["planner"]["whole_is_better"] == 0
-    text = ablation.markdown(table)
+    text = report.markdown(table)
     order = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
     assert order == ["planner", "both", "learning only", "random"]
     assert "| learning only | 52.0% [" in text
-    few = ablation.markdown(ablation.summary([r for r in results if r["seed"] == 0]))
+    few = report.markdown(report.summary([r for r in results if r["seed"] == 0]))
     assert "| learning only | 50.0% | 1 | |" in few
+
+
+def curve(*points: tuple[int, float]) -> list[dict]:
+    return [{"learning": steps // 2, "all": steps, "seconds": steps / 1000, "share": share} for steps, share in points]
+
+
+def test_early_tells_heights_on_each_axis_and_the_area():
+    runs = [result("both", seed, 0.6) | {"curve": curve((0, 0.0), (100_000, 0.6))} for seed in range(2)]
+    row = report.early(runs, "meadow").splitlines()[-1]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["both", "12%", "48%", "60%", "36%", "", "30%"]
+
+
+def test_an_mlp_catches_up_where_it_stays_ahead():
+    runs = [result("both", 0, 0.6) | {"curve": curve((0, 0.0), (20_000, 0.5), (100_000, 0.5))}]
+    runs += [result("MLP", 0, 0.6) | {"curve": curve((0, 0.0), (80_000, 0.5), (200_000, 0.7))}]
+    runs += [result("MLP, slow", 0, 0.6) | {"curve": curve((0, 0.0), (200_000, 0.1))}]
+    told = report.catching_up(runs, "meadow")
+    assert "MLP: catches up with `both` after 80,000 steps in all." in told
+    assert "MLP: catches up with `both` after 40,000 steps learned from." in told
+    assert any(line.startswith("MLP, slow: behind `both` to the end, by steps in all") for line in told)
 
 
 def test_results_are_written_with_pictures(tmp_path):
     results = [
         result(name, seed, 0.5, preset) for name in ("both", "MLP") for seed in (0, 1) for preset in ("maze", "night")
     ]
-    options = ablation.parse(["--presets", "maze", "night", "--out", str(tmp_path)])
-    ablation.report(results, options)
+    report.report(results, tmp_path, ["maze", "night"], generations=20)
     assert {file.name for file in tmp_path.iterdir()} == {
         *("results.md", "results.json", "results_maze.png", "results_night.png")
     }

@@ -1,0 +1,159 @@
+"""What a comparison of runs found, for people: tables, curves, and who learns how fast (see `benchmarks.ablation`)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_improvement
+from trainers.run_folder import machine
+
+Result = dict[str, Any]
+"""A run's preset, condition, seed, score, yardsticks and curve."""
+Curve = list[dict[str, float]]
+"""Points in time, each with its steps `learning` and `all`, its `seconds`, and the `share` of the planner."""
+WHOLE, MLP = "both", "MLP"
+"""The condition that others are compared with, and how the names of plain networks begin."""
+FEW = 3
+"""Runs below which there is no telling of intervals."""
+
+
+def report(results: list[Result], out: Path, presets: Sequence[str], generations: int) -> None:
+    """Write results.md with tables for each preset and for all together, pictures, and results.json with every number.
+
+    results: as `benchmarks.ablation.read` gives them.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [f"# Results\n\nWritten by `python -m benchmarks.ablation`, {generations} generations a run."]
+    tables = {}
+    for preset in presets:
+        tables[preset] = summary([r for r in results if r["preset"] == preset])
+        picture = out / f"results_{preset}.png"
+        draw(results, preset, picture)
+        shown = [markdown(tables[preset]), f"![{preset}]({picture.name})", early(results, preset)]
+        parts += [f"## {preset}", *shown, *catching_up(results, preset)]
+    if len(presets) > 1:
+        tables["all"] = summary(results)
+        parts.append(f"## All presets\n\n{markdown(tables['all'])}")
+    (out / "results.md").write_text("\n\n".join(parts) + "\n")
+    numbers = {"machine": machine(), "summary": tables, "runs": results}
+    (out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print("\n\n".join(parts[1:]))
+
+
+def summary(results: list[Result], whole: str = WHOLE) -> dict[str, dict[str, Any]]:
+    """Of each condition: interquartile mean and interval over all presets, and how often `whole` is better."""
+    scores = {name: _scores(results, name) for name in dict.fromkeys(r["condition"] for r in results)}
+    for name in dict.fromkeys(name for r in results for name in r["yardsticks"]):
+        rows = [r for r in results if r["condition"] == whole and name in r["yardsticks"]]
+        if rows:
+            scores[name] = _matrix(rows, [r["yardsticks"][name] for r in rows])
+    table = {}
+    for name, values in scores.items():
+        low, high = bootstrap([values], interquartile_mean)
+        table[name] = {"iqm": interquartile_mean(values), "low": low, "high": high, "runs": values.size}
+        if name != whole and whole in scores:
+            pair = [scores[whole], values]
+            low, high = bootstrap(pair, probability_of_improvement)
+            table[name] |= {"whole_is_better": probability_of_improvement(*pair), "from": low, "to": high}
+    return table
+
+
+def _scores(results: list[Result], condition: str) -> np.ndarray:
+    rows = [r for r in results if r["condition"] == condition]
+    return _matrix(rows, [r["score"] for r in rows])
+
+
+def _matrix(rows: list[Result], scores: list[float]) -> np.ndarray:
+    """(runs, presets), of the seeds that all presets have."""
+    by = {(r["preset"], r["seed"]): score for r, score in zip(rows, scores, strict=True)}
+    presets = list(dict.fromkeys(preset for preset, _ in by))
+    seeds = [s for s in dict.fromkeys(seed for _, seed in by) if all((p, s) in by for p in presets)]
+    return np.array([[by[preset, seed] for preset in presets] for seed in seeds])
+
+
+def markdown(table: dict[str, dict[str, Any]], whole: str = WHOLE) -> str:
+    """The summary as a table, best first."""
+    lines = [f"| condition | share of the planner | runs | `{whole}` is better |", "|---|---|---|---|"]
+    for name, row in sorted(table.items(), key=lambda item: -item[1]["iqm"]):
+        if row["runs"] < FEW:
+            lines.append(f"| {name} | {row['iqm']:.1%} | {row['runs']} | |")
+            continue
+        better = f"{row['whole_is_better']:.0%} [{row['from']:.0%}, {row['to']:.0%}]" if "from" in row else ""
+        lines.append(f"| {name} | {row['iqm']:.1%} [{row['low']:.1%}, {row['high']:.1%}] | {row['runs']} | {better} |")
+    return "\n".join(lines)
+
+
+EARLY = {
+    "10,000 steps learned from": ("learning", 10_000),
+    "40,000": ("learning", 40_000),
+    "100,000 steps in all": ("all", 100_000),
+    "1 minute": ("seconds", 60),
+    "3 minutes": ("seconds", 180),
+}
+"""Columns of the table of who learns how fast: on which axis of the curves, and where."""
+AREA = 100_000
+"""Steps in all over which a curve's height is averaged: the area under it."""
+
+
+def early(results: list[Result], preset: str) -> str:
+    """A table of how far each condition had come when, as shares of the planner, means over seeds."""
+    head = [*EARLY, f"mean to {AREA:,} steps in all"]
+    lines = ["How far they had come, mean over seeds, after", ""]
+    lines += ["| condition | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for name, curves in _curves(results, preset).items():
+        rows = [_heights(curve, axis, np.array([at])) for curve in curves for axis, at in EARLY.values()]
+        heights = np.reshape(rows, (len(curves), -1)).mean(axis=0).tolist()
+        heights.append(np.mean([_heights(curve, "all", np.linspace(0, AREA, 101)).mean() for curve in curves]))
+        lines.append(f"| {name} | " + " | ".join("" if np.isnan(h) else f"{h:.0%}" for h in heights) + " |")
+    return "\n".join(lines)
+
+
+def catching_up(results: list[Result], preset: str, whole: str = WHOLE) -> list[str]:
+    """Where the mean curve of each MLP comes up to that of the language model for good, by steps of either kind."""
+    curves, told = _curves(results, preset), []
+    for name in (name for name in curves if name.startswith(MLP) and whole in curves):
+        for axis, what in (("learning", "steps learned from"), ("all", "steps in all")):
+            steps = np.arange(5_000, int(min(c[-1][axis] for c in curves[whole])), 1_000)
+            ours, its = (np.mean([_heights(c, axis, steps) for c in curves[n]], axis=0) for n in (whole, name))
+            behind = np.flatnonzero(its < ours)
+            if not len(behind):
+                told.append(f"{name}: ahead of `{whole}` from the beginning, by {what}.")
+            elif behind[-1] + 1 == len(steps):
+                told.append(f"{name}: behind `{whole}` to the end, by {what} ({steps[-1]:,}).")
+            else:
+                told.append(f"{name}: catches up with `{whole}` after {steps[behind[-1] + 1]:,} {what}.")
+    return told
+
+
+def _curves(results: list[Result], preset: str) -> dict[str, list[Curve]]:
+    names = dict.fromkeys(r["condition"] for r in results)
+    every = {n: [r["curve"] for r in results if (r["preset"], r["condition"]) == (preset, n)] for n in names}
+    return {name: curves for name, curves in every.items() if curves and curves[0]}
+
+
+def _heights(curve: Curve, axis: str, at: np.ndarray) -> np.ndarray:
+    """Of a curve between its points, (len(at),); before the first as there, after the last not known (NaN)."""
+    x, share = ([row[key] for row in curve] for key in (axis, "share"))
+    return np.interp(at, x, share, right=np.nan)
+
+
+def draw(results: list[Result], preset: str, file: Path) -> None:
+    """Share of the planner against all steps in the world and against seconds, a line a condition, mean and range."""
+    from matplotlib.figure import Figure  # here, so that only those who want a picture need it
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("all", "seconds"), strict=True):
+        for name, curves in _curves(results, preset).items():
+            length = min(map(len, curves))
+            x = np.mean([[row[key] for row in curve[:length]] for curve in curves], axis=0)
+            y = np.array([[row["share"] for row in curve[:length]] for curve in curves])
+            (line,) = axes.plot(x, y.mean(axis=0), label=name, linewidth=1.2)
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.12, color=line.get_color(), linewidth=0)
+        axes.set(xlabel={"all": "steps of single agents, fitness included", "seconds": "seconds"}[key])
+    figure.axes[0].set(ylabel="share of the planner's food")
+    figure.axes[0].legend(fontsize=7)
+    figure.suptitle(f"{preset}: mean and range over seeds")
+    figure.savefig(file, dpi=120)
