@@ -139,10 +139,16 @@ def play_yardstick(name: str, env: EnvConfig, seeds: np.ndarray, seed: int) -> "
 
     seed: of what the bot does by chance.
     """
+    from trainers.rollout import Outcome
+
     kinds = env.kinds.values()
     parts = [play_bot(bots.bots(k, seed)[name], k, seeds[i :: len(kinds)]) for i, k in enumerate(kinds)]
-    figures = {key: weave([part.figures[key] for part in parts]) for key in parts[0].figures}
-    return type(parts[0])(*(weave([part[i] for part in parts]) for i in range(3)), figures)
+    return Outcome(
+        weave([part.episode_return for part in parts]),
+        weave([part.lifetime for part in parts]),
+        weave([part.is_alive for part in parts]),
+        {key: weave([part.figures[key] for part in parts]) for key in parts[0].figures},
+    )
 
 
 def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
