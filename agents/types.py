@@ -53,7 +53,7 @@ class ModelConfig:
 class AdapterConfig:
     """The LoRA adapter (Hu et al. 2021, arXiv:2106.09685) that each agent owns."""
 
-    rank: int = 8
+    rank: int = 4
     """Inner width r of an adapter."""
     alpha: float = 16.0
     """The adapter's output is scaled by alpha / rank."""

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import bots, crowd, worlds
+from benchmarks import bots, crowd, online, worlds
 from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES
 from envs.presets import PRESETS
 
@@ -92,3 +92,16 @@ def test_crowd_draws_what_it_measured(tmp_path):
     rows = [dict.fromkeys(crowd.COLUMNS, 10.0 / n) | {"agents": n} for n in (1, 10)]
     crowd.draw_plot(rows, tmp_path / "crowd.png")
     assert (tmp_path / "crowd.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_online_measures_each_way_of_learning(tiny_policy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(online, "mature_policy", lambda agents: tiny_policy)
+    file = tmp_path / "online.json"
+    online.main(["--lives", "1", "--json", str(file)])
+    ways = json.loads(file.read_text())["ways"]
+    assert list(ways) == ["no learning", "online", "online, in the background"]
+    assert all(way["steps_per_second"] > 0 for way in ways.values())
+    assert "update_ms" not in ways["no learning"]
+    assert ways["online"]["update_ms"] > 0
+    assert 0 <= ways["online, in the background"]["staleness_mean"] <= 9
+    assert "agent-steps/s" in capsys.readouterr().out

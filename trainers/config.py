@@ -94,8 +94,6 @@ class LearnConfig:
     """ppo, reinforce, online (an update after every action), or none (evolution only)."""
     learning_rate: float = 2e-3
     """Adam's step size for a founder's adapter; it is inherited and mutates."""
-    half_life: float = 0.0
-    """Generations after which all adapters learn half as fast; 0 for never."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus for a founder; it is inherited and mutates."""
     discount: float = 0.95
@@ -130,7 +128,6 @@ class LearnConfig:
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
-        require(isfinite(self.half_life) and self.half_life >= 0, "learn.half_life", self.half_life, "0 (never) or more")
         require(self.replay >= 0, "learn.replay", self.replay, "0 (none) or more")
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"

@@ -190,9 +190,7 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
 
 def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Learning rate and entropy coefficient of each agent, (P,) both."""
-    half_life = run.config.learn.half_life
-    slower = 0.5 ** (run.generation / half_life) if half_life else 1.0
-    return run.colony.hyperparameter("learning_rate") * slower, run.colony.hyperparameter("entropy_coef")
+    return run.colony.hyperparameter("learning_rate"), run.colony.hyperparameter("entropy_coef")
 
 
 def measure(run: Run) -> Outcome:
