@@ -10,8 +10,8 @@ from evolution.genome import Genome
 Event = dict[str, Any]
 
 
-def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
-    """An event for each individual of `after` that was not in `before`."""
+def births(before: Sequence[Genome], after: Sequence[Genome], *, in_life: bool = False) -> list[Event]:
+    """An event for each individual of `after` that was not in `before`. in_life: born in the middle of a generation."""
     known = {g.id for g in before}
     return [
         {
@@ -21,6 +21,7 @@ def births(before: Sequence[Genome], after: Sequence[Genome]) -> list[Event]:
             "slot": slot,
             "parents": list(g.parents),
             "operator": g.operator,
+            "in_life": in_life,
             "seed": g.seed,
             "hyperparameters": dict(g.hyperparameters),
         }

@@ -28,7 +28,7 @@ class Health(NamedTuple):
     heritability: float  # slope of a child's first score on the mean score of its parents before its birth
     selection_differential: float  # mean score of parents, counted once a child, above everybody's
     better_than_parents: float  # share of children whose first score is above the mean score of their parents
-    gain_in_life: float  # fitness after learning less return before, mean of all lives
+    gain_in_life: float  # fitness after learning less return before, mean of all lives but parts of one
     diversity: float  # mean distance between two adapters, in the last generation
     living_founders: int  # founders that have a descendant, or live, in the last generation
 
@@ -47,13 +47,13 @@ def read_events(file: Path) -> list[dict[str, Any]]:
 
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
-    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, and by generation
-    `fitness` and `score`, as far as measured."""
+    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, in_life, and by
+    generation `fitness` and `score`, as far as measured."""
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
     for event in events:
         if event["event"] == "birth":
-            about = {key: event[key] for key in ("generation", "slot", "operator")}
+            about = {key: event[key] for key in ("generation", "slot", "operator", "in_life")}
             tree.add_node(event["id"], **about, fitness={}, score={})
             tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
         elif event["event"] == "life":
@@ -86,7 +86,9 @@ def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float 
             children.append(first)
             parents.append(np.mean(before))
     child, parent = np.array(children), np.array(parents)
-    gains = [event["fitness"] - event["return"] for event in events if event["event"] == "life"]
+    begun_late = {(one, about["generation"]) for one, about in tree.nodes(data=True) if about["in_life"]}
+    whole = [e for e in events if e["event"] == "life" and (e["id"], e["generation"]) not in begun_late]
+    gains = [event["fitness"] - event["return"] for event in whole]
     last = max(generations(tree), default=0)
     living = {one for one, about in tree.nodes(data=True) if last in about["fitness"]}
     founders = [one for one in tree if not tree.in_degree(one)]

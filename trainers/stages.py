@@ -130,7 +130,7 @@ def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.n
         **_breeding(run),
     )
     colony.settle(after, in_life=True)
-    run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after))
+    run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after, in_life=True))
     return died
 
 

@@ -24,6 +24,7 @@ def test_a_birth_is_told_for_everyone_new_with_slot_and_parents(population, afte
             "slot": 1,
             "parents": [10, 12],
             "operator": "swap",
+            "in_life": False,
             "seed": 99,
             "hyperparameters": {"learning_rate": 0.1},
         }

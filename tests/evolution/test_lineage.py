@@ -10,7 +10,8 @@ from evolution.lineage import champion_of, draw, family_tree, health, line_of, m
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
     operator = "swap" if parents else "founder"
-    return dict(event="birth", generation=generation, id=one, slot=slot, parents=list(parents), operator=operator)
+    about = dict(slot=slot, parents=list(parents), operator=operator, in_life=False)
+    return dict(event="birth", generation=generation, id=one, **about)
 
 
 def life(one: int, generation: int, fitness: float) -> dict:
@@ -46,6 +47,15 @@ def test_the_line_goes_back_by_the_fitter_parent():
     tree = family_tree(EVENTS)
     assert champion_of(tree) == 6
     assert line_of(tree, 6) == [3, 4, 6]  # 4 was fitter than 3 in generation 1, 3 fitter than 2 in generation 0
+
+
+def test_who_was_born_in_the_middle_of_a_life_does_not_count_for_what_a_whole_one_brings():
+    late = [birth(7, 2, (3, 4)) | {"in_life": True}, life(7, 2, 30) | {"return": -1.0}]
+    tree = family_tree(EVENTS + late)
+    assert health(tree, EVENTS + late).gain_in_life == pytest.approx(0.5)
+    next_life = [life(7, 3, 30) | {"return": 10.0}]
+    tree = family_tree(EVENTS + late + next_life)
+    assert health(tree, EVENTS + late + next_life).gain_in_life > 0.5
 
 
 def test_health_is_what_one_finds_by_hand():
