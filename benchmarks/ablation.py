@@ -185,7 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda job: run(job, options), wanted))
     results = [read(job) for job in wanted]
-    report(results, options.out, options.presets, options.generations)
+    changes = {name: CONDITIONS[name] for name in options.conditions}
+    report(results, options.out, options.presets, options.generations, changes)
 
 
 if __name__ == "__main__":

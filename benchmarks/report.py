@@ -1,7 +1,7 @@
 """What a comparison of runs found, for people: tables, curves, and who learns how fast (see `benchmarks.ablation`)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,25 @@ FEW = 3
 """Runs below which there is no telling of intervals."""
 
 
-def report(results: list[Result], out: Path, presets: Sequence[str], generations: int) -> None:
+HEAD = """# Results
+
+Written by `python -m benchmarks.ablation`, {generations} generations a run, on {cpu}.
+
+A score is the food that all agents of a run's last generation eat on average in held-out worlds, as a share of what the
+full-knowledge planner eats in them. Told are interquartile means over seeds with 95 % bootstrap intervals, and how
+often a run of `{whole}` beats one of the condition, with its interval. Scripted bots and the frozen model play the
+same worlds; so do the agents of `{whole}` with every thing renamed, or all clauses in reverse."""
+
+
+def report(
+    results: list[Result], out: Path, presets: Sequence[str], generations: int, changes: Mapping[str, Sequence[str]]
+) -> None:
     """Write results.md with tables for each preset and for all together, pictures, and results.json with every number.
 
-    results: as `benchmarks.ablation.read` gives them.
+    results: as `benchmarks.ablation.read` gives them. changes: what each condition changes, as on a command line.
     """
     out.mkdir(parents=True, exist_ok=True)
-    parts = [f"# Results\n\nWritten by `python -m benchmarks.ablation`, {generations} generations a run."]
+    parts = [HEAD.format(generations=generations, cpu=machine()["cpu"], whole=WHOLE)]
     tables = {}
     for preset in presets:
         tables[preset] = summary([r for r in results if r["preset"] == preset])
@@ -37,6 +49,8 @@ def report(results: list[Result], out: Path, presets: Sequence[str], generations
     if len(presets) > 1:
         tables["all"] = summary(results)
         parts.append(f"## All presets\n\n{markdown(tables['all'])}")
+    told = [f"- {name}: {'`' + ' '.join(words) + '`' if words else 'the default'}" for name, words in changes.items()]
+    parts.append("## What the conditions change\n\n" + "\n".join(told))
     (out / "results.md").write_text("\n\n".join(parts) + "\n")
     numbers = {"machine": machine(), "summary": tables, "runs": results}
     (out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")

@@ -86,11 +86,13 @@ def test_results_are_written_with_pictures(tmp_path):
     results = [
         result(name, seed, 0.5, preset) for name in ("both", "MLP") for seed in (0, 1) for preset in ("maze", "night")
     ]
-    report.report(results, tmp_path, ["maze", "night"], generations=20)
+    report.report(results, tmp_path, ["maze", "night"], generations=20, changes={"both": [], "MLP": ["--sees", "map"]})
     assert {file.name for file in tmp_path.iterdir()} == {
         *("results.md", "results.json", "results_maze.png", "results_night.png")
     }
-    assert "## All presets" in (tmp_path / "results.md").read_text()
+    text = (tmp_path / "results.md").read_text()
+    assert "## All presets" in text
+    assert "- both: the default\n- MLP: `--sees map`" in text
     assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 8
 
 
