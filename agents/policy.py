@@ -24,6 +24,7 @@ class Decision(NamedTuple):
     action: np.ndarray  # (M,) int
     log_prob: np.ndarray  # (M,) float32, of the action chosen
     value: np.ndarray  # (M,) float32, the critic's estimate
+    log_probs: np.ndarray  # (M, A) float32, of all actions, -inf where illegal
 
 
 class Policy:
@@ -54,7 +55,7 @@ class Policy:
         draw = rng.random(len(texts))[:, None] * cumulative[:, -1:]
         action = (draw >= cumulative).sum(axis=1)
         value = self.values(texts)
-        return Decision(action, np.take_along_axis(log_probs, action[:, None], axis=1)[:, 0], value)
+        return Decision(action, np.take_along_axis(log_probs, action[:, None], axis=1)[:, 0], value, log_probs)
 
     @torch.no_grad()
     def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:

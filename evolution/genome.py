@@ -50,14 +50,18 @@ class Genome:
 
 
 def diversity(adapters: list[Adapter]) -> float:
-    """Mean Frobenius distance between what two of P adapters do, over all modules together.
+    """Mean distance between two of P adapters, see `distances`."""
+    count = len(adapters)
+    return float(distances(adapters).sum() / (count * (count - 1))) if count > 1 else 0.0
+
+
+def distances(adapters: list[Adapter]) -> Tensor:
+    """Frobenius distances (P, P) between what P adapters do, over all modules together.
 
     Distances are between products B A, not between factors: equal adapters in rotated bases are no different. With
     U = B_i A_i and the factors side by side, <U_i, U_j> = sum of (B_iᵀ B_j) ∘ (A_i A_jᵀ), so no product is formed.
     """
     count = len(adapters)
-    if count < 2:
-        return 0.0
     inner = torch.zeros(count, count)
     for a_name, b_name in factors(adapters[0]):
         a = torch.cat([x[a_name] for x in adapters])  # (P * r, D_in)
@@ -65,7 +69,7 @@ def diversity(adapters: list[Adapter]) -> float:
         both = (a @ a.T) * (b.T @ b)
         inner += both.view(count, len(both) // count, count, -1).sum(dim=(1, 3))
     squared = inner.diag()[:, None] + inner.diag() - 2 * inner
-    return float(squared.clamp(min=0).sqrt().sum() / (count * (count - 1)))
+    return squared.clamp(min=0).sqrt()
 
 
 def product_norms(adapter: Adapter) -> dict[str, float]:

@@ -203,13 +203,16 @@ class LogConfig:
     adapters_every: int = 5
     """Generations between exports of all adapters; the last is always exported."""
     episode_every: int = 5
-    """Generations between pictures of an episode in TensorBoard; 0 for none."""
+    """Generations between pictures of an episode in TensorBoard, and between lives in a held-out world; 0 for none."""
+    recordings_mb: int = 32
+    """Megabytes of recorded lives that are kept, the newest, for `python -m dashboard`; 0 for none."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(self.checkpoints >= 1, "log.checkpoints", self.checkpoints, "1 or more")
         require(self.adapters_every >= 1, "log.adapters_every", self.adapters_every, "1 or more")
         require(self.episode_every >= 0, "log.episode_every", self.episode_every, "0 (never) or more")
+        require(self.recordings_mb >= 0, "log.recordings_mb", self.recordings_mb, "0 (none) or more")
 
 
 @dataclass(frozen=True)

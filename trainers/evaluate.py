@@ -109,7 +109,8 @@ class Chance:
 
         log_prob = -np.log(legal.sum(axis=1)).astype(np.float32)
         draw = np.where(legal, rng.random(legal.shape), -1.0)
-        return Decision(draw.argmax(axis=1), log_prob, self.values(texts))
+        log_probs = np.where(legal, log_prob[:, None], np.float32(-np.inf))
+        return Decision(draw.argmax(axis=1), log_prob, self.values(texts), log_probs)
 
     def values(self, texts: list[str]) -> np.ndarray:
         """Zeros (R,): chance expects nothing."""

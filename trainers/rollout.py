@@ -60,6 +60,7 @@ class Life(NamedTuple):
     trajectory: Trajectory
     outcome: Outcome
     decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
+    log_probs: np.ndarray  # (T, M, A) float32, of all actions when one was chosen, -inf where illegal
     states: list[Any]  # one a step, the first before it; empty unless asked for
     steps: int  # of all agents together, those that are left out of the trajectory too
 
@@ -199,12 +200,12 @@ def _life(
     steps: int,
 ) -> Life:
     columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
-    decide_s = columns.pop("decide_s")
+    decide_s, log_probs = columns.pop("decide_s"), columns.pop("log_probs")
     trajectory = Trajectory(texts=list(reader.numbers), **columns)
     total, lifetime = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
     last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
     is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
-    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, states, steps)
+    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, states, steps)
 
 
 def _rows(observation: np.ndarray) -> np.ndarray:
@@ -217,7 +218,7 @@ def _of(memory: tuple | None, rows: np.ndarray) -> tuple | None:
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
-    """Values (R,) of some rows as an array (length,) that is zero elsewhere (for actions: one that exists)."""
-    spread = np.zeros(length, values.dtype)
+    """Values (R, ...) of some rows as (length, ...) that is zero elsewhere (for actions: one that exists)."""
+    spread = np.zeros((length, *values.shape[1:]), values.dtype)
     spread[rows] = values
     return spread

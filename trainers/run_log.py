@@ -1,4 +1,4 @@
-"""What a run writes while it lives: metrics.jsonl, lineage.jsonl and TensorBoard."""
+"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from evolution.crossover import layer_of
-from evolution.genome import Adapter, product_norms
+from evolution.genome import Adapter, Genome, distances, product_norms
 from trainers.run_folder import lines_until, replace_text
 
 TAGS = {
@@ -45,8 +45,11 @@ class RunLog:
     """The files of one run, opened new or for going on after `last_generation`."""
 
     def __init__(self, run_dir: Path, last_generation: int = -1):
-        self._metrics, self._lineage = run_dir / "metrics.jsonl", run_dir / "lineage.jsonl"
-        kept = {file: lines_until(file, last_generation) for file in (self._metrics, self._lineage)}
+        self._metrics, self._lineage, self._adapters = (
+            run_dir / f"{name}.jsonl" for name in ("metrics", "lineage", "adapters")
+        )
+        files = (self._metrics, self._lineage, self._adapters)
+        kept = {file: lines_until(file, last_generation) for file in files}
         for file, lines in kept.items():
             replace_text(file, "".join(line + "\n" for line in lines))
         self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
@@ -62,11 +65,20 @@ class RunLog:
             self._tensorboard.add_scalar(tag, values[key], values["generation"])
         self._tensorboard.flush()
 
-    def adapter_heatmap(self, adapters: Sequence[Adapter], generation: int) -> None:
-        """Log how far each agent's adapter has come from zero, as a picture of agents by layers."""
-        self._tensorboard.add_image(
-            "adapters/norm_by_agent_and_layer", heatmap(adapters), generation, dataformats="HWC"
-        )
+    def adapters(self, population: Sequence[Genome], generation: int) -> None:
+        """Log how far each agent's adapter has come from zero in each module of each layer, and how far from others'.
+
+        To adapters.jsonl, with four digits, and to TensorBoard as a picture of agents by layers.
+        """
+        adapters = [genome.adapter for genome in population]
+        layers, modules, norms = norms_by_layer(adapters)
+        digits = 4 - int(np.ceil(np.log10(max(norms.max(), 1e-12))))
+        apart = distances(adapters).numpy()
+        about = {"generation": generation, "ids": [genome.id for genome in population]}
+        about |= {"layers": layers, "modules": modules}
+        _append(self._adapters, [about | {"norms": norms.round(digits).tolist(), "distances": apart.round(3).tolist()}])
+        picture = heatmap(np.sqrt((norms**2).sum(axis=2)))
+        self._tensorboard.add_image("adapters/norm_by_agent_and_layer", picture, generation, dataformats="HWC")
 
     def episode(self, frames: Sequence[np.ndarray], generation: int) -> None:
         """Log an episode as an animated picture; frames (H, W, 3) uint8."""
@@ -86,14 +98,20 @@ def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
         f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
 
-def heatmap(adapters: Sequence[Adapter], cell: int = 16) -> np.ndarray:
-    """Picture (P * cell, K * cell, 3) uint8 of the norms of B A by agent (down) and layer (across); bright is large."""
+def norms_by_layer(adapters: Sequence[Adapter]) -> tuple[list[int], list[str], np.ndarray]:
+    """K layers, M kinds of modules, as q_proj, and the norms (P, K, M) of B A of P adapters; 0 where there is none."""
     norms = [product_norms(adapter) for adapter in adapters]
-    layers = sorted({layer_of(path + ".") for path in norms[0]})
-    grid = np.array(
-        [[sum(n**2 for p, n in row.items() if layer_of(p + ".") == k) ** 0.5 for k in layers] for row in norms]
-    )
-    share = (grid / max(grid.max(), 1e-12))[..., None]
+    places = [(layer_of(path + "."), path.rpartition(".")[2]) for path in norms[0]]
+    layers, modules = sorted({layer for layer, _ in places}), list(dict.fromkeys(module for _, module in places))
+    grid = np.zeros((len(adapters), len(layers), len(modules)))
+    for (layer, module), column in zip(places, zip(*(row.values() for row in norms), strict=True), strict=True):
+        grid[:, layers.index(layer), modules.index(module)] = column
+    return layers, modules, grid
+
+
+def heatmap(norms: np.ndarray, cell: int = 16) -> np.ndarray:
+    """Picture (P * cell, K * cell, 3) uint8 of norms (P, K) of P agents (down) by layer (across); bright is large."""
+    share = (norms / max(norms.max(), 1e-12))[..., None]
     dark, bright = np.array([20, 24, 60]), np.array([255, 214, 90])
     return np.kron(dark + share * (bright - dark), np.ones((cell, cell, 1))).astype(np.uint8)
 

@@ -15,7 +15,7 @@ import torch
 from agents.types import UserError
 from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
-from envs.worlds.world import World
+from envs.worlds.world import ForageWorld, World
 from evolution import next_generation, select_top_k
 from evolution.events import births, deaths, lives, starvations
 from evolution.generation import with_children
@@ -25,10 +25,11 @@ from trainers import run_folder
 from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
-from trainers.evaluate import compare, table
+from trainers.evaluate import compare, held_out_seeds, table
 from trainers.learning.health import health
 from trainers.learning.learner import Witness
 from trainers.progress import Progress
+from trainers.recording import prune_recordings, recorded, write_recording
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
@@ -148,14 +149,14 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
 
 def live(run: Run, lesson: Witness | None = None) -> Life:
     """One life in worlds that nobody has seen; the lesson witnesses it."""
-    every, streams = run.config.log.episode_every, run.colony.streams
+    streams = run.colony.streams
     return rollout(
         run.colony.policy,
         run.colony.codec,
         run.world,
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
-        keep_states=run.config.env.is_forage and bool(every) and run.generation % every == 0,
+        keep_states=run.config.env.is_forage and (_is_shown(run) or run.config.log.recordings_mb > 0),
         on_step=run.progress.step,
         on_moment=lesson.witness if lesson else None,
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
@@ -208,13 +209,44 @@ def measure(run: Run) -> Outcome:
     return outcome
 
 
+def _is_shown(run: Run) -> bool:
+    """Whether this is one of the generations of which there are pictures."""
+    every = run.config.log.episode_every
+    return run.config.env.is_forage and bool(every) and run.generation % every == 0
+
+
+def show(run: Run, life: Life) -> None:
+    """Keep the life to be looked at; of some generations also one in a held-out world."""
+    if _is_shown(run):
+        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], run.generation)
+        keep_held_out(run, run.generation)
+    keep(run, life, "life", run.generation)
+
+
+def keep_held_out(run: Run, generation: int) -> None:
+    """Let all live in a held-out world, the same for all runs in such worlds, and keep it to be looked at."""
+    if run.config.env.is_forage and run.config.log.recordings_mb:
+        policy, codec, world = run.colony.policy, run.colony.codec, ForageWorld(run.config.env)
+        rng = np.random.default_rng(generation)
+        life = rollout(policy, codec, world, held_out_seeds(1, 0), rng, keep_states=True)
+        keep(run, life, "held_out", generation)
+
+
+def keep(run: Run, life: Life, kind: str, generation: int) -> None:
+    """Record a life, as far as recordings are wanted and there is a picture of this world."""
+    if run.config.env.is_forage and run.config.log.recordings_mb:
+        folder, ids = run.run_dir / "recordings", [genome.id for genome in run.colony.population]
+        recording = recorded(life, run.config.env, ids, generation)
+        write_recording(recording, folder / f"{kind}_{generation:04d}.safetensors")
+        prune_recordings(folder, run.config.log.recordings_mb)
+
+
 def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
     """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
     generation, history, population = run.generation, run.history, run.colony.population
     if generation == 0:
         run.progress.stage("comparing")
         history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
-    run.colony.policy.forget_answers()  # a run that is resumed here has none either
     figures = _figures(run, life, learned, outcome)
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
@@ -223,9 +255,11 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
         run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
     run.log.events(lives(population, life.outcome.episode_return, generation))
     run.log.metrics(figures)
-    run.log.adapter_heatmap([genome.adapter for genome in population], generation)
-    if life.states:
-        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], generation)
+    run.log.adapters(population, generation)
+    show(run, life)
+    # A run that is resumed here has no answers either, and has not counted what was read to be shown
+    run.colony.policy.forget_answers()
+    run.colony.policy.mind.memory.take_counts()
     # Before the checkpoint: once that is there, nothing of this generation is done again.
     if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
         run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
@@ -242,9 +276,10 @@ def report(run: Run) -> dict[str, Any]:
         run.history["first"],
         compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed),
     )
+    generation = run.history["generation"]
+    keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
     run.log.close()
-    generation = run.history["generation"]
     print("\n" + table(last, f"generation {generation}", first if generation else None))
     watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
     print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")

@@ -116,7 +116,8 @@ class Script:
         taken = [int(text.split()[-1]) for text in texts]
         scripts = [self.scripts[i] for i in adapters]
         action = np.array([script[t % len(script)] for script, t in zip(scripts, taken, strict=True)])
-        return Decision(action, np.zeros(len(texts), np.float32), self.values(texts))
+        nothing = np.zeros(len(texts), np.float32)
+        return Decision(action, nothing, self.values(texts), np.zeros(legal.shape, np.float32))
 
     def values(self, texts):
         return np.array([float(seen) + float(taken) / 100 for seen, _, taken in map(str.split, texts)], np.float32)

@@ -1,0 +1,104 @@
+"""A recording is the life that was lived: what agents saw, read and remembered follows from it."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from agents.forage_codec import ForageCodec
+from envs import WorldConfig
+from envs.observe import observe
+from envs.worlds.world import ForageWorld
+from trainers.recording import generation_of, prune_recordings, read_recording, recorded, states, write_recording
+from trainers.rollout import rollout
+
+WORLD = WorldConfig(height=9, width=12, agents=6, food=20, patches=0, energy_start=15.0, max_steps=30, night_length=8)
+
+
+@pytest.fixture
+def life(tiny_policy):
+    rng = np.random.default_rng(0)
+    return rollout(tiny_policy, ForageCodec(3), ForageWorld(WORLD), np.array([5, 6]), rng, keep_states=True)
+
+
+@pytest.fixture
+def recording(life, tmp_path):
+    file = tmp_path / "recordings" / "life_0003.safetensors"
+    write_recording(recorded(life, WORLD, range(10, 16), generation=3), file)
+    return read_recording(file)
+
+
+def test_it_is_the_life_of_the_first_world(life, recording):
+    assert (recording.world, recording.generation, recording.ids) == (WORLD, 3, list(range(10, 16)))
+    again = states(recording)
+    for name in ("seed", "step", "rock", "food", "patch", "home", "position", "is_alive", "food_eaten"):
+        np.testing.assert_array_equal(getattr(again, name), [getattr(state, name)[0] for state in life.states])
+    np.testing.assert_allclose(again.energy, [state.energy[0] for state in life.states], rtol=1e-3)
+    lived, acts = life.trajectory, life.trajectory.is_alive[:, :6]
+    assert acts.any(axis=1).all()
+    assert not acts.all()
+    told = np.array(recording.texts, object)[recording.text]
+    assert (told == np.array(lived.texts, object)[lived.text[:, :6]])[acts].all()
+    assert (recording.action == lived.action[:, :6])[acts].all()
+    chosen = np.take_along_axis(recording.probability, recording.action[..., None].astype(int), axis=2)[..., 0] / 255
+    np.testing.assert_allclose(chosen[acts], np.exp(lived.log_prob[:, :6])[acts], atol=0.5 / 255 + 1e-6)
+    assert np.abs(recording.probability.sum(axis=2)[acts] - 255.0).max() <= 3
+    np.testing.assert_allclose(recording.value[acts], lived.value[:, :6][acts], rtol=1e-3, atol=1e-3)
+
+
+def test_what_each_remembered_and_read_follows_from_it(recording):
+    codec, memory = ForageCodec(3), None
+    seen = observe(WORLD, states(recording))
+    action = np.full(6, -1)
+    for t, read in enumerate(recording.text):
+        memory = codec.remember(memory, seen[t], action)
+        alive = recording.is_alive[t]
+        told = codec.encode(seen[t], memory)
+        assert [told[i] for i in np.flatnonzero(alive)] == [recording.texts[read[i]] for i in np.flatnonzero(alive)]
+        action = np.where(alive, recording.action[t].astype(int), -1)
+
+
+def test_a_long_life_of_twenty_is_small(tmp_path):
+    rng, world = np.random.default_rng(0), WorldConfig(max_steps=256)
+    t = np.zeros
+    about = {"world": asdict(world), "generation": 0, "ids": list(range(20)), "texts": ["x" * 30] * 150}
+    arrays = {"food": rng.integers(0, 2, (257, 20, 20)).astype(bool), "rock": t((20, 20), bool)}
+    arrays |= {"seed": np.uint64(0), "home": t((1, 2), np.int16), "patch": t((10, 2), np.int16)}
+    arrays |= {"position": t((257, 20, 2), np.uint8), "energy": t((257, 20), np.float16)}
+    arrays |= {"is_alive": t((257, 20), bool), "food_eaten": t((257, 20), np.uint16)}
+    arrays |= {"text": t((256, 20), np.uint16), "action": t((256, 20), np.uint8)}
+    arrays |= {"probability": t((256, 20, 5), np.uint8), "value": t((256, 20), np.float16)}
+    from trainers.recording import Recording
+
+    about["world"] = world
+    file = tmp_path / "life_0000.safetensors"
+    write_recording(Recording(**about, **{k: np.asarray(v) for k, v in arrays.items()}), file)
+    assert file.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "version", "no tensors"])
+def test_what_is_no_recording_is_named(recording, tmp_path, damage):
+    file = tmp_path / "recordings" / "life_0003.safetensors"
+    if damage == "text":
+        file.write_text("hello")
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "no tensors":
+        save_file({"x": np.zeros(1)}, file)
+    else:
+        arrays = {name: np.ascontiguousarray(v) for name, v in recording._asdict().items() if isinstance(v, np.ndarray)}
+        save_file(arrays, file, {"format": "0", "about": json.dumps({})})
+    with pytest.raises(ValueError, match=r"life_0003.safetensors: no recording that can be read"):
+        read_recording(file)
+
+
+def test_the_oldest_go_first(tmp_path):
+    for name in ("life_0000", "life_0005", "held_out_0005", "life_0011"):
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(2**20))
+    prune_recordings(tmp_path, 2)
+    assert sorted(file.stem for file in tmp_path.iterdir()) == ["life_0005", "life_0011"]
+    assert generation_of(tmp_path / "held_out_0005.safetensors") == 5
+    prune_recordings(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
