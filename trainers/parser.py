@@ -66,7 +66,8 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m trainers.train",
         description="Let a population of small language models live, learn and evolve.",
-        epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay. "
+        epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay; --dashboard besides shows the run "
+        "in a browser. "
         "To continue a run: python -m trainers.train --resume RUN_DIR [--generations N], without other keys.",
         exit_on_error=False,
     )

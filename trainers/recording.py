@@ -41,6 +41,7 @@ class Recording(NamedTuple):
     energy: np.ndarray  # (T + 1, N) float16
     is_alive: np.ndarray  # (T + 1, N) bool
     food_eaten: np.ndarray  # (T + 1, N) items since birth
+    lifetime: np.ndarray  # (T + 1, N) steps since birth; 0 also in mid-life, where somebody was born then
     text: np.ndarray  # (T, N) the number of what each read; of the dead it means nothing, as all below
     action: np.ndarray  # (T, N)
     probability: np.ndarray  # (T, N, A) uint8, of each action when it was chosen, in 1 / 255
@@ -48,7 +49,7 @@ class Recording(NamedTuple):
 
 
 _ARRAYS = Recording._fields[Recording._fields.index("seed") :]
-_SMALL = {"home": np.int16, "patch": np.int16, "position": np.uint8, "food_eaten": np.uint16, "action": np.uint8}
+_SMALL = {"home": np.int16, "patch": np.int16, "position": np.uint8, "action": np.uint8}
 
 
 def recorded(life: "Life", config: WorldConfig, ids: Sequence[int], generation: int) -> Recording:
@@ -56,7 +57,8 @@ def recorded(life: "Life", config: WorldConfig, ids: Sequence[int], generation: 
     first = [WorldState(*(field[0] for field in state)) for state in life.states]
     columns = {name: np.stack([getattr(s, name) for s in first]) for name in _OF_STATE}
     lived, agents = life.trajectory, len(ids)
-    wide = np.uint16 if len(lived.texts) <= np.iinfo(np.uint16).max else np.uint32
+    wide = np.uint16 if max(len(lived.texts), len(first)) <= np.iinfo(np.uint16).max else np.uint32
+    columns |= {name: columns[name].astype(wide) for name in ("food_eaten", "lifetime")}
     columns |= {
         "text": lived.text[:, :agents].astype(wide),
         "action": lived.action[:, :agents],
@@ -70,29 +72,28 @@ def recorded(life: "Life", config: WorldConfig, ids: Sequence[int], generation: 
     return Recording(world, generation, list(ids), lived.texts, **small)
 
 
-_OF_STATE = ("food", "position", "energy", "is_alive", "food_eaten")
+_OF_STATE = ("food", "position", "energy", "is_alive", "food_eaten", "lifetime")
 
 
 def states(recording: Recording) -> WorldState:
-    """The states before each step and at the end, as if they were T + 1 worlds. Lifetimes are not known to the step."""
-    rows, alive = len(recording.position), recording.is_alive
-    steps = np.arange(rows, dtype=np.int32)
+    """The states before each step and at the end, as if they were T + 1 worlds; energies have half precision."""
+    rows = len(recording.position)
 
     def everywhere(array: np.ndarray) -> np.ndarray:
         return np.broadcast_to(array, (rows, *array.shape))
 
     return WorldState(
         seed=everywhere(recording.seed),
-        step=steps,
+        step=np.arange(rows, dtype=np.int32),
         rock=everywhere(recording.rock),
         food=recording.food,
         patch=everywhere(recording.patch.astype(np.int64)),
         home=everywhere(recording.home.astype(np.int64)),
         position=recording.position.astype(np.int64),
         energy=recording.energy.astype(np.float32),
-        is_alive=alive,
+        is_alive=recording.is_alive,
         food_eaten=recording.food_eaten.astype(np.int32),
-        lifetime=np.cumsum(alive, axis=0, dtype=np.int32),
+        lifetime=recording.lifetime.astype(np.int32),
     )
 
 

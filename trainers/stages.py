@@ -156,7 +156,7 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         run.world,
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
-        keep_states=run.config.env.is_forage and (_is_shown(run) or run.config.log.recordings_mb > 0),
+        keep_states=run.config.env.is_forage and (_is_shown(run, run.generation) or run.config.log.recordings_mb > 0),
         on_step=run.progress.step,
         on_moment=lesson.witness if lesson else None,
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
@@ -209,18 +209,18 @@ def measure(run: Run) -> Outcome:
     return outcome
 
 
-def _is_shown(run: Run) -> bool:
+def _is_shown(run: Run, generation: int) -> bool:
     """Whether this is one of the generations of which there are pictures."""
     every = run.config.log.episode_every
-    return run.config.env.is_forage and bool(every) and run.generation % every == 0
+    return run.config.env.is_forage and bool(every) and generation % every == 0
 
 
-def show(run: Run, life: Life) -> None:
+def show(run: Run, life: Life, generation: int) -> None:
     """Keep the life to be looked at; of some generations also one in a held-out world."""
-    if _is_shown(run):
-        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], run.generation)
-        keep_held_out(run, run.generation)
-    keep(run, life, "life", run.generation)
+    if _is_shown(run, generation):
+        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], generation)
+        keep_held_out(run, generation)
+    keep(run, life, "life", generation)
 
 
 def keep_held_out(run: Run, generation: int) -> None:
@@ -247,6 +247,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     if generation == 0:
         run.progress.stage("comparing")
         history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+        run_folder.replace_text(run.run_dir / "first.json", json.dumps(history["first"], indent=2) + "\n")
     figures = _figures(run, life, learned, outcome)
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
@@ -256,7 +257,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     run.log.events(lives(population, life.outcome.episode_return, generation))
     run.log.metrics(figures)
     run.log.adapters(population, generation)
-    show(run, life)
+    show(run, life, generation)
     # A run that is resumed here has no answers either, and has not counted what was read to be shown
     run.colony.policy.forget_answers()
     run.colony.policy.mind.memory.take_counts()
@@ -298,6 +299,7 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
         "wall_s": perf_counter() - run.started,
         "fitness_mean": float(np.mean(fitness)),
         "fitness_max": max(fitness),
+        "fitness_std": float(np.std(fitness)),
         "lifetime_mean": float(outcome.lifetime.mean()),
         "diversity": diversity([genome.adapter for genome in run.colony.population]),
         "reward_mean": float(lived.reward[lived.is_alive].mean()),

@@ -3,6 +3,8 @@
 python -m trainers.train [--config FILE] [--run_dir DIR] [--seed N] [--generations N] [--any.key VALUE]
 python -m trainers.train --resume RUN_DIR [--generations N]
 
+--dashboard besides shows the run in a browser while it goes on (needs the extra `dashboard`).
+
 config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
                                      live      one episode in new worlds                   (rollout)
                                      learn     one batched update of all adapters          (learner)
@@ -10,9 +12,14 @@ config ─> population ─> generation:  evolve    select, breed, mutate (from t
                                      record    metrics, checkpoint, adapters, lineage      (run folder)
 """
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.types import UserError
 from trainers.command_line import run_command
 from trainers.config import TrainConfig
 
@@ -20,17 +27,19 @@ if TYPE_CHECKING:
     from trainers.stages import Run
 
 
-def train(config: TrainConfig, resume: Path | None = None) -> dict[str, Any]:
+def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
     """Run `config.generations` generations; return the comparison with the yardsticks on held-out worlds.
 
     With `resume`, go on from the newest checkpoint in that run folder: the result equals that of a run never stopped.
-    Raises UserError for a run folder that is not empty, or that cannot be resumed.
+    dashboard: show the run in a browser until it ends. Raises UserError for a run folder that is not empty, or that
+    cannot be resumed.
     """
     from trainers import stages  # here, not above: torch takes seconds to import, and --help should not wait for it
 
     run = stages.begin(config, resume)
-    live_through(run)
-    return stages.report(run)
+    with page_beside(run.run_dir) if dashboard else nullcontext():
+        live_through(run)
+        return stages.report(run)
 
 
 def live_through(run: "Run") -> None:
@@ -46,11 +55,29 @@ def live_through(run: "Run") -> None:
         stages.record(run, life, inherited | learned, outcome)
 
 
+@contextmanager
+def page_beside(run_dir: Path) -> Iterator[None]:
+    """Within the block, a process of its own serves the page of the run; UserError if it cannot."""
+    command = [sys.executable, "-m", "dashboard", str(run_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        address = server.stdout.readline()
+        if not address:  # it has said why
+            raise UserError("--dashboard: must be left out where the page cannot be served")
+        print(address, end="", flush=True)
+        try:
+            yield
+        finally:
+            server.terminate()
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train from the command line. A mistake in it is one sentence and exit code 2."""
     from trainers.parser import parse
 
-    run_command(lambda: train(*parse(argv)))
+    words = sys.argv[1:] if argv is None else argv
+    keys = [word for word in words if word != "--dashboard"]
+    run_command(lambda: train(*parse(keys), dashboard=len(keys) < len(words)))
 
 
 if __name__ == "__main__":

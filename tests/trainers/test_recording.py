@@ -33,7 +33,7 @@ def recording(life, tmp_path):
 def test_it_is_the_life_of_the_first_world(life, recording):
     assert (recording.world, recording.generation, recording.ids) == (WORLD, 3, list(range(10, 16)))
     again = states(recording)
-    for name in ("seed", "step", "rock", "food", "patch", "home", "position", "is_alive", "food_eaten"):
+    for name in ("seed", "step", "rock", "food", "patch", "home", "position", "is_alive", "food_eaten", "lifetime"):
         np.testing.assert_array_equal(getattr(again, name), [getattr(state, name)[0] for state in life.states])
     np.testing.assert_allclose(again.energy, [state.energy[0] for state in life.states], rtol=1e-3)
     lived, acts = life.trajectory, life.trajectory.is_alive[:, :6]
@@ -67,7 +67,7 @@ def test_a_long_life_of_twenty_is_small(tmp_path):
     arrays = {"food": rng.integers(0, 2, (257, 20, 20)).astype(bool), "rock": t((20, 20), bool)}
     arrays |= {"seed": np.uint64(0), "home": t((1, 2), np.int16), "patch": t((10, 2), np.int16)}
     arrays |= {"position": t((257, 20, 2), np.uint8), "energy": t((257, 20), np.float16)}
-    arrays |= {"is_alive": t((257, 20), bool), "food_eaten": t((257, 20), np.uint16)}
+    arrays |= {"is_alive": t((257, 20), bool)} | {k: t((257, 20), np.uint16) for k in ("food_eaten", "lifetime")}
     arrays |= {"text": t((256, 20), np.uint16), "action": t((256, 20), np.uint8)}
     arrays |= {"probability": t((256, 20, 5), np.uint8), "value": t((256, 20), np.float16)}
     from trainers.recording import Recording

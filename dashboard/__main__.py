@@ -1,0 +1,83 @@
+"""Watch runs in a browser, while they go on or afterwards.
+
+    python -m dashboard RUN_DIR [RUN_DIR ...] [--port N] [--host ADDRESS] [--name HOST]
+
+prints the address of the page. It reads the run folders and nothing else. Needs the extra `dashboard`.
+"""
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+
+from agents.types import UserError, require
+from trainers.command_line import run_command
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+USUAL_PORT = 8600
+CONNECTIONS = 128
+"""The most that are open at a time; who comes then is told to come again."""
+
+
+def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -> None:
+    """Serve the page until interrupted; UserError for what is no run, a port that is taken, or a missing extra.
+
+    port: None for the usual one, or any that is free where that is taken. names: besides `host`, of this machine.
+    """
+    require(port is None or 0 <= port <= 65535, "port", port, "between 0 (any that is free) and 65535")
+    try:
+        import uvicorn
+
+        from dashboard.reading import Run
+        from dashboard.server import application
+    except ImportError as error:
+        raise UserError(f"{error}; `pip install 'terrarium-lm[dashboard]'` brings what the page needs") from error
+    runs = [Run(folder) for folder in run_dirs]
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
+    known = [*LOOPBACK, *names] if host in LOOPBACK else [*LOOPBACK, host, *names]
+    hosts = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in known]
+    if host not in LOOPBACK:
+        print(f"warning: everybody who can reach {host} can read these runs: {', '.join(run.name for run in runs)}")
+    print(f"watch at http://{'localhost' if host in LOOPBACK else host}:{port}   (Ctrl-C ends it)", flush=True)
+    settings = uvicorn.Config(
+        application(runs, hosts),
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        ws="websockets-sansio",
+        ws_max_size=1024,
+        server_header=False,
+    )
+    uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    if port is None:
+        try:
+            return _listen(host, USUAL_PORT)
+        except UserError:
+            return _listen(host, 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise UserError(f"port = {port}: must be one that is free at {host} ({error.strerror})") from error
+    return listener
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard", allow_abbrev=False, description=__doc__.split("\n")[0])
+    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of runs")
+    parser.add_argument("--port", type=int, help=f"where to listen ({USUAL_PORT}, or any that is free)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback lets others read")
+    parser.add_argument("--name", action="append", default=[], help="another name by which browsers may call it")
+    options = parser.parse_args(argv)
+    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name))
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

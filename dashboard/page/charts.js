@@ -1,0 +1,121 @@
+// Charts by Plotly, in the colours of the page. Names from a run are shown as text, whatever is in them.
+
+const RUNS = ["#1f7a4a", "#3c6fd1", "#c0562a", "#8a4fb0", "#b08a1f", "#2f9a9a", "#c23f6f", "#6b7280"];
+const YARDSTICKS = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
+
+// Each: title, explanation, the lines of it as [key, name], the figure whose yardsticks are drawn
+export const CURVES = [
+  ["Fitness", "Mean return in worlds common to all agents, after learning. The band is one standard deviation of the agents.", [["fitness_mean", "mean"], ["fitness_max", "best"]], "fitness", "fitness_std"],
+  ["Food eaten", "Items an agent eats in a life, mean over the agents. Dashed: random, frozen model, planner, in held-out worlds.", [["food_eaten_mean", "food"]], "food_eaten"],
+  ["Lifetime", "Steps lived, mean over the agents.", [["lifetime_mean", "steps"]], "lifetime"],
+  ["Reward", "Mean reward of a step while learning.", [["reward_mean", "reward"]]],
+  ["Entropy", "Of the actions, in nats; 1.6 is pure chance among five, 0 is certainty.", [["entropy", "entropy"], ["mutual_information", "mutual information with the text"]]],
+  ["KL", "How far policies have moved: in one life, from the model without adapters, and children from their parents.", [["approx_kl", "in a life"], ["kl_to_base", "from the base"], ["kl_to_parent", "from parents"]]],
+  ["Explained variance", "Share of the returns' variance that the critic foresees; 1 is all.", [["explained_variance", "explained variance"]]],
+  ["Diversity", "Mean distance between what two adapters do.", [["diversity", "diversity"]]],
+  ["Decision time", "Milliseconds in which all agents together decide, median of a life.", [["decide_ms", "ms"]]],
+  ["Learning time", "Seconds in which all adapters learn from a life.", [["learn_s", "s"]]],
+];
+
+let library = null;
+
+export function plotly() {
+  library ??= new Promise((done, fail) => {
+    const script = document.createElement("script");
+    script.src = "plotly.js";
+    script.onload = () => done(window.Plotly);
+    script.onerror = fail;
+    document.head.append(script);
+  });
+  return library;
+}
+
+export function plain(text) {
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+export function colourOfRun(run) {
+  return RUNS[run % RUNS.length];
+}
+
+function look(more = {}) {
+  const style = getComputedStyle(document.documentElement);
+  const ink = style.getPropertyValue("--ink").trim();
+  const line = style.getPropertyValue("--line").trim();
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 11 },
+    margin: { l: 42, r: 12, t: 8, b: 30 }, showlegend: false, hovermode: "closest",
+    hoverlabel: { font: { size: 11 } }, ...more,
+    xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis },
+  };
+}
+
+const SETTINGS = { displayModeBar: false, responsive: true };
+
+export async function draw(host, traces, more) {
+  const library = await plotly();
+  return library.react(host, traces, look(more), SETTINGS);
+}
+
+const X_TITLES = { generation: "generation", steps: "steps of single agents", time: "minutes" };
+
+function xs(metrics, axis) {
+  let time = 0;
+  return metrics.map((line) => {
+    time += line.wall_s / 60;
+    return { generation: line.generation, steps: line.env_steps + line.fitness_steps, time }[axis];
+  });
+}
+
+// runs: of each {number, name, metrics, yardsticks}
+export function curve(host, [, , keys, figure, spread], runs, axis) {
+  const traces = [];
+  const strokes = ["solid", "dot", "dash"];
+  for (const run of runs) {
+    const x = xs(run.metrics, axis);
+    const colour = colourOfRun(run.number);
+    if (spread && run.metrics.some((line) => spread in line)) traces.push(...band(run, x, keys[0][0], spread, colour));
+    keys.forEach(([key, name], i) => {
+      const y = run.metrics.map((line) => line[key] ?? null);
+      if (y.every((value) => value === null)) return;
+      traces.push({ x, y, name: plain(runs.length > 1 ? `${run.name}: ${name}` : name), mode: "lines+markers", marker: { size: 4 }, line: { color: colour, width: i ? 1.3 : 2, dash: strokes[i] }, hovertemplate: "%{y:.3~g}<extra>%{fullData.name}</extra>" });
+    });
+  }
+  const shapes = figure && runs.length ? references(runs[0].yardsticks[figure]) : { shapes: [], annotations: [] };
+  return draw(host, traces, { xaxis: { title: { text: X_TITLES[axis], font: { size: 10 } } }, ...shapes });
+}
+
+function band(run, x, key, spread, colour) {
+  const edge = (sign) => run.metrics.map((line) => line[key] + sign * line[spread]);
+  const common = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip" };
+  return [{ ...common, y: edge(-1) }, { ...common, y: edge(1), fill: "tonexty", fillcolor: colour + "26" }];
+}
+
+function references(means = {}) {
+  const known = Object.entries(YARDSTICKS).filter(([who]) => who in means);
+  const colour = getComputedStyle(document.documentElement).getPropertyValue("--quiet").trim();
+  return {
+    shapes: known.map(([who, dash]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: means[who], y1: means[who], line: { color: colour, width: 1, dash } })),
+    annotations: known.map(([who]) => ({ xref: "paper", x: 1, y: means[who], text: who, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 9, color: colour } })),
+  };
+}
+
+// line: of adapters.jsonl. order: the slots, from top to bottom
+export function norms(host, line, module, order, most) {
+  const of = (agent) => line.layers.map((_, k) => {
+    const row = line.norms[agent][k];
+    return module === "all" ? Math.hypot(...row) : row[line.modules.indexOf(module)];
+  });
+  const z = order.map(of);
+  const y = order.map((slot) => `agent ${slot}`);
+  return draw(host, [{ type: "heatmap", z, x: line.layers, y, colorscale: "Viridis", zmin: 0, zmax: most, xgap: 1, ygap: 1, colorbar: { thickness: 10 }, hovertemplate: "%{y}, layer %{x}: %{z:.3f}<extra></extra>" }],
+    { xaxis: { title: { text: "layer" }, dtick: 1 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 36 } });
+}
+
+export function apart(host, line, order) {
+  const z = order.map((a) => order.map((b) => line.distances[a][b]));
+  const names = order.map((slot) => `agent ${slot}`);
+  return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: "Magma", zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],
+    { xaxis: { tickangle: -90 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 60 } });
+}

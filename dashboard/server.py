@@ -1,0 +1,201 @@
+"""Who may ask for what: a small web application on loopback that answers GET and changes nothing.
+
+Every request and every websocket must name this server as its Host, and may come from a page of this server only
+(Origin), so that no other site that a browser has open can read a run, not even by rebinding its own name to this
+address. No name of a file comes from outside: a request names a run, a kind and a generation by number or known word.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from dashboard.reading import Run, film, remembered
+
+MOST_PAGES = 64
+"""Pages that may listen for news at a time."""
+NEWS_EVERY_S = 0.5
+PAGE = Path(__file__).parent / "page"
+KINDS_OF_FILE = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+"""The page loads nothing from elsewhere and is shown in no frame. Styles are set by the charts, hence unsafe-inline."""
+
+
+class Guard:
+    """Turns away who calls this server by another name, comes from another page, or wants more than to read."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]):
+        self.app, self.hosts = app, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is fine; a websocket that is not is closed before it opens."""
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        refused = self._why_not(scope)
+        if not refused:
+            return await self.app(scope, receive, _with_headers(send))
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": refused[1]})
+        else:
+            await PlainTextResponse(refused[1], status_code=refused[0])(scope, receive, _with_headers(send))
+
+    def _why_not(self, scope: Scope) -> tuple[int, str] | None:
+        headers: dict[bytes, list[bytes]] = {}
+        for key, value in scope["headers"]:
+            headers.setdefault(key.lower(), []).append(value)
+        host = headers.get(b"host", [])
+        if len(host) != 1 or host[0].decode("latin-1").lower() not in self.hosts:
+            return 421, "this server is not known by that name"
+        origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
+        if any(origin not in {f"http://{name}" for name in self.hosts} for origin in origins):
+            return 403, "pages of other origins may not read this"
+        if scope["type"] == "websocket":
+            return None if origins else (403, "a websocket must say where it comes from")
+        return None if scope["method"] in ("GET", "HEAD") else (405, "this server is for reading only")
+
+
+def _with_headers(send: Send) -> Send:
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            known = {key.lower() for key, _ in message["headers"]}
+            extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in known]
+            message = {**message, "headers": [*message["headers"], *extra]}
+        await send(message)
+
+    return with_headers
+
+
+class News:
+    """Tells all pages which parts of which runs have changed. Looks at the files once for all of them."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self.runs = runs
+        self.pages: set[WebSocket] = set()
+        self._stamps = [run.stamps() for run in runs]
+
+    async def watch(self) -> None:
+        """Look at the files for ever."""
+        while True:
+            await asyncio.sleep(NEWS_EVERY_S)
+            changed = await run_in_threadpool(self._changed)
+            if changed:
+                await asyncio.gather(*(self._tell(page, changed) for page in list(self.pages)))
+
+    async def _tell(self, page: WebSocket, changed: dict[int, list[str]]) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            return await asyncio.wait_for(page.send_json({"changed": changed}), timeout=5)
+        self.pages.discard(page)
+
+    def _changed(self) -> dict[int, list[str]]:
+        now = [run.stamps() for run in self.runs]
+        pairs = enumerate(zip(self._stamps, now, strict=True))
+        changed = {i: [part for part in new if new[part] != old.get(part)] for i, (old, new) in pairs}
+        self._stamps = now
+        return {i: parts for i, parts in changed.items() if parts}
+
+    async def page(self, socket: WebSocket) -> None:
+        """One page that listens; whatever it says is ignored."""
+        if len(self.pages) >= MOST_PAGES:
+            return await socket.close(1013, "too many pages are open")
+        await socket.accept()
+        self.pages.add(socket)
+        try:
+            while True:
+                await socket.receive_text()
+        except (WebSocketDisconnect, KeyError):
+            pass
+        finally:
+            self.pages.discard(socket)
+
+
+def application(runs: Sequence[Run], hosts: Sequence[str]) -> Starlette:
+    """The web application for some runs. hosts: names and ports by which it may be called, as 127.0.0.1:8600."""
+    news = News(runs)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(news.watch())
+        yield
+        watching.cancel()
+
+    routes = [*_page_routes(), *_run_routes(runs), WebSocketRoute("/news", news.page)]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], lifespan=lifespan)
+
+
+def _page_routes() -> list[Route]:
+    """The page's own files and the chart library, each under a name known beforehand."""
+    files = {f"/{file.name}": file for file in sorted(PAGE.iterdir()) if file.suffix in KINDS_OF_FILE}
+    files |= {"/": PAGE / "index.html", "/plotly.js": _plotly()}
+
+    def route(path: str, file: Path) -> Route:
+        content, kind = file.read_bytes(), KINDS_OF_FILE[file.suffix]
+
+        async def give(request: Request) -> Response:
+            return Response(content, media_type=kind)
+
+        return Route(path, give)
+
+    return [route(path, file) for path, file in files.items()]
+
+
+def _plotly() -> Path:
+    """The chart library, as the package `plotly` carries it."""
+    return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+
+
+def _run_routes(runs: Sequence[Run]) -> list[Route]:
+    def get(path: str, answer: Callable[[Run, Request], Any]) -> Route:
+        async def give(request: Request) -> Response:
+            number = request.path_params["run"]
+            if number >= len(runs):
+                raise HTTPException(404, "there is no such run")
+            try:
+                return JSONResponse(await run_in_threadpool(answer, runs[number], request))
+            except FileNotFoundError as error:
+                raise HTTPException(404, str(error)) from error
+            except ValueError as error:
+                raise HTTPException(422, "that part of the run cannot be read") from error
+
+        return Route(f"/runs/{{run:int}}{path}", give)
+
+    def recording(run: Run, request: Request) -> Any:
+        return run.recording(request.path_params["kind"], request.path_params["generation"])
+
+    def memory(run: Run, request: Request) -> dict[str, Any]:
+        if run.config().env.codec:
+            return {"map": []}  # a codec of the user's own may remember anything
+        asked = request.path_params
+        return remembered(recording(run, request), asked["agent"], asked["step"])
+
+    async def overview(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(lambda: [run.overview() for run in runs]))
+
+    life = "/recordings/{kind:str}/{generation:int}"
+    return [
+        Route("/runs", overview),
+        get("/metrics", lambda run, _: run.lines("metrics")),
+        get("/adapters", lambda run, _: run.lines("adapters")),
+        get("/lineage", lambda run, _: run.lineage()),
+        get("/recordings", lambda run, _: run.recordings()),
+        get(life, lambda run, request: film(recording(run, request))),
+        get(life + "/memory/{agent:int}/{step:int}", memory),
+    ]
