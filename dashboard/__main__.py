@@ -47,6 +47,7 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -
         ws="websockets-sansio",
         ws_max_size=1024,
         server_header=False,
+        timeout_graceful_shutdown=2,
     )
     uvicorn.Server(settings).run(sockets=[listener])
 
@@ -62,6 +63,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(CONNECTIONS)  # from here on nobody who comes is turned away
     except OSError as error:
         raise UserError(f"port = {port}: must be one that is free at {host} ({error.strerror})") from error
     return listener

@@ -44,7 +44,7 @@ export class AgentPanel {
       const row = element("div", { className: "choice" }, [element("span", { textContent: word }), element("div", { className: "track" }, [fill]), share]);
       return { row, fill, share };
     });
-    this.energy = element("canvas", { height: 90, width: 640 });
+    this.energy = element("canvas", { className: "energy", height: 140, width: 320 });
     this.energy.setAttribute("role", "img");
     this.map = element("canvas", { height: 310, width: 310 });
     this.map.setAttribute("role", "img");

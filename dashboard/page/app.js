@@ -1,7 +1,7 @@
 // The page as a whole: which run, which view, what is new, which keys.
 
 import { AgentPanel } from "./agent.js";
-import { CURVES, apart, colourOfRun, curve, norms, plotly } from "./charts.js";
+import { CURVES, STROKES, apart, colourOfRun, curve, norms, plotly } from "./charts.js";
 import { Compare } from "./compare.js";
 import { byFamily, familyTree } from "./family.js";
 import { get } from "./film.js";
@@ -69,10 +69,12 @@ const SHOW = {
     const runs = numbers.map((number, i) => ({ number, metrics: metrics[i], ...pick(page.runs[number]) }));
     const host = at("charts");
     if (!host.children.length) {
-      host.append(...CURVES.map(([title, tip]) => {
+      host.append(...CURVES.map(([title, tip, keys]) => {
         const caption = element("figcaption", { textContent: title });
         caption.dataset.tip = tip;
-        return element("figure", {}, [caption, element("div", { className: "chart" })]);
+        const strokes = keys.map(([, name], i) => element("span", {}, [element("i", { className: STROKES[i] }), name]));
+        const legend = element("div", { className: "strokes" }, keys.length > 1 ? strokes : []);
+        return element("figure", {}, [caption, legend, element("div", { className: "chart" })]);
       }));
     }
     if (!metrics.some((lines) => lines.length)) return page.runs.length > 1 && numbers.length === 0;
@@ -224,8 +226,9 @@ function explain() {
     tip.style.left = `${Math.max(6, Math.min(box.left, innerWidth - width - 6))}px`;
     tip.style.top = `${box.bottom + height + 10 > innerHeight ? box.top - height - 6 : box.bottom + 6}px`;
   };
-  for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, about);
-  for (const kind of ["mouseout", "focusout", "scroll"]) document.addEventListener(kind, () => (tip.hidden = true), true);
+  document.addEventListener("mouseover", about);
+  document.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && about(event));
+  for (const kind of ["mouseout", "focusout", "scroll", "mousedown", "keydown"]) document.addEventListener(kind, () => (tip.hidden = true), true);
 }
 
 async function begin() {

@@ -1,6 +1,7 @@
 // Charts by Plotly, in the colours of the page. Names from a run are shown as text, whatever is in them.
 
 const RUNS = ["#1f7a4a", "#3c6fd1", "#c0562a", "#8a4fb0", "#b08a1f", "#2f9a9a", "#c23f6f", "#6b7280"];
+export const STROKES = ["solid", "dot", "dash"];
 const YARDSTICKS = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
 
 // Each: title, explanation, the lines of it as [key, name], the figure whose yardsticks are drawn
@@ -9,7 +10,7 @@ export const CURVES = [
   ["Food eaten", "Items an agent eats in a life, mean over the agents. Dashed: random, frozen model, planner, in held-out worlds.", [["food_eaten_mean", "food"]], "food_eaten"],
   ["Lifetime", "Steps lived, mean over the agents.", [["lifetime_mean", "steps"]], "lifetime"],
   ["Reward", "Mean reward of a step while learning.", [["reward_mean", "reward"]]],
-  ["Entropy", "Of the actions, in nats; 1.6 is pure chance among five, 0 is certainty.", [["entropy", "entropy"], ["mutual_information", "mutual information with the text"]]],
+  ["Entropy", "Of the actions, in nats: 1.6 is pure chance among five, 0 is certainty. And the mutual information of action and text: 0 if what is read does not matter.", [["entropy", "entropy"], ["mutual_information", "mutual information"]]],
   ["KL", "How far policies have moved: in one life, from the model without adapters, and children from their parents.", [["approx_kl", "in a life"], ["kl_to_base", "from the base"], ["kl_to_parent", "from parents"]]],
   ["Explained variance", "Share of the returns' variance that the critic foresees; 1 is all.", [["explained_variance", "explained variance"]]],
   ["Diversity", "Mean distance between what two adapters do.", [["diversity", "diversity"]]],
@@ -71,7 +72,6 @@ function xs(metrics, axis) {
 // runs: of each {number, name, metrics, yardsticks}
 export function curve(host, [, , keys, figure, spread], runs, axis) {
   const traces = [];
-  const strokes = ["solid", "dot", "dash"];
   for (const run of runs) {
     const x = xs(run.metrics, axis);
     const colour = colourOfRun(run.number);
@@ -79,7 +79,7 @@ export function curve(host, [, , keys, figure, spread], runs, axis) {
     keys.forEach(([key, name], i) => {
       const y = run.metrics.map((line) => line[key] ?? null);
       if (y.every((value) => value === null)) return;
-      traces.push({ x, y, name: plain(runs.length > 1 ? `${run.name}: ${name}` : name), mode: "lines+markers", marker: { size: 4 }, line: { color: colour, width: i ? 1.3 : 2, dash: strokes[i] }, hovertemplate: "%{y:.3~g}<extra>%{fullData.name}</extra>" });
+      traces.push({ x, y, name: plain(runs.length > 1 ? `${run.name}: ${name}` : name), mode: "lines+markers", marker: { size: 4 }, line: { color: colour, width: i ? 1.3 : 2, dash: STROKES[i] }, hovertemplate: "%{y:.3~g}<extra>%{fullData.name}</extra>" });
     });
   }
   const shapes = figure && runs.length ? references(runs[0].yardsticks[figure]) : { shapes: [], annotations: [] };
@@ -97,7 +97,7 @@ function references(means = {}) {
   const colour = getComputedStyle(document.documentElement).getPropertyValue("--quiet").trim();
   return {
     shapes: known.map(([who, dash]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: means[who], y1: means[who], line: { color: colour, width: 1, dash } })),
-    annotations: known.map(([who]) => ({ xref: "paper", x: 1, y: means[who], text: who, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 9, color: colour } })),
+    annotations: known.map(([who], i) => ({ xref: "paper", x: 1 - 0.2 * i, y: means[who], text: who, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 9, color: colour } })),
   };
 }
 
@@ -116,6 +116,6 @@ export function norms(host, line, module, order, most) {
 export function apart(host, line, order) {
   const z = order.map((a) => order.map((b) => line.distances[a][b]));
   const names = order.map((slot) => `agent ${slot}`);
-  return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: "Magma", zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],
+  return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: "Cividis", zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],
     { xaxis: { tickangle: -90 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 60 } });
 }

@@ -26,7 +26,7 @@ export class Compare {
   }
 
   build(host) {
-    this.play = element("button", { textContent: "⏸ both" });
+    this.play = element("button", { className: "play playing", textContent: "both" });
     this.scrub = element("input", { type: "range", className: "scrub", min: 0, value: 0 });
     this.scrub.setAttribute("aria-label", "step of both");
     this.chart = element("div", { className: "chart" });
@@ -46,13 +46,14 @@ export class Compare {
 
   setPlaying(isPlaying) {
     this.isPlaying = isPlaying;
-    this.play.textContent = isPlaying ? "⏸ both" : "▶ both";
+    this.play.classList.toggle("playing", isPlaying);
     if (isPlaying) this.scenes.forEach((scene) => scene.seek(this.scenes[0].step));
     this.scenes.forEach((scene) => scene.setPlaying(isPlaying));
   }
 
   // What there is to compare; the same held-out world where it has been recorded
   async show(runs, current) {
+    this.names = runs.map((r) => r.name);
     for (const [number, { run, scene }] of this.sides.entries()) {
       const before = run.value;
       run.replaceChildren(...runs.map((r, i) => element("option", { value: i, textContent: r.name })));
@@ -61,7 +62,6 @@ export class Compare {
       const held = scene.recordings.filter((r) => r.kind === "held_out").at(-1);
       if (!before && held) await scene.choose(`held_out:${held.generation}`);
     }
-    this.names = runs.map((r) => r.name);
   }
 
   onStep(number) {

@@ -14,7 +14,7 @@ export function familyTree(host, lineage, onSelect) {
   ];
   const last = Math.max(1, ...lineage.nodes.map((node) => node.generation));
   const done = draw(host, traces, {
-    xaxis: { title: { text: "generation of birth" }, range: [-0.7, last + 0.9], zeroline: false },
+    xaxis: { title: { text: "generation of birth" }, range: [-0.7, last + 0.9], zeroline: false, dtick: Math.ceil(last / 25) },
     yaxis: { title: { text: "slot" }, autorange: "reversed", zeroline: false },
     margin: { l: 44, r: 8, t: 8, b: 40 }, dragmode: "pan",
   });

@@ -31,7 +31,7 @@ export class Scene {
     this.canvas = host.appendChild(element("canvas", { className: "land", tabIndex: 0 }));
     this.canvas.setAttribute("role", "img");
     const bar = host.appendChild(element("div", { className: "controls" }));
-    this.play = bar.appendChild(element("button", { textContent: "⏸" }));
+    this.play = bar.appendChild(element("button", { className: "play playing" }));
     this.play.setAttribute("aria-label", "play or pause");
     this.play.dataset.tip = "Play or pause (space)";
     this.scrub = bar.appendChild(element("input", { type: "range", className: "scrub", min: 0, value: 0 }));
@@ -65,7 +65,7 @@ export class Scene {
 
   setPlaying(isPlaying) {
     this.isPlaying = isPlaying;
-    this.play.textContent = isPlaying ? "⏸" : "▶";
+    this.play.classList.toggle("playing", isPlaying);
     if (isPlaying && this.film && this.time >= this.film.steps) this.time = 0;
   }
 

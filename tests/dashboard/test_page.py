@@ -1,0 +1,236 @@
+"""What a person sees, in a real browser: agents move, a click opens one, curves grow while the run goes on."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+ROOT = Path(__file__).parents[2]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Opens the page, and at the end finds that it had no error and asked nobody else for anything."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(place: str = address, width: int = 1366, height: int = 768, view: str = ""):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((place, "data:", "blob:")) else complaints.append(r.url))
+        page.on("dialog", lambda d: complaints.append(f"dialog {d.message}"))
+        page.goto(place + (f"/#{view}" if view else ""))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def until(page, expression: str, seconds: float = 20) -> None:
+    """Wait until an expression holds in the page. (Playwright's own waiting is stopped by the page's policy.)"""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never came true: {expression}"
+        page.wait_for_timeout(50)
+
+
+def step_of(page) -> int:
+    return int(page.get_attribute("#scene canvas.land", "data-step"))
+
+
+def test_agents_move_and_stop_and_can_be_followed_step_by_step(opened):
+    page = opened()
+    page.wait_for_selector("#scene canvas.land[data-step]")
+    until(page, "Number(document.querySelector('#scene canvas.land').dataset.step) > 3")
+    page.click("#scene .play")
+    stopped = step_of(page)
+    still = page.evaluate("document.querySelector('#scene canvas.land').toDataURL()")
+    page.wait_for_timeout(600)
+    assert step_of(page) == stopped
+    assert page.evaluate("document.querySelector('#scene canvas.land').toDataURL()") == still
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowRight")
+    assert step_of(page) == stopped + 1
+    assert page.evaluate("document.querySelector('#scene canvas.land').toDataURL()") != still
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert step_of(page) == stopped - 1
+
+
+def test_scrubbing_and_turning_back_to_an_earlier_generation(opened):
+    page = opened()
+    page.wait_for_selector("#scene canvas.land[data-step]")
+    assert page.input_value("#scene select.which") == "life:2"
+    page.keyboard.press("[")
+    page.keyboard.press("[")
+    until(page, "document.querySelector('#scene canvas').getAttribute('aria-label').startsWith('generation 1')")
+    page.locator("#scene input.scrub").fill("7")
+    assert step_of(page) == 7
+    assert page.inner_text("#scene output").startswith("step 7 / ")
+
+
+def test_a_click_on_an_agent_opens_it(opened, two_runs):
+    from dashboard.reading import Run
+
+    recording = Run(two_runs[0]).recording("life", 2)
+    page = opened()
+    page.wait_for_selector("#scene canvas.land[data-step]")
+    page.locator("#scene input.scrub").fill("4")
+    alone = next(
+        n
+        for n in range(6)
+        if recording.is_alive[4, n] and (recording.position[4] == recording.position[4, n]).all(1).sum() == 1
+    )
+    row, column = recording.position[4, alone]
+    box = page.locator("#scene canvas.land").bounding_box()
+    side = box["width"] / 9
+    page.mouse.click(box["x"] + (column + 0.5) * side, box["y"] + (row + 0.5) * side)
+    assert page.inner_text("#agent h2").startswith(f"agent {alone}")
+    assert f"individual {recording.ids[alone]}" in page.inner_text("#agent h2")
+    assert page.inner_text("#read") == recording.texts[recording.text[4, alone]].strip()
+    shares = [int(text.split()[0]) for text in page.locator("#agent .choice > span:last-child").all_inner_texts()]
+    assert shares == [round(100 * int(p) / 255) for p in recording.probability[4, alone]]
+    words = ["stay", "north", "south", "east", "west"]
+    assert page.inner_text("#agent .choice.chosen > span:first-child") == words[recording.action[4, alone]]
+    until(
+        page,
+        "(() => { const c = document.querySelector('#agent canvas:not(.energy)');"
+        " return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size > 3; })()",
+    )
+
+
+def test_charts_have_a_point_for_each_generation_of_each_run(opened):
+    page = opened(view="curves")
+    page.wait_for_selector("#charts .js-plotly-plot")
+    until(page, "document.querySelectorAll('#charts .js-plotly-plot').length === 10")
+    traces = "document.querySelectorAll('#charts .js-plotly-plot')[1].data.map(t => [t.name, t.y.length])"
+    assert page.evaluate(traces) == [["first: food", 3], ["&lt;img src=x onerror=alert(1)&gt;: food", 3]]
+    told = page.locator("#charts figure").nth(1).locator(".annotation-text").all_text_contents()
+    assert {"planner", "forager", "random", "frozen"} == set(told)
+    page.select_option("#axis", "steps")
+    until(page, "document.querySelectorAll('#charts .js-plotly-plot')[0].data.at(-1).x.at(-1) > 100")
+    page.locator("#runs input").nth(1).uncheck()
+    until(page, "document.querySelectorAll('#charts .js-plotly-plot')[1].data.length === 1")
+
+
+def test_the_heatmap_has_a_cell_for_each_agent_and_layer_in_each_generation(opened):
+    page = opened(view="adapters")
+    size = "(id) => { const z = document.getElementById(id)?.data?.[0].z; return z && [z.length, z[0].length]; }"
+    until(page, f"({size})('norms')")
+    assert page.evaluate(size, "norms") == [6, 2]
+    assert page.evaluate(size, "distances") == [6, 6]
+    newest = page.evaluate("document.getElementById('norms').data[0].z.flat()")
+    page.locator("#when").fill("0")
+    until(page, "document.getElementById('when-told').textContent === '0'")
+    until(page, f"document.getElementById('norms').data[0].z.flat().join() !== '{','.join(map(str, newest))}'")
+
+
+def test_the_tree_has_everybody_and_leads_to_them(opened, two_runs):
+    from dashboard.reading import Run
+
+    lineage = Run(two_runs[0]).lineage()
+    page = opened(view="family")
+    until(page, "document.getElementById('tree').data?.at(-1).x.length > 0")
+    assert page.evaluate("document.getElementById('tree').data.at(-1).x.length") == len(lineage["nodes"])
+    champion = lineage["champion"][-1]
+    assert page.inner_text("#family-told").endswith(str(champion))
+    page.evaluate(f"document.getElementById('tree').emit('plotly_click', {{points: [{{customdata: {champion}}}]}})")
+    page.wait_for_selector("#world:not([hidden])")
+    until(page, f"document.querySelector('#agent h2')?.textContent.endsWith('individual {champion}')")
+
+
+def test_two_runs_are_compared_in_the_same_world(opened):
+    page = opened(view="compare")
+    page.wait_for_selector("#right canvas.land[data-step]")
+    for side, run in (("left", "0"), ("right", "1")):
+        assert page.input_value(f"#{side} .bar select >> nth=0") == run
+        assert page.input_value(f"#{side} select.which") == "held_out:2"
+    page.locator("#together input.scrub").fill("5")
+    assert [page.get_attribute(f"#{side} canvas.land", "data-step") for side in ("left", "right")] == ["5", "5"]
+    page.select_option("#right .bar select >> nth=1", "3")
+    until(page, "document.querySelector('#together .js-plotly-plot')?.data[1].name.endsWith('agent 3')")
+
+
+def test_a_name_is_shown_as_text(opened):
+    page = opened()
+    page.wait_for_selector("#scene canvas.land[data-step]")
+    assert page.locator("#run option").all_inner_texts() == ["first", "<img src=x onerror=alert(1)>"]
+    page.select_option("#run", "1")
+    until(page, "document.title.startsWith('<img')")
+    assert page.locator("body img").count() == 1, "the icon alone"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_it_fits_the_screen(opened, width, height):
+    page = opened(width=width, height=height)
+    page.wait_for_selector("#scene canvas.land[data-step]")
+    for view in ("world", "curves", "adapters", "family", "compare"):
+        page.click(f"[data-view={view}]")
+        page.wait_for_selector(f"#{view}:not([hidden])")
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") in ("light", "dark")
+
+
+def test_an_empty_run_says_what_is_to_come(opened, serving, two_runs, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for name in ("config.yaml", "run.json"):
+        shutil.copy(two_runs[0] / name, empty)
+    with serving(empty) as place:
+        page = opened(place)
+        for view in ("world", "curves", "adapters", "family", "compare"):
+            page.keyboard.press(str(1 + ["world", "curves", "adapters", "family", "compare"].index(view)))
+            page.wait_for_selector("#empty:not([hidden])")
+            assert re.search("yet", page.inner_text("#empty"))
+
+
+def test_it_grows_while_a_run_goes_on(opened, page_arguments, tmp_path):
+    run_dir = tmp_path / "live"
+    command = [sys.executable, "-m", "trainers.train", *page_arguments, "--run_dir", str(run_dir), "--dashboard"]
+    with subprocess.Popen([*command, "--generations", "60"], stdout=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        assert run.stdout
+        try:
+            place = next(line for line in run.stdout if line.startswith("watch at")).split()[2]
+            page = opened(place, view="curves")
+            points = "document.querySelectorAll('#charts .js-plotly-plot')[1]?.data[0]?.y.length"
+            until(page, f"{points} >= 1", seconds=60)
+            assert page.inner_text("#status") == "running"
+            before = page.evaluate(points)
+            until(page, f"{points} > {before + 1}", seconds=60)
+            page.keyboard.press("1")
+            page.wait_for_selector("#scene canvas.land[data-step]")
+            newest = page.input_value("#scene select.which")
+            until(page, f"document.querySelector('#scene select.which').value !== '{newest}'", seconds=60)
+        finally:
+            run.kill()
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-2])["generation"] == len(lines) - 2

@@ -1,0 +1,139 @@
+"""What is told of a run is what is in its folder, whole or half-written, and nothing from beside it."""
+
+import base64
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from agents.types import UserError
+from dashboard.reading import Run, film, remembered
+
+
+@pytest.fixture
+def copied(two_runs, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    return shutil.copytree(two_runs[0], tmp_path / "copy")
+
+
+def test_an_overview_tells_what_the_run_is(two_runs):
+    told = Run(two_runs[0]).overview()
+    assert (told["name"], told["seed"], told["preset"], told["agents"]) == ("first", 0, "meadow", 6)
+    assert (told["generations"], told["done"], told["status"]) == (3, 3, "finished")
+    first = json.loads((two_runs[0] / "first.json").read_text())
+    assert told["yardsticks"]["food_eaten"]["planner"] == first["food_eaten"]["planner"]["mean"]
+    assert told["yardsticks"]["fitness"].keys() == {"frozen", "random", "greedy", "forager", "planner"}
+
+
+def test_a_run_without_results_is_running_until_it_has_been_silent_for_long(copied):
+    (copied / "results.json").unlink()
+    (copied / "metrics.jsonl").touch()
+    assert Run(copied).overview()["status"] == "running"
+    for name in ("metrics.jsonl", "run.json"):
+        os.utime(copied / name, (time.time() - 3600,) * 2)
+    assert Run(copied).overview()["status"] == "interrupted"
+
+
+def test_a_run_that_has_only_begun_is_no_mistake(copied):
+    for name in ("metrics.jsonl", "lineage.jsonl", "adapters.jsonl", "first.json", "results.json"):
+        (copied / name).unlink()
+    shutil.rmtree(copied / "recordings")
+    run = Run(copied)
+    assert run.overview()["done"] == 0
+    assert run.overview()["yardsticks"] == {}
+    assert run.lines("metrics") == run.recordings() == []
+    assert run.lineage() == {"nodes": [], "champion": []}
+
+
+def test_a_line_that_is_being_written_is_left_out_and_then_read(copied):
+    run = Run(copied)
+    file = copied / "metrics.jsonl"
+    whole = file.read_text()
+    file.write_text(whole + '{"generation": 3, "fit')
+    assert [line["generation"] for line in run.lines("metrics")] == [0, 1, 2]
+    file.write_text(whole + '{"generation": 3}\n')
+    assert [line["generation"] for line in run.lines("metrics")] == [0, 1, 2, 3]
+
+
+def test_lineage_has_everybody_with_parents_and_the_champion_s_line(two_runs):
+    told = Run(two_runs[0]).lineage()
+    births = [e for e in map(json.loads, (two_runs[0] / "lineage.jsonl").open()) if e["event"] == "birth"]
+    assert {node["id"] for node in told["nodes"]} == {birth["id"] for birth in births}
+    assert {node["id"]: sorted(node["parents"]) for node in told["nodes"]} == {
+        birth["id"]: sorted(set(birth["parents"])) for birth in births
+    }
+    last = {node["id"]: node["fitness"][2] for node in told["nodes"] if 2 in node["fitness"]}
+    assert told["champion"][-1] == max(last, key=last.get)
+
+
+def test_adapters_have_a_norm_for_each_module_and_a_distance_for_each_pair(two_runs):
+    lines = Run(two_runs[0]).lines("adapters")
+    assert [line["generation"] for line in lines] == [0, 1, 2]
+    for line in lines:
+        assert np.shape(line["norms"]) == (6, len(line["layers"]), len(line["modules"]))
+        distances = np.array(line["distances"])
+        assert np.allclose(distances, distances.T)
+        assert (np.diag(distances) == 0).all()
+        assert distances.max() > 0
+    metrics = Run(two_runs[0]).lines("metrics")[-1]
+    assert np.sum(lines[-1]["distances"]) / 30 == pytest.approx(metrics["diversity"], abs=2e-3)
+
+
+def test_every_generation_is_recorded_and_some_in_a_world_that_all_runs_share(two_runs):
+    first, second = map(Run, two_runs)
+    kinds = [(r["kind"], r["generation"]) for r in first.recordings()]
+    assert kinds == [("held_out", 0), ("life", 0), ("life", 1), ("held_out", 2), ("life", 2)]
+    ours, theirs = (run.recording("held_out", 2) for run in (first, second))
+    np.testing.assert_array_equal(ours.rock, theirs.rock)
+    assert (first.recording("life", 2).rock != second.recording("life", 2).rock).any()
+
+
+def test_a_film_has_all_that_is_drawn(two_runs):
+    recording = Run(two_runs[0]).recording("life", 1)
+    told = film(recording)
+
+    def array(name, kind=np.uint8):
+        return np.frombuffer(base64.b64decode(told["arrays"][name]), kind)
+
+    assert (told["steps"], told["agents"], told["height"], told["width"]) == (len(recording.text), 6, 9, 9)
+    np.testing.assert_array_equal(array("food").reshape(recording.food.shape), recording.food)
+    np.testing.assert_array_equal(array("position").reshape(recording.position.shape), recording.position)
+    np.testing.assert_array_equal(array("text", "<u4").reshape(recording.text.shape), recording.text)
+    np.testing.assert_allclose(array("energy") / 255 * 100, recording.energy.ravel(), atol=0.3)
+    assert told["actions"] == ["stay", "north", "south", "east", "west"]
+    json.dumps(told, allow_nan=False)
+
+
+def test_memory_begins_with_what_is_in_view_and_grows(two_runs):
+    recording = Run(two_runs[0]).recording("life", 2)
+    agent = int(recording.is_alive.sum(axis=0).argmax())
+    begun, later = (remembered(recording, agent, step)["map"] for step in (0, 10))
+    known = [sum(letter != " " for row in rows for letter in row) for rows in (begun, later)]
+    assert known[0] == 7 * 7
+    assert known[1] > known[0]
+    assert begun[15][15] in ".gh"
+    for agent, step in ((6, 0), (0, 99)):
+        with pytest.raises(ValueError, match="must be below 6"):
+            remembered(recording, agent, step)
+
+
+def test_what_leads_out_of_the_folder_is_not_read(copied, tmp_path):
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"generation": 0, "wall_s": 1, "secret": true}\n')
+    for name in ("metrics.jsonl", "first.json", "recordings/life_0001.safetensors"):
+        (copied / name).unlink()
+        (copied / name).symlink_to(secret)
+    run = Run(copied)
+    assert run.lines("metrics") == []
+    assert run.overview()["yardsticks"] == {}
+    for kind, generation in (("life", 1), ("../life", 0), ("checkpoint", 0)):
+        with pytest.raises(FileNotFoundError):
+            run.recording(kind, generation)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="must be the folder of a run"):
+        Run(tmp_path)

@@ -1,0 +1,188 @@
+"""Who may ask for what. The server is a real one, in a process of its own."""
+
+import asyncio
+import http.client
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+ROOT = Path(__file__).parents[2]
+
+
+def ask(address: str, path: str = "/runs", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body; a header whose value is empty is left out."""
+    place = urlsplit(address).netloc
+    connection = http.client.HTTPConnection(place, timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    for name, value in ({"Host": place} | headers).items():
+        if value:
+            connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def test_it_tells_of_all_runs(address):
+    status, headers, body = ask(address)
+    assert status == 200
+    assert [run["name"] for run in json.loads(body)] == ["first", "<img src=x onerror=alert(1)>"]
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("path", "has"),
+    [
+        ("/", b"Terrarium"),
+        ("/app.js", b"begin();"),
+        ("/style.css", b"--ground"),
+        ("/plotly.js", b"Plotly"),
+        ("/runs/0/metrics", b"fitness_mean"),
+        ("/runs/1/adapters", b"norms"),
+        ("/runs/0/lineage", b"champion"),
+        ("/runs/0/recordings", b"held_out"),
+        ("/runs/0/recordings/life/1", b"probability"),
+        ("/runs/0/recordings/life/1/memory/3/2", b"map"),
+    ],
+)
+def test_it_gives_what_there_is(address, path, has):
+    status, _, body = ask(address, path)
+    assert status == 200
+    assert has in body
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/runs/2/metrics", 404),
+        ("/runs/-1/metrics", 404),
+        ("/runs/0/config", 404),
+        ("/runs/0/recordings/life/9", 404),
+        ("/runs/0/recordings/checkpoint/1", 404),
+        ("/runs/0/recordings/life/1/memory/9/2", 422),
+        ("/../pyproject.toml", 404),
+        ("/%2e%2e/pyproject.toml", 404),
+        ("/..%2f..%2fetc/passwd", 404),
+        ("/runs/0/recordings/..%2f..%2fcheckpoints/1", 404),
+        ("/runs/0/recordings/%2e%2e%2flife/1", 404),
+        ("//etc/passwd", 404),
+        ("/app.js%00.html", 404),
+    ],
+)
+def test_there_is_nothing_else(address, path, expected):
+    assert ask(address, path)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:{port}"}, 421),
+        ({"Host": "localhost"}, 421),
+        ({"Host": ""}, 400),  # HTTP/1.1 demands one
+        ({"Host": "127.0.0.1:{port}"}, 200),
+        ({"Host": "LOCALHOST:{port}"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://localhost:{port}"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+        ({"Origin": "http://localhost:{port}"}, 200),
+    ],
+)
+def test_other_names_and_other_pages_are_turned_away(address, headers, expected):
+    port = urlsplit(address).port
+    status, told, body = ask(address, **{name: value.format(port=port) for name, value in headers.items()})
+    assert status == expected
+    assert (b"seed" in body) == (expected == 200)
+    assert "access-control-allow-origin" not in told
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_nothing_can_be_changed(address, method):
+    assert ask(address, method=method)[0] == 405
+
+
+def refusal(address: str, origin: str | None, host: str | None = None) -> int:
+    async def attempt() -> int:
+        news = address.replace("http", "ws") + "/news"
+        headers = {"Host": host} if host else {}
+        try:
+            async with connect(news, origin=origin, additional_headers=headers):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    return asyncio.run(attempt())
+
+
+def test_a_websocket_is_for_the_page_itself(address):
+    assert refusal(address, address) == 101
+    for origin in ("http://evil.example", "null", None):
+        assert refusal(address, origin) == 403
+
+
+def test_two_hundred_sockets_are_not_too_much(address):
+    async def crowd() -> tuple[int, int]:
+        news = address.replace("http", "ws") + "/news"
+
+        async def one():
+            try:
+                return await connect(news, origin=address, open_timeout=30)
+            except (InvalidStatus, OSError, TimeoutError):
+                return None
+
+        sockets = [await one() for _ in range(200)]
+        opened = [s for s in sockets if s]
+        others = await asyncio.to_thread(ask, address)
+        await asyncio.gather(*(s.close() for s in opened))
+        return len(opened), others[0]
+
+    opened, status = asyncio.run(crowd())
+    assert 20 <= opened <= 64
+    assert status == 200
+    assert ask(address)[0] == 200
+
+
+def test_news_of_a_run_reach_the_page(two_runs, address):
+    async def wait() -> dict:
+        async with connect(address.replace("http", "ws") + "/news", origin=address) as news:
+            (two_runs[0] / "metrics.jsonl").touch()
+            return json.loads(await asyncio.wait_for(news.recv(), timeout=20))
+
+    assert asyncio.run(wait()) == {"changed": {"0": ["metrics"]}}
+
+
+def start(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "dashboard", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+
+
+def test_a_mistake_is_one_sentence(two_runs, tmp_path):
+    done = start(tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no such folder; must be the folder of a run" in done.stderr
+    assert "port = 70000: must be between 0 (any that is free) and 65535" in start(two_runs[0], "--port", 70000).stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port = {port}: must be one that is free at 127.0.0.1" in start(two_runs[0], "--port", port).stderr
+
+
+def test_letting_others_read_is_warned_of(two_runs):
+    command = [sys.executable, "-m", "dashboard", str(two_runs[0]), "--host", "0.0.0.0", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout
+        try:
+            warning, place = server.stdout.readline(), server.stdout.readline().split()[2]
+            assert warning == "warning: everybody who can reach 0.0.0.0 can read these runs: first\n"
+            assert ask(f"http://127.0.0.1:{urlsplit(place).port}", Host="evil.example")[0] == 421
+        finally:
+            server.terminate()
