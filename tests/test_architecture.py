@@ -13,6 +13,10 @@ ALLOWED = {
     "evolution": set(),
     "agents": {"envs.types", "envs.observe", "evolution.genome"},
     "trainers": {"envs", "agents", "evolution"},
+    "dashboard": {
+        *("envs", "agents.forage_codec", "agents.memory", "agents.types", "evolution.lineage"),
+        *("trainers.command_line", "trainers.config", "trainers.parser", "trainers.recording"),
+    },
 }
 
 
@@ -40,7 +44,7 @@ def test_a_room_imports_only_what_it_may(room):
 
 SETTINGS_AND_WORLDS = (
     *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.other_codecs"),
-    *("trainers.config", "trainers.parser", "trainers.worlds"),
+    *("trainers.config", "trainers.parser", "trainers.worlds", "evolution.lineage", "dashboard.server"),
 )
 
 
