@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
@@ -41,6 +42,25 @@ TAGS = {
 """TensorBoard tag -> key of metrics.jsonl; a world that knows no food or energy leaves those out."""
 
 
+LAYOUT = {
+    "Evolution": {
+        "fitness": ["Multiline", ["fitness/mean", "fitness/max"]],
+        "food eaten": ["Multiline", ["life/food_eaten"]],
+        "diversity": ["Multiline", ["evolve/diversity"]],
+    },
+    "Learning": {
+        "KL": ["Multiline", ["learn/approx_kl", "learn/kl_to_base", "evolve/kl_to_parent"]],
+        "entropy and information": ["Multiline", ["learn/entropy", "learn/mutual_information"]],
+        "explained variance": ["Multiline", ["learn/explained_variance"]],
+    },
+    "Time": {"decisions, ms": ["Multiline", ["time/decide_ms"]], "learning, s": ["Multiline", ["time/learn_s"]]},
+}
+"""TensorBoard's page of custom scalars: what belongs together in one chart."""
+
+DIMENSIONS = 8
+"""Of the space in which TensorBoard's projector shows adapters."""
+
+
 class RunLog:
     """The files of one run, opened new or for going on after `last_generation`."""
 
@@ -53,6 +73,8 @@ class RunLog:
         for file, lines in kept.items():
             replace_text(file, "".join(line + "\n" for line in lines))
         self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
+        if last_generation < 0:
+            self._tensorboard.add_custom_scalars(LAYOUT)
 
     def events(self, events: Sequence[dict[str, Any]]) -> None:
         """Append births and deaths to the lineage."""
@@ -88,9 +110,34 @@ class RunLog:
         writer.add_summary(Summary(value=[Summary.Value(tag="life/episode", image=picture)]), generation)
         self._tensorboard.flush()
 
+    def outcome(self, settings: dict[str, Any], results: dict[str, float], population: Sequence[Genome]) -> None:
+        """Log what a run with these settings came to, for TensorBoard's hparams, and its adapters for the projector.
+
+        Adapters are placed so that their distances are kept as well as `DIMENSIONS` dimensions allow.
+        """
+        for summary in hparams(settings, results):
+            self._tensorboard._get_file_writer().add_summary(summary)
+        for name, value in results.items():
+            self._tensorboard.add_scalar(name, value)
+        places = scaled(distances([genome.adapter for genome in population]).numpy(), DIMENSIONS)
+        about = [[str(g.id), str(g.generation), g.operator, f"{g.fitness:.2f}"] for g in population]
+        header = ["individual", "born", "operator", "fitness"]
+        self._tensorboard.add_embedding(places, about, tag="adapters", metadata_header=header)
+
     def close(self) -> None:
         """Finish the TensorBoard file."""
         self._tensorboard.close()
+
+
+def scaled(apart: np.ndarray, dimensions: int) -> np.ndarray:
+    """Points (P, dimensions) whose distances come as near to `apart` (P, P) as they can: classical scaling.
+
+    Torgerson 1952, "Multidimensional scaling: I. Theory and method".
+    """
+    centred = np.eye(len(apart)) - 1 / len(apart)
+    values, vectors = np.linalg.eigh(-0.5 * centred @ apart.astype(float) ** 2 @ centred)
+    points = vectors[:, ::-1] * np.sqrt(values[::-1].clip(min=0))
+    return np.pad(points, ((0, 0), (0, dimensions)))[:, :dimensions]
 
 
 def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -280,11 +280,27 @@ def report(run: Run) -> dict[str, Any]:
     generation = run.history["generation"]
     keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
+    run.log.outcome(_settings(run.config), _results(last), run.colony.population)
     run.log.close()
     print("\n" + table(last, f"generation {generation}", first if generation else None))
     watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
     print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")
     return last
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """What tells runs apart, as TensorBoard shows it."""
+    sections = {"learn": config.learn, "evolution": config.evolution, "adapter": config.adapter}
+    told = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
+    told |= {"seed": config.seed, "env": config.env.preset if config.env.is_forage else config.env.id}
+    told |= {"model.name": config.model.name}
+    return {key: value for key, value in told.items() if isinstance(value, bool | int | float | str)}
+
+
+def _results(last: dict[str, Any]) -> dict[str, float]:
+    """What a run came to in held-out worlds."""
+    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in ("fitness", "food_eaten") if key in last}
+    return found | ({"held_out/share_of_planner": last["share_of_planner"]} if "share_of_planner" in last else {})
 
 
 def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from trainers.evaluate import YARDSTICKS
 from trainers.evaluate import main as evaluate
 from trainers.parser import parse, read_config
 from trainers.run_folder import require_free
+from trainers.run_log import LAYOUT, TAGS, scaled
 from trainers.train import main, train
 from trainers.watch import main as watch
 
@@ -113,6 +115,34 @@ def test_tensorboard_has_the_curves_the_heatmap_and_an_episode_that_moves(finish
     episode = Image.open(io.BytesIO(events.Images("life/episode")[0].encoded_image_string))
     assert episode.format == "GIF"
     assert episode.n_frames > 5
+
+
+def test_tensorboard_lays_out_charts_and_has_settings_with_results_and_the_projector(finished):
+    from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
+    from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
+
+    run_dir, result = finished
+    events = EventAccumulator(str(run_dir / "tb"))
+    events.Reload()
+    assert CONFIG_SUMMARY_TAG in events.Tags()["tensors"]
+    charts = {tag for category in LAYOUT.values() for _, tags in category.values() for tag in tags}
+    assert charts <= set(TAGS), "every chart shows what is logged"
+    assert events.Scalars("held_out/share_of_planner")[0].value == pytest.approx(result["share_of_planner"])
+    content = events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
+    told = parse_session_start_info_plugin_data(content).hparams
+    assert told["learn.algorithm"].string_value == "ppo"
+    assert told["evolution.parents"].number_value == 3
+    places = next((run_dir / "tb").rglob("tensors.tsv")).read_text().splitlines()
+    assert len(places) == 6
+    assert (run_dir / "tb" / "projector_config.pbtxt").is_file()
+
+
+def test_points_are_placed_so_that_their_distances_are_kept():
+    points = np.random.default_rng(0).normal(size=(6, 3))
+    apart = np.linalg.norm(points[:, None] - points, axis=-1)
+    placed = scaled(apart, 8)
+    assert placed.shape == (6, 8)
+    np.testing.assert_allclose(np.linalg.norm(placed[:, None] - placed, axis=-1), apart, atol=1e-6)
 
 
 def test_the_result_compares_with_the_yardsticks(finished):
