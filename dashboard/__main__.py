@@ -6,8 +6,12 @@ prints the address of the page. It reads the run folders and nothing else. Needs
 """
 
 import argparse
+import os
+import signal
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 from agents.types import UserError, require
@@ -69,6 +73,17 @@ def _listen(host: str, port: int | None) -> socket.socket:
     return listener
 
 
+def end_with(parent: int) -> None:
+    """End this process when the one that started it has ended, even by a kill."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(argv: list[str] | None = None) -> None:
     """Serve from the command line."""
     parser = argparse.ArgumentParser(prog="python -m dashboard", allow_abbrev=False, description=__doc__.split("\n")[0])
@@ -76,7 +91,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help=f"where to listen ({USUAL_PORT}, or any that is free)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback lets others read")
     parser.add_argument("--name", action="append", default=[], help="another name by which browsers may call it")
+    parser.add_argument("--end_with", type=int, help=argparse.SUPPRESS)  # the process whose run this page is of
     options = parser.parse_args(argv)
+    if options.end_with:
+        end_with(options.end_with)
     run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name))
     sys.exit(0)
 

@@ -12,6 +12,7 @@ config ─> population ─> generation:  evolve    select, breed, mutate (from t
                                      record    metrics, checkpoint, adapters, lineage      (run folder)
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def live_through(run: "Run") -> None:
 @contextmanager
 def page_beside(run_dir: Path) -> Iterator[None]:
     """Within the block, a process of its own serves the page of the run; UserError if it cannot."""
-    command = [sys.executable, "-m", "dashboard", str(run_dir)]
+    command = [sys.executable, "-m", "dashboard", str(run_dir), "--end_with", str(os.getpid())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         address = server.stdout.readline()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -213,6 +214,18 @@ def test_an_empty_run_says_what_is_to_come(opened, serving, two_runs, tmp_path):
             assert re.search("yet", page.inner_text("#empty"))
 
 
+def wait_until_gone(place: str) -> None:
+    """The page of a run that was killed ends too."""
+    end = time.monotonic() + 20
+    port = int(place.rpartition(":")[2])
+    while time.monotonic() < end:
+        with socket.socket() as caller:
+            if caller.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.2)
+    raise AssertionError("the page goes on without its run")
+
+
 def test_it_grows_while_a_run_goes_on(opened, page_arguments, tmp_path):
     run_dir = tmp_path / "live"
     command = [sys.executable, "-m", "trainers.train", *page_arguments, "--run_dir", str(run_dir), "--dashboard"]
@@ -232,5 +245,6 @@ def test_it_grows_while_a_run_goes_on(opened, page_arguments, tmp_path):
             until(page, f"document.querySelector('#scene select.which').value !== '{newest}'", seconds=60)
         finally:
             run.kill()
+    wait_until_gone(place)
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-2])["generation"] == len(lines) - 2
