@@ -243,6 +243,7 @@ def test_it_grows_while_a_run_goes_on(opened, page_arguments, tmp_path):
             page.wait_for_selector("#scene canvas.land[data-step]")
             newest = page.input_value("#scene select.which")
             until(page, f"document.querySelector('#scene select.which').value !== '{newest}'", seconds=60)
+            page.close()  # before there is nobody to ask any more
         finally:
             run.kill()
     wait_until_gone(place)
