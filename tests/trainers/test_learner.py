@@ -22,7 +22,7 @@ def one_step_episodes(policy, rng, steps=32) -> Trajectory:
     text = rng.integers(2, size=(steps, agents))
     legal = np.ones((steps, agents, 5), bool)
     rows = [policy.act([TEXTS[i] for i in row], np.arange(agents), legal[0], rng) for row in text]
-    action, log_prob, value = (np.stack(column) for column in zip(*rows, strict=True))
+    action, log_prob, value, _ = (np.stack(column) for column in zip(*rows, strict=True))
     reward = (action == WANTED[text]).astype(np.float32)
     always, never = np.ones((steps, agents), bool), np.zeros((steps, agents), bool)
     nothing = np.zeros((steps, agents), np.float32)
