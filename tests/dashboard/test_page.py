@@ -212,6 +212,7 @@ def test_an_empty_run_says_what_is_to_come(opened, serving, two_runs, tmp_path):
             page.keyboard.press(str(1 + ["world", "curves", "adapters", "family", "compare"].index(view)))
             page.wait_for_selector("#empty:not([hidden])")
             assert re.search("yet", page.inner_text("#empty"))
+        page.close()
 
 
 def wait_until_gone(place: str) -> None:
