@@ -94,16 +94,8 @@ def run(job: Job, options: argparse.Namespace) -> None:
             shutil.rmtree(job.run_dir, ignore_errors=True)
             arguments = ["--run_dir", job.run_dir, "--seed", job.seed, "--env.preset", job.preset]
             arguments += ["--generations", options.generations, "--held_out_episodes", HELD_OUT]
-            arguments += [
-                "--model.threads",
-                1,
-                "--log.episode_every",
-                0,
-                "--log.recordings_mb",
-                0,
-                "--log.adapters_every",
-                1000,
-            ]
+            arguments += ["--log.episode_every", 0, "--log.recordings_mb", 0, "--log.adapters_every", 1000]
+            arguments += ["--model.threads", 1]
             command("trainers.train", *arguments, *(word.format(**options.words) for word in CONDITIONS[job.condition]))
     if job.condition == WHOLE and not (job.run_dir / "words.json").is_file():
         command("benchmarks.words", job.run_dir, "--episodes", HELD_OUT, "--json", job.run_dir / "words.json")

@@ -1,7 +1,8 @@
 """What a run folder holds, as plain values fit for JSON. Reads a running, a finished and an interrupted run alike.
 
-Never imports torch and never writes. Lines that are still being written are left out; files that are missing are as
-good as empty. No path comes from outside: the names of files are made here of known words and whole numbers.
+Never imports torch and never writes. A line that is still being written is left out; files that are missing are as
+good as empty; ValueError for those that are damaged. No path comes from outside: the names of files are made here of
+known words and whole numbers.
 """
 
 import base64
@@ -18,7 +19,7 @@ from agents.memory import NEVER, ForageMemory
 from envs.look.terminal import is_fertile, one_world
 from envs.observe import observe
 from envs.types import is_night
-from evolution.lineage import champion_of, family_tree, generations, line_of
+from evolution.lineage import champion_of, family_tree, generations, line_of, read_events
 from trainers.config import TrainConfig
 from trainers.parser import read_config
 from trainers.recording import Recording, generation_of, read_recording, states
@@ -38,12 +39,19 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
         self.name = folder.name or self.folder.name
-        read_config(self.folder)
+        self._config = (self._config_stamp(), read_config(self.folder))
         self._lines: dict[str, tuple[float, int, list[dict[str, Any]]]] = {}
 
     def config(self) -> TrainConfig:
-        """As it is now: a resumed run can have got more generations."""
-        return read_config(self.folder)
+        """As it is now, read anew when the file has changed: a resumed run can have got more generations."""
+        stamp = self._config_stamp()
+        if stamp != self._config[0]:
+            self._config = (stamp, read_config(self.folder))
+        return self._config[1]
+
+    def _config_stamp(self) -> float:
+        file = self.folder / "config.yaml"
+        return file.stat().st_mtime if file.is_file() else 0.0
 
     def overview(self) -> dict[str, Any]:
         """What the run is, how far it has come, and whether it goes on."""
@@ -88,7 +96,7 @@ class Run:
         status = file.stat()
         known = self._lines.get(name)
         if not known or known[:2] != (status.st_mtime, status.st_size):
-            known = self._lines[name] = (status.st_mtime, status.st_size, _whole_lines(file))
+            known = self._lines[name] = (status.st_mtime, status.st_size, read_events(file))
         return known[2]
 
     def lineage(self) -> dict[str, Any]:
@@ -136,16 +144,6 @@ class Run:
         """Whether it is a file of moderate size in the run folder, and no link that leads out of it."""
         inside = file.resolve().is_relative_to(self.folder)
         return inside and file.is_file() and file.stat().st_size <= MOST_BYTES
-
-
-def _whole_lines(file: Path) -> list[dict[str, Any]]:
-    lines = []
-    for line in file.read_text(errors="replace").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:  # still being written, or cut short by a kill
-            continue
-    return lines
 
 
 def film(recording: Recording) -> dict[str, Any]:

@@ -163,17 +163,20 @@ def _plotly() -> Path:
 
 
 def _run_routes(runs: Sequence[Run]) -> list[Route]:
+    async def told(answer: Callable[..., Any], *arguments: Any) -> Response:
+        try:
+            return JSONResponse(await run_in_threadpool(answer, *arguments))
+        except FileNotFoundError as error:
+            raise HTTPException(404, str(error)) from error
+        except ValueError as error:
+            raise HTTPException(422, "that part of the run cannot be read") from error
+
     def get(path: str, answer: Callable[[Run, Request], Any]) -> Route:
         async def give(request: Request) -> Response:
             number = request.path_params["run"]
             if number >= len(runs):
                 raise HTTPException(404, "there is no such run")
-            try:
-                return JSONResponse(await run_in_threadpool(answer, runs[number], request))
-            except FileNotFoundError as error:
-                raise HTTPException(404, str(error)) from error
-            except ValueError as error:
-                raise HTTPException(422, "that part of the run cannot be read") from error
+            return await told(answer, runs[number], request)
 
         return Route(f"/runs/{{run:int}}{path}", give)
 
@@ -187,7 +190,7 @@ def _run_routes(runs: Sequence[Run]) -> list[Route]:
         return remembered(recording(run, request), asked["agent"], asked["step"])
 
     async def overview(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(lambda: [run.overview() for run in runs]))
+        return await told(lambda: [run.overview() for run in runs])
 
     life = "/recordings/{kind:str}/{generation:int}"
     return [

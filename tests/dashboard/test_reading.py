@@ -58,6 +58,13 @@ def test_a_line_that_is_being_written_is_left_out_and_then_read(copied):
     assert [line["generation"] for line in run.lines("metrics")] == [0, 1, 2, 3]
 
 
+def test_damage_elsewhere_is_not_passed_over(copied):
+    file = copied / "metrics.jsonl"
+    file.write_text("{nonsense\n" + file.read_text())
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: damaged"):
+        Run(copied).lines("metrics")
+
+
 def test_lineage_has_everybody_with_parents_and_the_champion_s_line(two_runs):
     told = Run(two_runs[0]).lineage()
     births = [e for e in map(json.loads, (two_runs[0] / "lineage.jsonl").open()) if e["event"] == "birth"]

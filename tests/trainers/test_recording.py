@@ -11,7 +11,15 @@ from agents.forage_codec import ForageCodec
 from envs import WorldConfig
 from envs.observe import observe
 from envs.worlds.world import ForageWorld
-from trainers.recording import generation_of, prune_recordings, read_recording, recorded, states, write_recording
+from trainers.recording import (
+    Recording,
+    generation_of,
+    prune_recordings,
+    read_recording,
+    recorded,
+    states,
+    write_recording,
+)
 from trainers.rollout import rollout
 
 WORLD = WorldConfig(height=9, width=12, agents=6, food=20, patches=0, energy_start=15.0, max_steps=30, night_length=8)
@@ -70,8 +78,6 @@ def test_a_long_life_of_twenty_is_small(tmp_path):
     arrays |= {"is_alive": t((257, 20), bool)} | {k: t((257, 20), np.uint16) for k in ("food_eaten", "lifetime")}
     arrays |= {"text": t((256, 20), np.uint16), "action": t((256, 20), np.uint8)}
     arrays |= {"probability": t((256, 20, 5), np.uint8), "value": t((256, 20), np.float16)}
-    from trainers.recording import Recording
-
     about["world"] = world
     file = tmp_path / "life_0000.safetensors"
     write_recording(Recording(**about, **{k: np.asarray(v) for k, v in arrays.items()}), file)
