@@ -74,7 +74,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def end_with(parent: int) -> None:
-    """End this process when the one that started it has ended, even by a kill."""
+    """End this process when the one that started it has ended, even by a kill; and stand back for it."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)
 
     def watch() -> None:
         while os.getppid() == parent:

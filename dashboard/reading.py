@@ -183,22 +183,22 @@ def film(recording: Recording) -> dict[str, Any]:
     }
 
 
-def remembered(recording: Recording, agent: int, step: int) -> dict[str, Any]:
-    """The map that an agent keeps when it reads at a step, as rows of letters: it follows from what it saw and did.
+def remembered(recording: Recording, agent: int) -> dict[str, Any]:
+    """The map that an agent keeps when it reads, for each step as rows of letters: it follows from what it saw and did.
 
     # rock, f food, g bare where food grew, h home, . free, a space for what was never seen. Raises ValueError where
-    there is no such agent or step.
+    there is no such agent.
     """
-    world, last = recording.world, len(recording.position) - 1
-    if not (0 <= agent < world.agents and 0 <= step <= last):
-        raise ValueError(f"agent {agent}, step {step}: must be below {world.agents} and at most {last}")
-    codec, memory = ForageCodec(world.view_radius), None
+    world = recording.world
+    if not 0 <= agent < world.agents:
+        raise ValueError(f"agent {agent}: must be below {world.agents}")
+    codec, memory, maps = ForageCodec(world.view_radius), None, []
     seen = observe(world, states(recording))[:, agent : agent + 1]  # (T + 1, 1, O)
     action, is_born = np.append(-1, recording.action[:, agent].astype(int)), recording.lifetime[:, agent] == 0
-    for t in range(step + 1):
+    for t in range(len(seen)):
         memory = codec.remember(memory, seen[t], np.where(is_born[t], -1, action[t : t + 1]))
-    assert memory is not None
-    return {"map": _letters(memory)}
+        maps.append(_letters(memory))
+    return {"maps": maps}
 
 
 def _letters(memory: ForageMemory) -> list[str]:

@@ -6,10 +6,13 @@ address. No name of a file comes from outside: a request names a run, a kind and
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,6 +29,8 @@ from dashboard.reading import Run, film, remembered
 
 MOST_PAGES = 64
 """Pages that may listen for news at a time."""
+MOST_ANSWERS = 64
+"""Answers that are remembered; the largest are films of less than a megabyte."""
 NEWS_EVERY_S = 0.5
 PAGE = Path(__file__).parent / "page"
 KINDS_OF_FILE = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -162,43 +167,68 @@ def _plotly() -> Path:
     return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
 
 
-def _run_routes(runs: Sequence[Run]) -> list[Route]:
-    async def told(answer: Callable[..., Any], *arguments: Any) -> Response:
-        try:
-            return JSONResponse(await run_in_threadpool(answer, *arguments))
-        except FileNotFoundError as error:
-            raise HTTPException(404, str(error)) from error
-        except ValueError as error:
-            raise HTTPException(422, "that part of the run cannot be read") from error
+class Answers:
+    """Answers as they are sent. As long as a part of a run does not change, many pages that ask cost what one does."""
 
-    def get(path: str, answer: Callable[[Run, Request], Any]) -> Route:
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[Any, bytes]] = OrderedDict()
+        self._is_at_work = Lock()  # one at a time: the run has better use for the processor
+
+    def give(self, path: str, run: Run, part: str, answer: Callable[[], Any]) -> bytes:
+        """What `answer` says of a part of a run, in JSON; from memory if it was asked since that part changed."""
+        with self._is_at_work:
+            stamp = run.stamps().get(part)
+            known = self._known.get(path)
+            if not known or known[0] != stamp:
+                known = stamp, JSONResponse(answer()).body
+            self._known[path] = known
+            self._known.move_to_end(path)
+            while len(self._known) > MOST_ANSWERS:
+                self._known.popitem(last=False)
+            return bytes(known[1])
+
+
+async def _told(answer: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return await run_in_threadpool(answer, *arguments)
+    except FileNotFoundError as error:
+        raise HTTPException(404, str(error)) from error
+    except ValueError as error:
+        raise HTTPException(422, "that part of the run cannot be read") from error
+
+
+def _run_routes(runs: Sequence[Run]) -> list[Route]:
+    answers = Answers()
+
+    def get(part: str, path: str, answer: Callable[[Run, Request], Any]) -> Route:
         async def give(request: Request) -> Response:
             number = request.path_params["run"]
             if number >= len(runs):
                 raise HTTPException(404, "there is no such run")
-            return await told(answer, runs[number], request)
+            run = runs[number]
+            body = await _told(answers.give, request.url.path, run, part, partial(answer, run, request))
+            return Response(body, media_type="application/json")
 
-        return Route(f"/runs/{{run:int}}{path}", give)
+        return Route(f"/runs/{{run:int}}/{part}{path}", give)
 
     def recording(run: Run, request: Request) -> Any:
         return run.recording(request.path_params["kind"], request.path_params["generation"])
 
     def memory(run: Run, request: Request) -> dict[str, Any]:
         if run.config().env.codec:
-            return {"map": []}  # a codec of the user's own may remember anything
-        asked = request.path_params
-        return remembered(recording(run, request), asked["agent"], asked["step"])
+            return {"maps": []}  # a codec of the user's own may remember anything
+        return remembered(recording(run, request), request.path_params["agent"])
 
     async def overview(request: Request) -> Response:
-        return await told(lambda: [run.overview() for run in runs])
+        return JSONResponse(await _told(lambda: [run.overview() for run in runs]))
 
-    life = "/recordings/{kind:str}/{generation:int}"
+    life = "/{kind:str}/{generation:int}"
     return [
         Route("/runs", overview),
-        get("/metrics", lambda run, _: run.lines("metrics")),
-        get("/adapters", lambda run, _: run.lines("adapters")),
-        get("/lineage", lambda run, _: run.lineage()),
-        get("/recordings", lambda run, _: run.recordings()),
-        get(life, lambda run, request: film(recording(run, request))),
-        get(life + "/memory/{agent:int}/{step:int}", memory),
+        get("metrics", "", lambda run, _: run.lines("metrics")),
+        get("adapters", "", lambda run, _: run.lines("adapters")),
+        get("lineage", "", lambda run, _: run.lineage()),
+        get("recordings", "", lambda run, _: run.recordings()),
+        get("recordings", life, lambda run, request: film(recording(run, request))),
+        get("recordings", life + "/memory/{agent:int}", memory),
     ]

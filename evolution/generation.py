@@ -66,12 +66,14 @@ def next_generation(
     rng: np.random.Generator,
     selection: str = "top",
     mutate: Mutate | None = None,
+    first_id: int | None = None,
 ) -> list[Genome]:
     """The population of `generation`, slot by slot: the fittest `elites` live on in their own slots, each other slot
     gets a child of two different parents.
 
-    selection: a name of `SELECTIONS`, of which `parents` is the k; or "random", where fitness counts for nothing, the
-    elites included (the control). Raises ValueError for another name, or if fewer than two may breed.
+    selection: a name of `SELECTIONS`, of which `parents` is the k; or "random", where fitness counts for nothing,
+    the elites included (the control). first_id: of the children; by default after all of the population. Raises
+    ValueError for another name, or if fewer than two may breed.
     """
     for name, count, least in (("parents", parents, 2), ("elites", elites, 0)):
         if not least <= count <= len(population):
@@ -94,6 +96,7 @@ def next_generation(
         hyperparameter_factor=hyperparameter_factor,
         mutate=mutate,
         rng=rng,
+        first_id=first_id,
     )
 
 
@@ -106,14 +109,16 @@ def with_children(
     parents: int,
     rng: np.random.Generator,
     selection: str = "top",
+    first_id: int | None = None,
     **breeding: Any,
 ) -> list[Genome]:
     """The population with children of those who are `ranked`, best first, in some slots.
 
-    selection, parents: as in `next_generation`. breeding: as in `breed`.
+    selection, parents, first_id: as in `next_generation`. breeding: as in `breed`.
     """
     choose = SELECTIONS.get(selection, SELECTIONS["top"])
-    after, new_id = list(population), max(genome.id for genome in population) + 1
+    after = list(population)
+    new_id = max(genome.id for genome in population) + 1 if first_id is None else first_id
     for slot in slots:
         one, other = choose(ranked, parents, rng)
         seed = int(rng.integers(2**31))

@@ -84,6 +84,7 @@ class EnvConfig(WorldConfig):
 
 
 ALGORITHMS = ("ppo", "reinforce", "online", "none")
+SOCIAL = ("nobody", "neighbour", "best", "anyone", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class LearnConfig:
     """Samples per agent in a minibatch."""
     replay: int = 0
     """Steps of its former lives that each agent learns from again, by imitating what went well; 0 for none."""
+    social: str = "nobody"
+    """Whom agents imitate within a life: nobody; neighbour, the one near it that has earned most, if more than itself;
+    or, as controls, best (the same of all in its world), anyone, shuffled (as neighbour, actions dealt out anew)."""
+    social_window: int = 8
+    """How many of the latest steps of another are imitated."""
     trace: int = 4
     """Decisions to which a reward is credited, where learning is online."""
     background: bool = False
@@ -124,7 +130,21 @@ class LearnConfig:
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
-        _positive(self, "learn", "trace", "learning_rate", "epochs", "minibatch", "clip", "max_kl", "max_grad_norm")
+        require(self.social in SOCIAL, "learn.social", self.social, f"one of {', '.join(SOCIAL)}")
+        is_silent = self.social == "nobody" or self.algorithm != "none"
+        require(is_silent, "learn.social", self.social, "nobody with learn.algorithm = none")
+        _positive(
+            self,
+            "learn",
+            "trace",
+            "social_window",
+            "learning_rate",
+            "epochs",
+            "minibatch",
+            "clip",
+            "max_kl",
+            "max_grad_norm",
+        )
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
@@ -174,6 +194,11 @@ class EvolutionConfig:
     """A child's learning rate and entropy coefficient change by this factor, up, down or not; 1 fixes them."""
     episodes: int = 8
     """Worlds, common to all agents, in which fitness is measured."""
+    apart: bool = False
+    """Whether each population of the world breeds only within itself; parents and elites are then those of each. Their
+    champions of all generations play against each other, and are rated."""
+    hall_episodes: int = 0
+    """Of the worlds in which fitness is measured, how many are shared with past champions of the other populations."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
@@ -183,6 +208,9 @@ class EvolutionConfig:
         require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
         require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
         require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
+        hall, allowed = self.hall_episodes, f"between 0 and evolution.episodes = {self.episodes}"
+        require(0 <= hall <= self.episodes, "evolution.hall_episodes", hall, allowed)
+        require(not hall or self.apart, "evolution.hall_episodes", hall, "0 without evolution.apart")
         for name in ("mutation_rate", "mutation_kl"):
             value = getattr(self, name)
             require(isfinite(value) and value >= 0, f"evolution.{name}", value, "0 or more")
@@ -262,9 +290,19 @@ class TrainConfig:
             require(learns != "online", "learn.algorithm", learns, "another with evolution.births_in_life")
             require(self.evolution.enabled, "evolution.enabled", False, "true with evolution.births_in_life")
             require(selection == "top", "evolution.selection", selection, "top with evolution.births_in_life")
+        if self.learn.social != "nobody":
+            require(self.env.is_forage, "env.id", self.env.id, "forage with learn.social")
+            require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with learn.social")
         if self.evolution.inheritance == "darwinian":
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")
+        agents, allowed = self.env.agents, f"at most env.agents = {self.env.agents}"
+        if self.evolution.apart:
+            populations, agents = self.env.populations, self.env.agents // self.env.populations
+            require(populations > 1, "env.populations", populations, "2 or more with evolution.apart")
+            require(not self.env.also, "env.also", self.env.also, "empty with evolution.apart")
+            require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with evolution.apart")
+            allowed = f"at most the {agents} agents of a population"
         for name in ("parents", "elites"):
             value = getattr(self.evolution, name)
-            require(value <= self.env.agents, f"evolution.{name}", value, f"at most env.agents = {self.env.agents}")
+            require(value <= agents, f"evolution.{name}", value, allowed)

@@ -1,6 +1,6 @@
 """Let agents live: a life in a batch of worlds, with everything that learning and fitness need of it.
 
-Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions. Agent n of every world carries adapter n.
+Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions.
 """
 
 from collections.abc import Callable
@@ -62,6 +62,7 @@ class Life(NamedTuple):
     decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
     log_probs: np.ndarray  # (T, M, A) float32, of all actions when one was chosen, -inf where illegal
     states: list[Any]  # one a step, the first before it; empty unless asked for
+    positions: np.ndarray  # (T, W, N, 2) where each was after a step; (0,) unless asked for
     steps: int  # of all agents together, those that are left out of the trajectory too
 
 
@@ -73,29 +74,36 @@ def rollout(
     rng: np.random.Generator,
     *,
     bare: bool = False,
+    carried: np.ndarray | None = None,
     keep_states: bool = False,
+    keep_positions: bool = False,
     on_step: OnStep | None = None,
     on_moment: OnMoment | None = None,
     births: Births | None = None,
 ) -> Life:
     """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
 
-    bare: all agents act by the frozen base, without adapters. rng: samples the actions. keep_states: needs a world
-    that has `state()`. on_step: is told of each step how many were done, how many agents play and how many there are.
-    on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns
-    (M, ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
-    in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says in
-    whose slots, (M,) bool. What the dead lived through is no experience of theirs, and is left out of the trajectory.
+    bare: all agents act by the frozen base, without adapters. carried: (W, N), who acts by which adapter; None:
+    agent n of every world by adapter n. rng: samples the actions. keep_states: needs a world that has `state()`;
+    keep_positions: one that has `positions()`. on_step: is told of each step how many were done, how many agents
+    play and how many there are. on_moment: is told of each step all that there is to learn from, the texts so far
+    by number and the columns (M, ...) of `Trajectory`; it may change the policy. births: needs the forage world. It
+    is told after a step who died in it, who lives, and what each has earned since birth, (M,) each; it puts
+    newcomers into the policy, and says in whose slots, (M,) bool. What the dead lived through is no experience of
+    theirs, and is left out of the trajectory.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
     everyone = worlds * agents
-    adapters = np.full(everyone, -1) if bare else np.tile(np.arange(agents), worlds)
+    adapters = np.tile(np.arange(agents), worlds) if carried is None else carried.reshape(-1)
+    if bare:
+        adapters = np.full(everyone, -1)
     reader = _Reader(codec)
     moments: list[Moment] = []
     steps = 0
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
     states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
+    positions = []
     while len(moments) < world.max_steps and is_playing.any():
         moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
         steps += int(is_playing.sum())
@@ -103,6 +111,8 @@ def rollout(
         did = np.where(is_playing, moment["action"], -1)
         moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
         moments.append(moment)
+        if keep_positions:
+            positions.append(world.positions())  # type: ignore[attr-defined]
         if on_moment:
             on_moment(list(reader.numbers), moment)
         observation, is_playing = step.observation, step.is_playing.reshape(-1)
@@ -116,7 +126,8 @@ def rollout(
             states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
             on_step(len(moments), int(is_playing.sum()), everyone)
-    return _life(moments, reader, (worlds, agents), world.figures(), states, steps)
+    life = _life(moments, reader, (worlds, agents), world.figures(), steps)
+    return life._replace(states=states, positions=np.array(positions))
 
 
 def _leave_out(moments: list[Moment], slots: np.ndarray) -> None:
@@ -196,7 +207,6 @@ def _life(
     reader: _Reader,
     shape: tuple[int, int],
     figures: dict[str, np.ndarray],
-    states: list[Any],
     steps: int,
 ) -> Life:
     columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
@@ -205,7 +215,7 @@ def _life(
     total, lifetime = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
     last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
     is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
-    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, states, steps)
+    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, [], np.array([]), steps)
 
 
 def _rows(observation: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
+"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl, matches.jsonl and TensorBoard."""
 
 import io
 import json
@@ -35,9 +35,11 @@ TAGS = {
     "learn/grad_norm": "grad_norm",
     "evolve/diversity": "diversity",
     "evolve/kl_to_parent": "kl_to_parent",
+    "social/examples": "examples_mean",
     "time/decide_ms": "decide_ms",
     "time/learn_s": "learn_s",
     "time/update_ms": "update_ms",
+    **{f"rivals/{name}_{q}": f"{name}_{q}" for name in ("fitness", "rating", "won") for q in range(4)},
 }
 """TensorBoard tag -> key of metrics.jsonl; a world that knows no food or energy leaves those out."""
 
@@ -65,13 +67,14 @@ class RunLog:
     """The files of one run, opened new or for going on after `last_generation`."""
 
     def __init__(self, run_dir: Path, last_generation: int = -1):
-        self._metrics, self._lineage, self._adapters = (
-            run_dir / f"{name}.jsonl" for name in ("metrics", "lineage", "adapters")
-        )
-        files = (self._metrics, self._lineage, self._adapters)
+        names = ("metrics", "lineage", "adapters", "matches")
+        self._metrics, self._lineage, self._adapters, self._matches = (run_dir / f"{name}.jsonl" for name in names)
+        files = (self._metrics, self._lineage, self._adapters, self._matches)
         kept = {file: lines_until(file, last_generation) for file in files}
         for file, lines in kept.items():
-            replace_text(file, "".join(line + "\n" for line in lines))
+            if lines or file != self._matches:  # most runs have no matches
+                replace_text(file, "".join(line + "\n" for line in lines))
+        self.played = [json.loads(line) for line in kept[self._matches]]
         self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
         if last_generation < 0:
             self._tensorboard.add_custom_scalars(LAYOUT)
@@ -86,6 +89,11 @@ class RunLog:
         for tag, key in ((tag, key) for tag, key in TAGS.items() if key in values):
             self._tensorboard.add_scalar(tag, values[key], values["generation"])
         self._tensorboard.flush()
+
+    def matches(self, matches: Sequence[dict[str, Any]]) -> None:
+        """Append matches of champions; `played` has all so far."""
+        _append(self._matches, matches)
+        self.played += matches
 
     def adapters(self, population: Sequence[Genome], generation: int) -> None:
         """Log how far each agent's adapter has come from zero in each module of each layer, and how far from others'.

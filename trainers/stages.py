@@ -15,6 +15,7 @@ import torch
 from agents.types import UserError
 from agents.weights.frozen import product_dtype
 from envs.look.render import rgb_array
+from envs.types import members
 from envs.worlds.world import ForageWorld, World
 from evolution import next_generation, select_top_k
 from evolution.events import births, deaths, lives, starvations
@@ -26,10 +27,22 @@ from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import TrainConfig
 from trainers.evaluate import compare, held_out_seeds, table
+from trainers.learning import social
 from trainers.learning.health import health
 from trainers.learning.learner import Witness
 from trainers.progress import Progress
 from trainers.recording import prune_recordings, recorded, write_recording
+from trainers.rivalry import (
+    Hall,
+    Player,
+    line_up,
+    of_themselves,
+    pairings,
+    play_matches,
+    ratings,
+    share_won,
+    with_guests,
+)
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
@@ -51,6 +64,7 @@ class Run:
     progress: Progress
     world: World  # to learn in
     trial: World  # to be judged in
+    hall: Hall | None  # champions of the past, where populations breed apart
     started: float = 0.0  # of this generation, perf_counter
 
     @property
@@ -79,7 +93,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
     world, trial = make_world(config.env, renews=True), make_world(config.env, renews=False)
-    return Run(config, run_dir, colony, log, history, Progress(config), world, trial)
+    hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
+    return Run(config, run_dir, colony, log, history, Progress(config), world, trial, hall)
 
 
 def generations(run: Run) -> Iterator[int]:
@@ -94,15 +109,19 @@ def generations(run: Run) -> Iterator[int]:
 def evolve(run: Run) -> dict[str, float]:
     """Let the fittest breed; their children take the places of the others. Returns what is worth logging."""
     settings, before = run.config.evolution, run.colony.population
-    after = next_generation(
-        run.colony.heritage(),
-        generation=run.generation,
-        elites=settings.elites,
-        parents=settings.parents,
-        selection=settings.selection,
-        rng=run.colony.streams["evolution"],
-        **_breeding(run),
-    )
+    heritage, after, new_id = run.colony.heritage(), [], 1 + max(genome.id for genome in before)
+    for slots in members(run.config.env) if settings.apart else [slice(None)]:
+        after += next_generation(
+            heritage[slots],
+            generation=run.generation,
+            elites=settings.elites,
+            parents=settings.parents,
+            selection=settings.selection,
+            rng=run.colony.streams["evolution"],
+            first_id=new_id,
+            **_breeding(run),
+        )
+        new_id = max(new_id - 1, *(genome.id for genome in after)) + 1
     born = [new for old, new in zip(before, after, strict=True) if new.id != old.id]
     figures = {"kl_to_parent": run.colony.kl_to_parent(born)} if born else {}
     run.colony.settle(after)
@@ -157,6 +176,7 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
         keep_states=run.config.env.is_forage and (_is_shown(run, run.generation) or run.config.log.recordings_mb > 0),
+        keep_positions=run.config.learn.social != "nobody",
         on_step=run.progress.step,
         on_moment=lesson.witness if lesson else None,
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
@@ -178,7 +198,8 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
     """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
     run.progress.stage("learning")
     stream = run.colony.streams["learner"]
-    figures = run.colony.learner.learn(life.trajectory, *_learning_settings(run), stream, lesson)
+    settings = *_learning_settings(run), stream, lesson, _seen(run, life)
+    figures = run.colony.learner.learn(life.trajectory, *settings)
     if figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
@@ -189,6 +210,15 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
     return figures | health(run.colony.policy, life.trajectory)
 
 
+def _seen(run: Run, life: Life) -> list[np.ndarray] | None:
+    """Which steps of others each agent saw in a life and may imitate; None where nobody imitates."""
+    learn, env, stream = run.config.learn, run.config.env, run.colony.streams["learner"]
+    if learn.social == "nobody":
+        return None
+    model = social.models(life.positions, life.trajectory, learn.social, env.view_radius, stream)
+    return social.pools(model, life.trajectory.is_alive, learn.social_window, env.agents)
+
+
 def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Learning rate and entropy coefficient of each agent, (P,) both."""
     return run.colony.hyperparameter("learning_rate"), run.colony.hyperparameter("entropy_coef")
@@ -197,16 +227,53 @@ def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
 def measure(run: Run) -> Outcome:
     """Fitness: mean return in worlds that are new, and the same for all agents."""
     run.progress.stage("measuring")
-    streams = run.colony.streams
-    outcome = rollout(
-        run.colony.policy,
-        run.colony.codec,
-        run.trial,
-        world_seeds(streams["fitness"], run.config.evolution.episodes),
-        streams["policy"],
-    ).outcome
-    run.colony.measure(outcome)
+    colony, streams, settings = run.colony, run.colony.streams, run.config.evolution
+    seeds = world_seeds(streams["fitness"], settings.episodes)
+    if run.hall and run.hall.champions and settings.hall_episodes:
+        outcome = _beside_champions(run, run.hall, seeds)
+    else:
+        outcome = rollout(colony.policy, colony.codec, run.trial, seeds, streams["policy"]).outcome
+    colony.measure(outcome)
     return outcome
+
+
+def _beside_champions(run: Run, hall: Hall, seeds: np.ndarray) -> Outcome:
+    """What everybody came to in as many worlds (E,), the last of which each population shares with past champions."""
+    env, shared, stream = run.config.env, run.config.evolution.hall_episodes, run.colony.streams["fitness"]
+    among_us = len(seeds) - shared
+    guests = [hall.draw(population, shared, stream) for population in range(env.populations)]
+    values = torch.cat([run.colony.policy.mind.bank.values, *guests])
+    numbers = np.arange(shared * env.populations).reshape(env.populations, shared)
+    carried = line_up(env, among_us, numbers.tolist())
+    seeds = np.concatenate([seeds[:among_us], np.tile(seeds[among_us:], env.populations)])
+    policy, stream = with_guests(run.colony.policy, values), run.colony.streams["policy"]
+    return of_themselves(rollout(policy, run.colony.codec, run.trial, seeds, stream, carried=carried).outcome, carried)
+
+
+def compete(run: Run) -> dict[str, float]:
+    """Let the new champions of populations that breed apart play past ones; their ratings, from all matches so far."""
+    if run.hall is None:
+        return {}
+    run.progress.stage("competing")
+    env, colony, generation = run.config.env, run.colony, run.generation
+    fittest = [max(range(*own.indices(env.agents)), key=lambda n: colony.population[n].fitness) for own in members(env)]
+    run.hall.add(colony.policy.mind.bank.values[fittest])
+    pairs = pairings(generation, env.populations)
+    food = play_matches(colony.policy, colony.codec, env, [[run.hall.of(p) for p in pair] for pair in pairs])
+    matches = [
+        {"generation": generation, "sides": [list(player) for player in pair], "food": told}
+        for pair, told in zip(pairs, food, strict=True)
+    ]
+    run.log.matches(matches)
+    rated = ratings(run.log.played)
+    figures = {}
+    for population in range(env.populations):
+        own = [m for m in matches if m["sides"][0][0] == population and m["sides"][1][1] < generation]
+        fitness = [genome.fitness for genome in colony.population[members(env)[population]]]
+        figures |= {f"fitness_{population}": float(np.mean(fitness))}
+        figures |= {f"rating_{population}": rated[Player(population, generation)]}
+        figures |= {f"won_{population}": share_won(own)} if own else {}
+    return figures
 
 
 def _is_shown(run: Run, generation: int) -> bool:

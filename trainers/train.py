@@ -9,6 +9,7 @@ config ─> population ─> generation:  evolve    select, breed, mutate (from t
                                      live      one episode in new worlds                   (rollout)
                                      learn     one batched update of all adapters          (learner)
                                      measure   fitness in worlds common to all             (rollout)
+                                     compete   matches of champions, if asked for          (rivalry)
                                      record    metrics, checkpoint, adapters, lineage      (run folder)
 """
 
@@ -53,7 +54,7 @@ def live_through(run: "Run") -> None:
             life = stages.live(run, lesson)
             learned = stages.learn(run, life, lesson)
         outcome = stages.measure(run)
-        stages.record(run, life, inherited | learned, outcome)
+        stages.record(run, life, inherited | learned | stages.compete(run), outcome)
 
 
 @contextmanager

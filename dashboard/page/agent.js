@@ -26,11 +26,13 @@ export class AgentPanel {
     if (key !== this.key) this.build(scene, key);
     this.update(film, agent, step);
     this.drawEnergy(film, agent, step);
-    this.askForMap(scene);
+    this.drawMap(this.maps[step] ?? []);
   }
 
   build(scene, key) {
     this.key = key;
+    this.maps = [];
+    this.askForMaps(scene, key);
     const { film, agent } = scene;
     const id = film.ids[agent];
     const node = this.lineage.nodes.find((n) => n.id === id);
@@ -59,7 +61,6 @@ export class AgentPanel {
       ]),
       ...this.family(node, scene),
     );
-    this.drawnMap = null;
   }
 
   family(node, scene) {
@@ -111,20 +112,12 @@ export class AgentPanel {
     canvas.setAttribute("aria-label", `energy now ${film.energy(step, agent).toFixed(0)}`);
   }
 
-  // At most one question at a time; when it is answered, the newest one is asked
-  async askForMap(scene) {
-    this.wanted = { run: scene.run, chosen: scene.chosen, agent: scene.agent, step: scene.step };
-    if (this.isAsking) return;
-    this.isAsking = true;
-    while (this.wanted) {
-      const { run, chosen, agent, step } = this.wanted;
-      this.wanted = null;
-      const [kind, generation] = chosen.split(":");
-      const told = await get(`runs/${run}/recordings/${kind}/${generation}/memory/${agent}/${step}`).catch(() => null);
-      if (told) this.drawMap(told.map);
-      await new Promise((done) => setTimeout(done, 80));
-    }
-    this.isAsking = false;
+  async askForMaps(scene, key) {
+    const [kind, generation] = scene.chosen.split(":");
+    const told = await get(`runs/${scene.run}/recordings/${kind}/${generation}/memory/${scene.agent}`).catch(() => ({ maps: [] }));
+    if (key !== this.key) return;
+    this.maps = told.maps;
+    this.drawMap(this.maps[scene.step] ?? []);
   }
 
   drawMap(rows) {

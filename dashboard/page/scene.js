@@ -4,6 +4,7 @@ import { Film, get } from "./film.js";
 import { World } from "./world.js";
 
 const SPEEDS = [1, 2, 4, 8, 16, 32];
+const FRAME_MS = 40; // a run on the same machine has better use for the processor than more pictures a second
 const KINDS = { life: "learning", held_out: "held-out world" };
 
 export class Scene {
@@ -21,7 +22,7 @@ export class Scene {
     this.build(host);
     const tick = (now) => {
       this.tick(now);
-      requestAnimationFrame(tick);
+      setTimeout(() => requestAnimationFrame(tick), FRAME_MS);
     };
     requestAnimationFrame(tick);
   }

@@ -45,6 +45,10 @@ class MixedWorld:
         figures = [kind.figures() for kind in self._kinds]
         return {name: weave([figure[name] for figure in figures]) for name in figures[0]}
 
+    def positions(self) -> np.ndarray:
+        """Where each agent is, (W, N, 2) rows and columns; the dead stay where they died."""
+        return weave([kind.positions() for kind in self._kinds])
+
     def state(self) -> WorldState:
         """Return a copy of the whole state of the worlds of the first kind, to be looked at."""
         return self._kinds[0].state()

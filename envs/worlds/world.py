@@ -74,6 +74,10 @@ class ForageWorld:
         state = self._batch.state()
         return {"food_eaten": state.food_eaten, "energy": state.energy}
 
+    def positions(self) -> np.ndarray:
+        """Where each agent is, (W, N, 2) rows and columns; the dead stay where they died."""
+        return self._batch.state().position
+
     def state(self) -> WorldState:
         """Return a copy of the whole state."""
         return self._batch.state()

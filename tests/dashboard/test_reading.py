@@ -117,14 +117,15 @@ def test_a_film_has_all_that_is_drawn(two_runs):
 def test_memory_begins_with_what_is_in_view_and_grows(two_runs):
     recording = Run(two_runs[0]).recording("life", 2)
     agent = int(recording.is_alive.sum(axis=0).argmax())
-    begun, later = (remembered(recording, agent, step)["map"] for step in (0, 10))
+    maps = remembered(recording, agent)["maps"]
+    assert len(maps) == len(recording.position)
+    begun, later = maps[0], maps[10]
     known = [sum(letter != " " for row in rows for letter in row) for rows in (begun, later)]
     assert known[0] == 7 * 7
     assert known[1] > known[0]
     assert begun[15][15] in ".gh"
-    for agent, step in ((6, 0), (0, 99)):
-        with pytest.raises(ValueError, match="must be below 6"):
-            remembered(recording, agent, step)
+    with pytest.raises(ValueError, match="agent 6: must be below 6"):
+        remembered(recording, 6)
 
 
 def test_what_leads_out_of_the_folder_is_not_read(copied, tmp_path):

@@ -50,7 +50,7 @@ def test_it_tells_of_all_runs(address):
         ("/runs/0/lineage", b"champion"),
         ("/runs/0/recordings", b"held_out"),
         ("/runs/0/recordings/life/1", b"probability"),
-        ("/runs/0/recordings/life/1/memory/3/2", b"map"),
+        ("/runs/0/recordings/life/1/memory/3", b"maps"),
     ],
 )
 def test_it_gives_what_there_is(address, path, has):
@@ -67,7 +67,7 @@ def test_it_gives_what_there_is(address, path, has):
         ("/runs/0/config", 404),
         ("/runs/0/recordings/life/9", 404),
         ("/runs/0/recordings/checkpoint/1", 404),
-        ("/runs/0/recordings/life/1/memory/9/2", 422),
+        ("/runs/0/recordings/life/1/memory/9", 422),
         ("/../pyproject.toml", 404),
         ("/%2e%2e/pyproject.toml", 404),
         ("/..%2f..%2fetc/passwd", 404),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from trainers.config import LearnConfig
+from trainers.learning.imitation import imitate, own_lore
 from trainers.learning.learner import Learner
 from trainers.learning.replay import Replay
 from trainers.rollout import Trajectory
@@ -96,9 +97,6 @@ def test_a_newcomer_remembers_nothing():
     replay.add(t, t.reward)
     replay.forget(1)
     assert (held(replay, 1), len(replay)) == ([], 10)
-    sample = replay.sample(np.array([0, 2]), 100, rng)
-    assert set(sample[0].tolist()) == set(range(5))
-    assert set(sample[1].tolist()) == set(range(10, 15))
 
 
 def test_it_comes_back_as_it_was():
@@ -127,6 +125,19 @@ def learner_with_memories(policy, rewarded: int) -> tuple[Learner, Trajectory]:
     return learner, t
 
 
+def imitate_own_lives(learner, resting) -> None:
+    policy, rates = learner.policy, torch.full((6,), 0.01)
+    lore = own_lore(policy, learner.replay)
+    imitate(policy, learner.optimiser, learner.config, *lore, slice(0, 6), resting, rates, np.random.default_rng(0))
+
+
+def test_pools_are_the_places_that_hold_something_of_ones_own(tiny_policy):
+    learner, _ = learner_with_memories(tiny_policy, rewarded=3)
+    learner.replay.forget(2)
+    _, pools = own_lore(tiny_policy, learner.replay)
+    assert [pool.tolist() for pool in pools[1:4]] == [list(range(64, 104)), [], list(range(192, 232))]
+
+
 def test_what_went_well_is_imitated_by_those_who_lived_it(tiny_policy):
     learner, _ = learner_with_memories(tiny_policy, rewarded=3)
     learner.replay.forget(2)
@@ -134,7 +145,7 @@ def test_what_went_well_is_imitated_by_those_who_lived_it(tiny_policy):
     before = tiny_policy.logits(TEXTS[:1] * 6, everyone)[:, 3].copy()
     values = tiny_policy.mind.bank.values.clone()
     for _ in range(10):
-        learner._imitate(slice(0, 6), resting, torch.full((6,), 0.01), np.random.default_rng(0))
+        imitate_own_lives(learner, resting)
     gained = tiny_policy.logits(TEXTS[:1] * 6, everyone)[:, 3] - before
     assert gained[2] == 0
     assert torch.equal(tiny_policy.mind.bank.values[2], values[2])
@@ -145,7 +156,7 @@ def test_what_went_worse_than_expected_is_not_imitated(tiny_policy):
     learner, _ = learner_with_memories(tiny_policy, rewarded=3)
     learner.replay.columns["returned"][:] = -10.0
     values = tiny_policy.mind.bank.values.clone()
-    learner._imitate(slice(0, 6), torch.zeros(6, dtype=torch.bool), torch.full((6,), 0.01), np.random.default_rng(0))
+    imitate_own_lives(learner, torch.zeros(6, dtype=torch.bool))
     assert (tiny_policy.mind.bank.values - values).abs().max() < 1e-6
 
 

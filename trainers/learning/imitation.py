@@ -1,8 +1,12 @@
-"""Self-imitation learning (Oh et al. 2018, arXiv:1806.05635): do again what turned out better than expected.
+"""Imitation learning of what turned out well, whoever did it.
 
-The loss is -log pi(a|s) * max(R - V(s), 0), with the critic as it is now, so what is no surprise any more teaches
-nothing. Departures: places are drawn evenly, not by priority; R is the lambda-return and not the sum of all rewards.
+The loss is that of self-imitation learning (Oh et al. 2018, arXiv:1806.05635), -log pi(a|s) * max(R - V(s), 0), with
+the critic as it is now, so what is no surprise any more teaches nothing. Departures: examples are drawn evenly, not by
+priority; R is the lambda-return and not the sum of all rewards.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,39 +17,82 @@ from agents.policy import Policy
 from trainers.config import LearnConfig
 from trainers.learning.losses import reinforce_loss
 from trainers.learning.replay import Replay
+from trainers.rollout import Trajectory
 
 STEPS = 2
-"""Minibatches of its own memories from which an adapter learns after a life."""
+"""Minibatches of examples from which an adapter learns after a life."""
+
+
+class Examples(NamedTuple):
+    """S steps that somebody lived."""
+
+    texts: Sequence[str]  # the distinct texts, by number
+    text: np.ndarray  # (S,) number of the text read
+    legal: np.ndarray  # (S, A) bool
+    action: np.ndarray  # (S,) int
+    surprise: np.ndarray  # (S,) float32, how much better than expected it turned out
+
+
+Pools = Sequence[np.ndarray]
+"""For each agent the examples that it may learn from, by number."""
+Lore = tuple[Examples, Pools]
+
+
+def own_lore(policy: Policy, replay: Replay) -> Lore:
+    """What each agent remembers of its former lives."""
+    columns = {name: column.reshape(-1, *column.shape[2:]) for name, column in replay.columns.items()}
+    filled, text = replay.filled(), columns["text"]
+    worth = surprise(policy, replay.texts, text, columns["returned"], filled.reshape(-1))
+    pools = [agent * filled.shape[1] + np.flatnonzero(own) for agent, own in enumerate(filled)]
+    return Examples(replay.texts, text, columns["legal"], columns["action"], worth), pools
+
+
+def lived(policy: Policy, t: Trajectory, returned: np.ndarray) -> Examples:
+    """All steps of a life, by their number in the flattened trajectory; returned: (T * M,)."""
+    text = t.text.reshape(-1)
+    worth = surprise(policy, t.texts, text, returned, t.is_alive.reshape(-1))
+    return Examples(t.texts, text, t.legal.reshape(len(text), -1), t.action.reshape(-1), worth)
+
+
+def surprise(
+    policy: Policy, texts: Sequence[str], text: np.ndarray, returned: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Returns (S,) less what the critic expects now, in standard deviations of the rows that mean something.
+
+    text: (S,) numbers of the texts. returned: (S,). rows: (S,) bool.
+    """
+    surprise = returned - policy.values(texts)[text]
+    return surprise / (surprise[rows].std() + 1e-8)
 
 
 def imitate(
     policy: Policy,
     optimiser: StackedAdam,
     config: LearnConfig,
-    replay: Replay,
+    examples: Examples,
+    pools: Pools,
     cohort: slice,
     is_resting: Tensor,
     learning_rate: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Teach the adapters of a cohort, which the bank gathers gradients for, each from its own memories.
+    """Teach the adapters of a cohort, which the bank gathers gradients for, each from a pool of examples of its own.
 
-    is_resting: (P,) bool, who does not learn now. learning_rate: (P,).
+    Who has no examples learns nothing. is_resting: (P,) bool, who does not learn now. learning_rate: (P,).
     """
-    agents = cohort.start + np.flatnonzero(~is_resting[cohort].numpy() & (replay.written[cohort] > 0))
+    counts = np.array([len(pool) for pool in pools])
+    agents = cohort.start + np.flatnonzero(~is_resting[cohort].numpy() & (counts[cohort] > 0))
     if not len(agents):
         return
-    columns = {name: column.reshape(-1, *column.shape[2:]) for name, column in replay.columns.items()}
-    surprise = columns["returned"] - policy.values(replay.texts)[columns["text"]]  # (P * C,); means nothing where empty
-    surprise /= surprise[replay.filled().reshape(-1)].std() + 1e-8
     groups = torch.from_numpy(agents)
     is_learning = torch.zeros_like(is_resting)
     is_learning[groups] = True
     for _ in range(STEPS):
-        place = replay.sample(agents, config.minibatch, rng).reshape(-1)
-        told = [replay.texts[i] for i in columns["text"][place]]
-        action, legal = torch.from_numpy(columns["action"][place]).long(), torch.from_numpy(columns["legal"][place])
+        draws = (rng.random((len(agents), config.minibatch)) * counts[agents, None]).astype(np.int64)
+        drawn = np.concatenate([pools[agent][own] for agent, own in zip(agents, draws, strict=True)])
+        told = [examples.texts[i] for i in examples.text[drawn]]
+        action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
         log_prob, _ = policy.evaluate(told, groups, action, legal)
-        loss = reinforce_loss(log_prob, torch.from_numpy(surprise[place]).clamp(min=0))
+        loss = reinforce_loss(log_prob, torch.from_numpy(examples.surprise[drawn]).clamp(min=0))
         loss.view(len(agents), -1).mean(dim=1).sum().backward()
         optimiser.step(learning_rate, config.max_grad_norm, is_learning)

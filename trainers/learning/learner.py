@@ -8,7 +8,7 @@ PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 5. With `learn.replay`, adapters also imitate what went better than expected in their lives before, and the critic
-   learns from those too (see `trainers.learning.replay`).
+   learns from those too (see `trainers.learning.replay`); with `learn.social`, what went well with others.
 """
 
 from time import perf_counter
@@ -24,11 +24,12 @@ from trainers.config import LearnConfig
 from trainers.learning.advantage import gae
 from trainers.learning.background import BackgroundLesson
 from trainers.learning.critic import CriticLearner
-from trainers.learning.imitation import imitate
+from trainers.learning.imitation import Lore, Pools, imitate, lived, own_lore
 from trainers.learning.losses import approx_kl, mean_of_numbers, ppo_loss, reinforce_loss
 from trainers.learning.minibatches import Minibatch, Samples, minibatches
 from trainers.learning.online import OnlineLesson
 from trainers.learning.replay import Replay
+from trainers.learning.social import shuffled
 from trainers.learning.trust_region import rein_in
 from trainers.rollout import Trajectory
 
@@ -53,6 +54,16 @@ class Lesson(NamedTuple):
     strayed: Tensor  # 1 for who was reined in
     not_finite: Tensor  # 1 for whose gradient was not finite in some step, which was left out
     ratio_error: Tensor  # before the first step
+
+
+class Matter(NamedTuple):
+    """What there is to learn from after a life, and how each of P agents learns."""
+
+    samples: Samples
+    alive: np.ndarray  # (T, W, P) bool, the samples that exist
+    lore: list[Lore]
+    learning_rate: Tensor  # (P,)
+    entropy_coef: Tensor  # (P,)
 
 
 Witness = OnlineLesson | BackgroundLesson
@@ -93,29 +104,36 @@ class Learner:
         entropy_coef: Tensor,
         rng: np.random.Generator,
         lesson: Witness | None = None,
+        seen: Pools | None = None,
     ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
         learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
-        have learned already. KL, clip fraction and entropy are those at the end of the life, on a minibatch of each
+        have learned already. seen: for each agent, which steps of others it has seen, by number in the flattened
+        trajectory. KL, clip fraction and entropy are those at the end of the life, on a minibatch of each
         agent (online: on all that it read).
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
-        alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         samples = self._samples(trajectory)
         if lesson:
             lesson.stop()
+        alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
+        lore = self._lore(trajectory, samples.returns, seen, rng)
+        matter = Matter(samples, alive, lore, learning_rate, entropy_coef)
+        if lesson:
             for cohort in self._cohorts():
                 self.policy.mind.bank.gather(cohort)
-                self._imitate(cohort, torch.zeros(agents, dtype=torch.bool), learning_rate, rng)
+                self._imitate(matter, cohort, torch.zeros(agents, dtype=torch.bool), rng)
             figures = lesson.finish(trajectory.texts)
         else:
-            figures = self._learn_adapters(samples, alive, learning_rate, entropy_coef, rng)
+            figures = self._learn_adapters(matter, rng)
         figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), self.replay, rng)
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
             figures |= {"replay_steps": float(len(self.replay))}
+        if seen is not None:
+            figures |= {"examples_mean": float(np.mean(list(map(len, seen))))}
         return figures | {"learn_s": perf_counter() - start}
 
     def _samples(self, t: Trajectory) -> Samples:
@@ -128,16 +146,19 @@ class Learner:
         legal = torch.from_numpy(t.legal.reshape(-1, t.legal.shape[-1]))
         return Samples(t.texts, t.text.reshape(-1), legal, *flat)
 
-    def _learn_adapters(
-        self,
-        samples: Samples,
-        alive: np.ndarray,
-        learning_rate: Tensor,
-        entropy_coef: Tensor,
-        rng: np.random.Generator,
-    ) -> dict[str, float]:
+    def _lore(self, t: Trajectory, returned: Tensor, seen: Pools | None, rng: np.random.Generator) -> list[Lore]:
+        """What there is to imitate: of each agent's own former lives, and of what it saw others do in this one."""
+        lore = []
+        if self.replay and len(self.replay) and self.config.algorithm != "none":
+            lore.append(own_lore(self.policy, self.replay))
+        if seen is not None:
+            examples = lived(self.policy, t, returned.numpy())
+            lore.append((shuffled(examples, rng) if self.config.social == "shuffled" else examples, seen))
+        return lore
+
+    def _learn_adapters(self, matter: Matter, rng: np.random.Generator) -> dict[str, float]:
         agents = len(self.policy.mind.bank)
-        lessons = [self._learn_cohort(samples, alive, c, learning_rate, entropy_coef, rng) for c in self._cohorts()]
+        lessons = [self._learn_cohort(matter, cohort, rng) for cohort in self._cohorts()]
         columns = zip(*lessons, strict=True)
         figures = dict(zip(Lesson._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
         return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
@@ -147,19 +168,12 @@ class Learner:
         agents, size = len(self.policy.mind.bank), max(1, self.rows_at_once // self.config.minibatch)
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
-    def _imitate(self, cohort: slice, is_resting: Tensor, learning_rate: Tensor, rng: np.random.Generator) -> None:
-        if self.replay and self.config.algorithm != "none":
-            imitate(self.policy, self.optimiser, self.config, self.replay, cohort, is_resting, learning_rate, rng)
+    def _imitate(self, matter: Matter, cohort: slice, is_resting: Tensor, rng: np.random.Generator) -> None:
+        for examples, pools in matter.lore:
+            rates = matter.learning_rate
+            imitate(self.policy, self.optimiser, self.config, examples, pools, cohort, is_resting, rates, rng)
 
-    def _learn_cohort(
-        self,
-        samples: Samples,
-        alive: np.ndarray,
-        cohort: slice,
-        learning_rate: Tensor,
-        entropy_coef: Tensor,
-        rng: np.random.Generator,
-    ) -> Lesson:
+    def _learn_cohort(self, matter: Matter, cohort: slice, rng: np.random.Generator) -> Lesson:
         """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
         bank = self.policy.mind.bank
         bank.gather(cohort)
@@ -168,22 +182,22 @@ class Learner:
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
         for _ in range(epochs):
-            for batch in minibatches(alive, cohort, self.config.minibatch, rng, is_resting):
-                loss, change = self._look(samples, batch)
+            for batch in minibatches(matter.alive, cohort, self.config.minibatch, rng, is_resting):
+                loss, change = self._look(matter.samples, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                (loss - entropy_coef[batch.groups] * change.entropy).sum().backward()
+                (loss - matter.entropy_coef[batch.groups] * change.entropy).sum().backward()
                 self._rein_in(batch.groups, change.kl, before_life, is_resting)
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
-                norm = self.optimiser.step(learning_rate, self.config.max_grad_norm, is_learning)
+                norm = self.optimiser.step(matter.learning_rate, self.config.max_grad_norm, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
-        self._imitate(cohort, is_resting, learning_rate, rng)
-        for everyone in minibatches(alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
+        self._imitate(matter, cohort, is_resting, rng)
+        for everyone in minibatches(matter.alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
             with torch.no_grad():
-                _, end = self._look(samples, everyone)
+                _, end = self._look(matter.samples, everyone)
             self._rein_in(everyone.groups, end.kl, before_life, is_resting)
             ratio_errors.append(end.ratio_error)
             break  # one minibatch of each is enough

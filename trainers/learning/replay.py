@@ -42,11 +42,6 @@ class Replay:
     def __len__(self) -> int:
         return int(np.minimum(self.written, self._places).sum())
 
-    def sample(self, agents: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Places of each of G agents, at random with return: (G, size), numbered as in the flattened columns."""
-        filled = np.minimum(self.written[agents], self._places)
-        return agents[:, None] * self._places + (rng.random((len(agents), size)) * filled[:, None]).astype(np.int64)
-
     @property
     def _places(self) -> int:
         return self.columns["text"].shape[1]

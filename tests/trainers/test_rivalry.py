@@ -1,0 +1,168 @@
+"""Populations that breed apart: who meets whom, whose food is whose, and champions of all generations."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from agents.forage_codec import ForageCodec
+from agents.types import UserError
+from envs.types import WorldConfig
+from evolution.rating import bradley_terry
+from trainers.checkpoint import DamagedRun
+from trainers.parser import parse
+from trainers.rivalry import (
+    Hall,
+    Player,
+    line_up,
+    of_themselves,
+    pairings,
+    play_matches,
+    ratings,
+    share_won,
+    with_guests,
+)
+from trainers.rollout import Outcome
+from trainers.train import train
+
+WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
+
+
+@pytest.fixture(scope="module")
+def rival_arguments(tiny_arguments):
+    more = ["--env.populations", "2", "--evolution.apart", "true", "--evolution.parents", "2"]
+    return [*tiny_arguments, *more, "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(rival_arguments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rivals") / "run"
+    train(parse([*rival_arguments, "--generations", "4", "--run_dir", str(folder)])[0])
+    return folder
+
+
+def lines(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_children_have_parents_of_their_own_population(run_dir):
+    home = {}
+    for event in lines(run_dir, "lineage"):
+        if event["event"] == "birth":
+            home[event["id"]] = event["slot"] // 3
+            assert all(home[parent] == home[event["id"]] for parent in event["parents"])
+    assert len(home) == 6 + 3 * 4, "each population replaces two of three in each of three generations"
+
+
+def test_each_generation_is_rated_and_its_champions_are_kept(run_dir):
+    metrics = lines(run_dir, "metrics")
+    assert [len(Hall(run_dir / "hall", g).champions) for g in range(4)] == [1, 2, 3, 4]
+    assert all({"rating_0", "rating_1", "fitness_0", "fitness_1"} <= line.keys() for line in metrics)
+    assert "won_0" not in metrics[0]
+    assert all(0 <= line["won_1"] <= 1 for line in metrics[1:])
+    champions = [match["sides"] for match in lines(run_dir, "matches") if match["generation"] == 1]
+    assert champions == [[[0, 1], [1, 1]], [[0, 1], [1, 0]], [[1, 1], [0, 0]]]
+
+
+def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
+    train(parse([*rival_arguments, "--generations", "2", "--run_dir", str(tmp_path / "run")])[0])
+    train(*parse(["--resume", str(tmp_path / "run"), "--generations", "4"]))
+    for name in ("matches", "lineage"):
+        assert lines(tmp_path / "run", name) == lines(run_dir, name)
+    for generation in range(4):
+        one, other = (Hall(folder / "hall", generation).champions[-1] for folder in (tmp_path / "run", run_dir))
+        assert torch.equal(one, other)
+
+
+def test_a_missing_champion_is_named(run_dir, tmp_path):
+    with pytest.raises(DamagedRun, match="gen_0004"):
+        Hall(run_dir / "hall", 4)
+
+
+def test_a_hall_gives_champions_of_the_others_only(tmp_path):
+    hall = Hall(tmp_path / "hall", -1)
+    for generation in range(3):
+        hall.add(torch.tensor([[0.0, generation], [1.0, generation], [2.0, generation]]))
+    drawn = hall.draw(1, 200, np.random.default_rng(0))
+    assert set(map(tuple, drawn.tolist())) == {(q, g) for q in (0.0, 2.0) for g in (0.0, 1.0, 2.0)}
+    assert hall.of(Player(2, 1)).tolist() == [2, 1]
+
+
+def test_everyone_is_judged_in_as_many_worlds_as_itself():
+    carried = line_up(WORLD, 2, [[0], [1]])
+    assert carried.tolist() == [[0, 1, 2, 3, 4, 5]] * 2 + [[0, 1, 2, 6, 6, 6], [7, 7, 7, 3, 4, 5]]
+    values = np.arange(24.0).reshape(4, 6)
+    own = of_themselves(Outcome(values, values, values > 0, {"food": values}), carried)
+    assert own.episode_return.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 21, 22, 23]]
+    assert own.figures["food"].tolist() == own.episode_return.tolist()
+
+
+def test_guests_answer_by_their_own_adapters(tiny_policy):
+    bank = tiny_policy.mind.bank
+    text = [" food north" * 6]
+    guests = with_guests(tiny_policy, bank.values[[4, 2]])
+    for row, adapter in ((0, 4), (1, 2)):
+        mine, theirs = guests.logits(text, np.array([row])), tiny_policy.logits(text, np.array([adapter]))
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_new_champions_meet_each_other_and_the_past_back_to_the_first():
+    assert pairings(0, 2) == [(Player(0, 0), Player(1, 0))]
+    met = pairings(9, 2)
+    assert met[0] == (Player(0, 9), Player(1, 9))
+    assert {other.generation for one, other in met[1:] if one == Player(0, 9)} == {0, 4, 8}
+    assert all(one.population != other.population for one, other in met)
+    assert len(pairings(5, 3)) == 3 + 6 * 3
+
+
+def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
+    """A match counts each side's food as its own, wherever it lives: here one adapter always goes the way told."""
+    bank = tiny_policy.mind.bank
+    good, bad = bank.values[0].clone(), bank.values[1].clone()
+    words = ForageCodec.action_words
+
+    def answer(self, texts, adapters):
+        told = np.zeros((len(texts), len(words)), np.float32)
+        for row, (text, adapter) in enumerate(zip(texts, adapters, strict=True)):
+            way = next((w.strip(",") for w in text.split() if w.strip(",") in words[1:]), "stay")
+            is_good = torch.equal(self.values[adapter], good)
+            told[row, words.index(way) if is_good else 0] = 20.0
+        return told
+
+    monkeypatch.setattr("trainers.rivalry.Guests.answer", answer)
+    matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
+    one, other, even = np.array(matches)
+    assert (one[:, 0] > one[:, 1]).all()
+    assert (other[:, 0] < other[:, 1]).all()
+    assert one.shape == (4, 2)
+    assert even.sum() < one.sum()
+
+
+def test_ratings_come_from_who_ate_more():
+    matches = [
+        {"sides": [[0, 1], [1, 0]], "food": [[3.0, 1.0], [2.0, 2.0]]},
+        {"sides": [[1, 1], [0, 1]], "food": [[0.5, 4.0]]},
+    ]
+    rated = ratings(matches)
+    wins = np.array([[0, 1.5, 1], [0.5, 0, 0], [0, 0, 0]])  # of (0, 1), (1, 0), (1, 1)
+    assert list(rated.values()) == pytest.approx(bradley_terry(wins).tolist())
+    assert list(rated) == [Player(0, 1), Player(1, 0), Player(1, 1)]
+    assert share_won(matches[:1]) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--evolution.apart", "true"], "env.populations = 1: must be 2 or more with evolution.apart"),
+        (["--evolution.hall_episodes", "2"], "must be 0 without evolution.apart"),
+        (["--evolution.apart", "true", "--evolution.hall_episodes", "9"], "between 0 and evolution.episodes = 8"),
+        (
+            ["--env.preset", "rivals", "--evolution.apart", "true", "--evolution.elites", "11"],
+            "must be at most the 10 agents of a population",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, said):
+    with pytest.raises(UserError, match=said):
+        parse(arguments)
