@@ -27,7 +27,8 @@ FEW_PROBES = 16
 class Colony:
     """The living part of a run. Slot i of the population has row i of the bank.
 
-    birth: (P, F), what each was born with; None where children inherit what parents learned, and it is not needed.
+    birth: (P, F), what each was born with, or begins with; None where children inherit what parents learned, and it is
+    not needed.
     """
 
     policy: Policy
@@ -61,6 +62,12 @@ class Colony:
                 continue
             self.learner.forget(slot)
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(population)]
+
+    def begin_nearer(self, step: float) -> None:
+        """All begin anew, nearer to where they have come on average: by `step` of the way, which 1 goes to the end."""
+        assert self.birth is not None
+        self.birth += step * (self.policy.mind.bank.values.mean(dim=0) - self.birth)
+        self.settle(self.population)
 
     def adapter(self, slot: int) -> Adapter:
         """The adapter of a slot, as it is now and will be: no copy."""
@@ -108,7 +115,8 @@ def found_colony(config: TrainConfig) -> Colony:
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
     founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
-    birth = bank.values.clone() if config.evolution.inheritance == "baldwinian" else None
+    begins_anew = config.evolution.inheritance in ("baldwinian", "reptile")
+    birth = bank.values.clone() if begins_anew else None
     return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed), birth)
 
 
@@ -158,6 +166,20 @@ def restore_adapters(colony: Colony, tensors: dict[str, Tensor]) -> None:
     bank = colony.policy.mind.bank
     _copy_into(bank.values, tensors, "bank")
     bank.version += 1
+
+
+def found_with(colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Give a newly founded colony what the population of a checkpoint passes on: adapters, and what it learns with.
+
+    KeyError or ValueError where it does not fit.
+    """
+    bank = colony.policy.mind.bank
+    _copy_into(bank.values, tensors, "birth" if "birth" in tensors else "bank")
+    bank.version += 1
+    if colony.birth is not None:
+        colony.birth.copy_(bank.values)
+    settings = [person["hyperparameters"] for person in state["population"]]
+    colony.population = [replace(g, hyperparameters=own) for g, own in zip(colony.population, settings, strict=True)]
 
 
 def _copy_into(target: Tensor, tensors: dict[str, Tensor], name: str) -> None:

@@ -37,7 +37,9 @@ class EnvConfig(WorldConfig):
     preset: str = "meadow"
     """A forage world by name: meadow, maze, famine, night or rivals. What else is given differs from it."""
     also: list[str] = field(default_factory=list, hash=False)
-    """More presets to live in by turns, as [maze, night]; worlds and episodes are shared out evenly."""
+    """More presets to live in, as [maze, night]; worlds and episodes are shared out evenly."""
+    by_turns: bool = False
+    """Whether a generation lives in one of these presets alone, and the next one in the next."""
     codec: str = ""
     """package.module:Class that puts the world into words; empty for the one that comes with it."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -56,6 +58,7 @@ class EnvConfig(WorldConfig):
             return
         require(self.preset == "meadow", "env.preset", self.preset, f"left out: it is no preset of {self.id}")
         require(not self.also, "env.also", self.also, f"left out: they are no presets of {self.id}")
+        require(not self.by_turns, "env.by_turns", self.by_turns, f"left out: {self.id} has no presets")
         default = WorldConfig(agents=1)
         for key in (f.name for f in fields(WorldConfig) if f.name not in ("agents", "max_steps")):
             value = getattr(self, key)
@@ -70,7 +73,9 @@ class EnvConfig(WorldConfig):
     @property
     def kinds(self) -> dict[str, "EnvConfig"]:
         """The forage worlds to live in, by the names of their presets; the first is this one."""
-        return {self.preset: replace(self, also=[])} | {name: self.of_preset(name) for name in self.also}
+        return {self.preset: replace(self, also=[], by_turns=False)} | {
+            name: self.of_preset(name) for name in self.also
+        }
 
     def of_preset(self, name: str) -> "EnvConfig":
         """Another preset's world for the same agents: with as many, who see as far and live as long."""
@@ -156,7 +161,7 @@ class LearnConfig:
 
 EVOLUTION_CHOICES = {
     "selection": ("top", "rank", "tournament", "random"),
-    "inheritance": ("lamarckian", "baldwinian", "darwinian"),
+    "inheritance": ("lamarckian", "baldwinian", "darwinian", "reptile"),
     "crossover": ("mean", "swap", "components", "merge", "clone"),
     "mutation": ("noise", "safe"),
 }
@@ -180,7 +185,10 @@ class EvolutionConfig:
     """Whether the place of who starves in the middle of a life is taken by a child of two of the fittest living."""
     inheritance: str = "lamarckian"
     """lamarckian: children inherit what their parents learned. baldwinian: what their parents were born with, and all
-    begin anew each generation; learning decides who breeds. darwinian: where nobody learns."""
+    begin anew each generation; learning decides who breeds. darwinian: where nobody learns. reptile: nobody breeds, and
+    all begin anew each generation where the last one ended up on average."""
+    reptile_step: float = 1.0
+    """How far the beginning moves to that end, where inheritance is reptile: 1 is all the way."""
     crossover: str = "swap"
     """mean (of the factors, the original idea), swap (whole layers), components (rank-1 parts), merge (of what the
     adapters do) or clone (one parent)."""
@@ -205,6 +213,8 @@ class EvolutionConfig:
         for name, allowed in EVOLUTION_CHOICES.items():
             value = getattr(self, name)
             require(value in allowed, f"evolution.{name}", value, " or ".join(allowed))
+        step = self.reptile_step
+        require(0 < step <= 1, "evolution.reptile_step", step, "above 0 and at most 1")
         require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
         require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
         require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
@@ -253,6 +263,10 @@ class TrainConfig:
     """Everything random follows from it."""
     generations: int = 20
     """Lives to live, with evolution between them."""
+    lives: int = 1
+    """Lives that a generation lives and learns from, one after the other."""
+    founders: str = ""
+    """Folder of a run whose newest population are the founders, with what it passes on; empty for newborns."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a life's experience grows with them."""
     held_out_episodes: int = 8
@@ -274,17 +288,19 @@ class TrainConfig:
         """Reject what cannot be."""
         require(self.run_dir.strip() != "", "run_dir", self.run_dir, "the path of a folder")
         require(0 <= self.seed < SEEDS, "seed", self.seed, f"between 0 and {SEEDS - 1}")
-        for name in ("generations", "worlds", "held_out_episodes"):
+        for name in ("generations", "lives", "worlds", "held_out_episodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
         kinds = len(self.env.kinds) if self.env.also else 1
-        for name, value in (("worlds", self.worlds), ("held_out_episodes", episodes)):
+        shared = {"held_out_episodes": episodes}
+        if not self.env.by_turns:
+            shared |= {"worlds": self.worlds, "evolution.episodes": self.evolution.episodes}
+        for name, value in shared.items():
             require(value % kinds == 0, name, value, f"a multiple of {kinds}, the presets of env")
-        judged = self.evolution.episodes
-        require(judged % kinds == 0, "evolution.episodes", judged, f"a multiple of {kinds}, the presets of env")
         if self.evolution.births_in_life:
             require(self.env.is_forage, "env.id", self.env.id, "forage with evolution.births_in_life")
+            require(self.lives == 1, "lives", self.lives, "1 with evolution.births_in_life")
             require(self.worlds == 1, "worlds", self.worlds, "1 with evolution.births_in_life: a slot is one life")
             learns, selection = self.learn.algorithm, self.evolution.selection
             require(learns != "online", "learn.algorithm", learns, "another with evolution.births_in_life")
@@ -296,6 +312,12 @@ class TrainConfig:
         if self.evolution.inheritance == "darwinian":
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")
+        if self.evolution.inheritance == "reptile":
+            learns = self.learn.algorithm
+            require(learns != "none", "learn.algorithm", learns, "another with evolution.inheritance = reptile")
+            for name in ("births_in_life", "apart"):
+                value = getattr(self.evolution, name)
+                require(not value, f"evolution.{name}", value, "false with evolution.inheritance = reptile")
         agents, allowed = self.env.agents, f"at most env.agents = {self.env.agents}"
         if self.evolution.apart:
             populations, agents = self.env.populations, self.env.agents // self.env.populations

@@ -17,7 +17,7 @@ from typing import Any
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
-from trainers.colony import Colony, found_colony, restore_adapters, restore_colony
+from trainers.colony import Colony, found_colony, found_with, restore_adapters, restore_colony
 from trainers.config import TrainConfig
 from trainers.machine import processor
 from trainers.parser import config_to_yaml, read_config
@@ -105,6 +105,25 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]
     with _damage(folder):
         restore_colony(colony, tensors, state["colony"])
         return colony, {key: state[key] for key in NEW_HISTORY}
+
+
+def settle_founders(colony: Colony, run_dir: Path) -> None:
+    """Give a new colony what the newest population of another run passes on.
+
+    Raises UserError where there is no such run, or its model, adapters or number of agents are others.
+    """
+    found = checkpoints(run_dir)
+    if not found:
+        raise UserError(f"founders = {str(run_dir)!r}: must be the folder of a run with a checkpoint")
+    read_config(run_dir)  # says what is wrong with a folder that is none of ours
+    if json.loads((run_dir / "run.json").read_text())["model_sha256"] != _model_sha256(colony):
+        raise UserError(f"founders = {str(run_dir)!r}: must be a run with the same model")
+    try:
+        tensors, state = load_checkpoint(found[max(found)])
+        found_with(colony, tensors, state["colony"])
+    except (KeyError, ValueError) as error:
+        reason = f"as many agents, and adapters of the same shape ({error})"
+        raise UserError(f"founders = {str(run_dir)!r}: must be a run with {reason}") from error
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from evolution.mutation import add_safe_noise
 from trainers import run_folder
 from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
-from trainers.config import TrainConfig
+from trainers.config import EnvConfig, TrainConfig
 from trainers.evaluate import compare, held_out_seeds, table
 from trainers.learning import social
 from trainers.learning.health import health
@@ -46,7 +46,7 @@ from trainers.rivalry import (
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
-from trainers.worlds import make_world
+from trainers.worlds import make_worlds
 
 MAX_RATIO_ERROR = 0.05
 """Who learns computes with other rows in its batches than who acts; that changes last digits, and no more."""
@@ -62,15 +62,31 @@ class Run:
     log: RunLog
     history: dict[str, Any]  # what must be known of the generations before: saved in every checkpoint
     progress: Progress
-    world: World  # to learn in
-    trial: World  # to be judged in
+    worlds: list[World]  # to learn in, by turns
+    trials: list[World]  # to be judged in, by turns
     hall: Hall | None  # champions of the past, where populations breed apart
     started: float = 0.0  # of this generation, perf_counter
+    steps: int = 0  # of this generation, of all agents together
 
     @property
     def generation(self) -> int:
         """The generation that is living now."""
         return self.history["generation"] + 1
+
+    def env_of(self, generation: int) -> EnvConfig:
+        """The world in which a generation lives."""
+        env = self.config.env
+        return list(env.kinds.values())[generation % len(self.worlds)] if env.by_turns else env
+
+    @property
+    def world(self) -> World:
+        """In which this generation learns."""
+        return self.worlds[self.generation % len(self.worlds)]
+
+    @property
+    def trial(self) -> World:
+        """In which this generation is judged."""
+        return self.trials[self.generation % len(self.trials)]
 
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
@@ -79,6 +95,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     if resume is None:
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
+        if config.founders:
+            run_folder.settle_founders(colony, Path(config.founders))
         config = replace(config, model=replace(config.model, dtype=product_dtype(colony.policy.mind.base.decoder)))
         run_folder.create(run_dir, config, colony)
     else:
@@ -92,22 +110,28 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
-    world, trial = make_world(config.env, renews=True), make_world(config.env, renews=False)
+    worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
-    return Run(config, run_dir, colony, log, history, Progress(config), world, trial, hall)
+    return Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall)
 
 
 def generations(run: Run) -> Iterator[int]:
     """The generations still to live, with progress shown meanwhile."""
     with run.progress:
         while run.generation < run.config.generations:
-            run.started = perf_counter()
+            run.started, run.steps = perf_counter(), 0
             run.progress.generation(run.generation)
             yield run.generation
 
 
 def evolve(run: Run) -> dict[str, float]:
-    """Let the fittest breed; their children take the places of the others. Returns what is worth logging."""
+    """Let the fittest breed; their children take the places of the others. Returns what is worth logging.
+
+    Reptile (Nichol et al. 2018, arXiv:1803.02999, batched): nobody breeds, the beginning of all moves to their ends.
+    """
+    if run.config.evolution.inheritance == "reptile":
+        run.colony.begin_nearer(run.config.evolution.reptile_step)
+        return {}
     settings, before = run.config.evolution, run.colony.population
     heritage, after, new_id = run.colony.heritage(), [], 1 + max(genome.id for genome in before)
     for slots in members(run.config.env) if settings.apart else [slice(None)]:
@@ -169,7 +193,7 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
 def live(run: Run, lesson: Witness | None = None) -> Life:
     """One life in worlds that nobody has seen; the lesson witnesses it."""
     streams = run.colony.streams
-    return rollout(
+    life = rollout(
         run.colony.policy,
         run.colony.codec,
         run.world,
@@ -181,6 +205,8 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         on_moment=lesson.witness if lesson else None,
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
     )
+    run.steps += life.steps
+    return life
 
 
 @contextmanager
@@ -285,7 +311,7 @@ def _is_shown(run: Run, generation: int) -> bool:
 def show(run: Run, life: Life, generation: int) -> None:
     """Keep the life to be looked at; of some generations also one in a held-out world."""
     if _is_shown(run, generation):
-        run.log.episode([rgb_array(state, run.config.env, cell=12) for state in life.states[::2]], generation)
+        run.log.episode([rgb_array(state, run.env_of(generation), cell=12) for state in life.states[::2]], generation)
         keep_held_out(run, generation)
     keep(run, life, "life", generation)
 
@@ -293,7 +319,7 @@ def show(run: Run, life: Life, generation: int) -> None:
 def keep_held_out(run: Run, generation: int) -> None:
     """Let all live in a held-out world, the same for all runs in such worlds, and keep it to be looked at."""
     if run.config.env.is_forage and run.config.log.recordings_mb:
-        policy, codec, world = run.colony.policy, run.colony.codec, ForageWorld(run.config.env)
+        policy, codec, world = run.colony.policy, run.colony.codec, ForageWorld(run.env_of(generation))
         rng = np.random.default_rng(generation)
         life = rollout(policy, codec, world, held_out_seeds(1, 0), rng, keep_states=True)
         keep(run, life, "held_out", generation)
@@ -303,7 +329,7 @@ def keep(run: Run, life: Life, kind: str, generation: int) -> None:
     """Record a life, as far as recordings are wanted and there is a picture of this world."""
     if run.config.env.is_forage and run.config.log.recordings_mb:
         folder, ids = run.run_dir / "recordings", [genome.id for genome in run.colony.population]
-        recording = recorded(life, run.config.env, ids, generation)
+        recording = recorded(life, run.env_of(generation), ids, generation)
         write_recording(recording, folder / f"{kind}_{generation:04d}.safetensors")
         prune_recordings(folder, run.config.log.recordings_mb)
 
@@ -377,7 +403,7 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
     fitness = [genome.fitness for genome in run.colony.population]
     return {
         "generation": run.generation,
-        "env_steps": run.history["env_steps"] + life.steps,
+        "env_steps": run.history["env_steps"] + run.steps,
         "fitness_steps": run.history["fitness_steps"] + int(outcome.lifetime.sum()),
         "wall_s": perf_counter() - run.started,
         "fitness_mean": float(np.mean(fitness)),

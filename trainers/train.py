@@ -8,6 +8,7 @@ python -m trainers.train --resume RUN_DIR [--generations N]
 config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
                                      live      one episode in new worlds                   (rollout)
                                      learn     one batched update of all adapters          (learner)
+                                               (both as often as `lives` says)
                                      measure   fitness in worlds common to all             (rollout)
                                      compete   matches of champions, if asked for          (rivalry)
                                      record    metrics, checkpoint, adapters, lineage      (run folder)
@@ -50,9 +51,10 @@ def live_through(run: "Run") -> None:
 
     for generation in stages.generations(run):
         inherited = stages.evolve(run) if generation > 0 and run.config.evolution.enabled else {}
-        with stages.lesson(run) as lesson:
-            life = stages.live(run, lesson)
-            learned = stages.learn(run, life, lesson)
+        for _ in range(run.config.lives):
+            with stages.lesson(run) as lesson:
+                life = stages.live(run, lesson)
+                learned = stages.learn(run, life, lesson)
         outcome = stages.measure(run)
         stages.record(run, life, inherited | learned | stages.compete(run), outcome)
 

@@ -28,6 +28,12 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews)
 
 
+def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
+    """The worlds in which generations live by turns: one for each preset if they do, else one for all."""
+    kinds = env.kinds.values() if env.is_forage and env.by_turns else [env]
+    return [make_world(kind, renews=renews) for kind in kinds]
+
+
 def make_codec(env: EnvConfig) -> TextCodec:
     """The codec of a config's world; UserError where there is none, or it does not fit."""
     if env.is_forage and not env.codec:

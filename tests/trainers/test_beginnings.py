@@ -1,0 +1,131 @@
+"""Lives before breeding, worlds by turns, founders of another run, beginnings that move to where learning ends."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.types import UserError
+from trainers import stages
+from trainers.checkpoint import checkpoints, load_checkpoint
+from trainers.colony import found_colony
+from trainers.parser import parse
+from trainers.recording import read_recording
+from trainers.run_folder import settle_founders
+from trainers.train import train
+
+META = ["--env.also", "[maze]", "--env.by_turns", "true", "--lives", "2", "--evolution.inheritance", "reptile"]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def newest(folder):
+    found = checkpoints(folder)
+    return load_checkpoint(found[max(found)])
+
+
+@pytest.fixture(scope="module")
+def meta_run(tiny_arguments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("meta") / "run"
+    train(parse([*tiny_arguments, *META, "--generations", "4", "--run_dir", str(folder)])[0])
+    return folder
+
+
+def test_generations_live_in_one_preset_each_by_turns(meta_run):
+    walls = [read_recording(meta_run / "recordings" / f"life_{g:04d}.safetensors").world.walls for g in range(4)]
+    assert walls == [0, 3, 0, 3]
+
+
+def test_a_generation_lives_as_often_as_it_is_told(tiny_arguments, tmp_path):
+    steps = {}
+    for lives in ("1", "3"):
+        folder = tmp_path / lives
+        more = ["--lives", lives, "--env.cost_step", "0", "--generations", "2", "--run_dir", str(folder)]
+        train(parse([*tiny_arguments, *more])[0])
+        steps[lives] = [line["env_steps"] for line in metrics(folder)]
+    assert steps == {"1": [120, 240], "3": [360, 720]}
+
+
+def test_the_beginning_moves_to_the_mean_of_all_ends(tiny_config):
+    config = replace(tiny_config, evolution=replace(tiny_config.evolution, inheritance="reptile"))
+    colony = found_colony(config)
+    start = colony.birth[0].clone()
+    moved = torch.randn(colony.birth.shape, generator=torch.Generator().manual_seed(0))
+    colony.policy.mind.bank.values += moved
+    colony.begin_nearer(0.25)
+    expected = start + 0.25 * moved.mean(dim=0)
+    for values in (colony.birth, colony.policy.mind.bank.values):
+        torch.testing.assert_close(values, expected.expand_as(values))
+    assert (colony.learner.optimiser.steps == 0).all()
+
+
+def test_with_reptile_nobody_breeds(meta_run):
+    events = [json.loads(line) for line in (meta_run / "lineage.jsonl").read_text().splitlines()]
+    assert {event["operator"] for event in events if event["event"] == "birth"} == {"founder"}
+    tensors, _ = newest(meta_run)
+    assert (tensors["birth"] == tensors["birth"][0]).all(), "all begin as one"
+    assert (tensors["bank"] != tensors["birth"]).any(), "and learn apart"
+
+
+def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
+    folder = tmp_path / "run"
+    train(parse([*tiny_arguments, *META, "--generations", "2", "--run_dir", str(folder)])[0])
+    train(*parse(["--resume", str(folder), "--generations", "4"]))
+    for name, tensor in newest(folder)[0].items():
+        assert torch.equal(tensor, newest(meta_run)[0][name]), name
+    told = [[line["fitness_mean"] for line in metrics(one)] for one in (folder, meta_run)]
+    assert told[0] == told[1]
+
+
+def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path):
+    colony = found_colony(tiny_config)
+    settle_founders(colony, meta_run)
+    assert torch.equal(colony.policy.mind.bank.values, newest(meta_run)[0]["birth"])
+    bred = tmp_path / "bred"
+    train(parse([*tiny_arguments, "--generations", "2", "--run_dir", str(bred)])[0])
+    tensors, state = newest(bred)
+    more = ["--founders", str(bred), "--learn.algorithm", "none", "--evolution.enabled", "false", "--generations", "1"]
+    config = parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "next")])[0]
+    run = stages.begin(config, None)
+    assert torch.equal(run.colony.policy.mind.bank.values, tensors["bank"])
+    rates = [person["hyperparameters"]["learning_rate"] for person in state["colony"]["population"]]
+    np.testing.assert_allclose(run.colony.hyperparameter("learning_rate"), rates, rtol=1e-6)
+    assert [genome.id for genome in run.colony.population] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--founders", "{tmp}/nowhere"], "must be the folder of a run with a checkpoint"),
+        (["--founders", "{run}", "--env.agents", "5"], "as many agents, and adapters of the same shape"),
+        (["--founders", "{run}", "--adapter.rank", "1"], "as many agents, and adapters of the same shape"),
+    ],
+)
+def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path, more, said):
+    words = [word.format(tmp=tmp_path, run=meta_run) for word in more]
+    config = parse([*tiny_arguments, *words, "--run_dir", str(tmp_path / "run")])[0]
+    with pytest.raises(UserError, match=said):
+        train(config)
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--evolution.inheritance", "reptile", "--learn.algorithm", "none"],
+            "learn.algorithm = 'none': must be another",
+        ),
+        (["--evolution.reptile_step", "0"], "evolution.reptile_step = 0.0: must be above 0 and at most 1"),
+        (["--lives", "0"], "lives = 0: must be 1 or more"),
+        (["--lives", "2", "--evolution.births_in_life", "true"], "lives = 2: must be 1 with evolution.births_in_life"),
+        (["--env.id", "FrozenLake-v1", "--env.by_turns", "true"], "env.by_turns = True: must be left out"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, said):
+    with pytest.raises(UserError, match=said):
+        parse(arguments)
