@@ -89,11 +89,12 @@ class Policy:
 
         texts: B, as G groups of B / G. adapters: (G,) index into the bank. legal: (B, A) bool.
         """
+        return chosen(self.weigh(texts, adapters), actions, legal)
+
+    def weigh(self, texts: Sequence[str], adapters: Tensor) -> Tensor:
+        """Action logits (B, A) of B texts, differentiable with respect to the adapters; as in `evaluate`."""
         distinct, index = _distinct(texts, len(adapters))
-        logits = self.mind.action_logits(distinct, adapters)[index].masked_fill(~legal, -torch.inf)
-        log_probs = logits.log_softmax(dim=1)
-        entropy = -(log_probs.exp() * log_probs.masked_fill(~legal, 0.0)).sum(dim=1)
-        return log_probs.gather(1, actions[:, None])[:, 0], entropy
+        return self.mind.action_logits(distinct, adapters)[index]
 
 
 def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:
@@ -123,6 +124,13 @@ def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], Tensor]:
     width = max(map(len, numbers))
     filled = [text for own in numbers for text in (*own, *[next(iter(own))] * (width - len(own)))]
     return filled, torch.tensor(index) + width * torch.arange(groups).repeat_interleave(rows)
+
+
+def chosen(logits: Tensor, actions: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of `actions` (B,) among the legal ones and entropies (B,); logits, legal: (B, A)."""
+    log_probs = logits.masked_fill(~legal, -torch.inf).log_softmax(dim=1)
+    entropy = -(log_probs.exp() * log_probs.masked_fill(~legal, 0.0)).sum(dim=1)
+    return log_probs.gather(1, actions[:, None])[:, 0], entropy
 
 
 def log_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:

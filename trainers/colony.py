@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from agents.policy import Policy, make_policy
 from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
 from trainers.learning.learner import Learner
+from trainers.learning.whole_model import WholeModel
 from trainers.rollout import Outcome
 from trainers.seeding import named_streams, restore_streams, stream_states
 from trainers.worlds import make_codec
@@ -37,6 +39,7 @@ class Colony:
     population: list[Genome]
     streams: dict[str, np.random.Generator]
     birth: Tensor | None = None
+    student: WholeModel | None = None  # where not adapters learn but the model does
 
     def heritage(self) -> list[Genome]:
         """The population with the adapters that it passes on: as learned, or as born with."""
@@ -68,6 +71,16 @@ class Colony:
         assert self.birth is not None
         self.birth += step * (self.policy.mind.bank.values.mean(dim=0) - self.birth)
         self.settle(self.population)
+
+    def act_by(self, config: TrainConfig, folder: Path) -> None:
+        """From now on act by the model in a folder, with newborn adapters and a new critic."""
+        fresh = found_colony(
+            replace(
+                config, model=replace(config.model, name=str(folder)), learn=replace(config.learn, trains="adapters")
+            )
+        )
+        self.policy, self.learner = fresh.policy, fresh.learner
+        self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(self.population)]
 
     def adapter(self, slot: int) -> Adapter:
         """The adapter of a slot, as it is now and will be: no copy."""
@@ -117,7 +130,8 @@ def found_colony(config: TrainConfig) -> Colony:
     founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
     begins_anew = config.evolution.inheritance in ("baldwinian", "reptile")
     birth = bank.values.clone() if begins_anew else None
-    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed), birth)
+    student = WholeModel(policy.mind, config.learn) if config.learn.trains == "model" else None
+    return Colony(policy, codec, Learner(policy, config.learn), founders, named_streams(config.seed), birth, student)
 
 
 def colony_tensors(colony: Colony) -> dict[str, Tensor]:
@@ -136,6 +150,8 @@ def colony_tensors(colony: Colony) -> dict[str, Tensor]:
     tensors |= {f"critic.{k}": v for k, v in colony.policy.critic.state_dict().items()}
     for index, moments in learner.critic.optimiser.state_dict()["state"].items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
+    if colony.student:
+        tensors |= {f"student.{k}": v.detach() for k, v in colony.student.tensors().items()}
     return {name: t.contiguous() for name, t in tensors.items()}
 
 
@@ -158,6 +174,7 @@ def colony_state(colony: Colony) -> dict[str, Any]:
         "streams": stream_states(colony.streams),
         "texts": colony.policy.mind.memory.reading_order(),
         "replay_texts": colony.learner.replay.texts if colony.learner.replay else [],
+        "student_texts": colony.student.texts if colony.student else [],
     }
 
 
@@ -199,6 +216,9 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
     if learner.replay:
         replay = {k.removeprefix("replay."): v for k, v in tensors.items() if k.startswith("replay.")}
         learner.replay.restore(replay, state["replay_texts"])
+    if colony.student:
+        told = {k.removeprefix("student."): v for k, v in tensors.items() if k.startswith("student.")}
+        colony.student.restore(told, state["student_texts"])
     critic = {k.removeprefix("critic."): v for k, v in tensors.items() if k.startswith("critic.")}
     colony.policy.critic.load_state_dict(critic)
     moments: dict[int, dict[str, Tensor]] = {}

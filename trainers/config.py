@@ -88,7 +88,9 @@ class EnvConfig(WorldConfig):
         return all(part.isidentifier() for part in self.id.split(".")) and "." in self.id
 
 
-ALGORITHMS = ("ppo", "reinforce", "online", "none")
+ALGORITHMS = ("ppo", "reinforce", "online", "distil", "none")
+PLANNER = "planner"
+"""A teacher that is no run."""
 SOCIAL = ("nobody", "neighbour", "best", "anyone", "shuffled")
 
 
@@ -97,7 +99,14 @@ class LearnConfig:
     """How agents learn within a life."""
 
     algorithm: str = "ppo"
-    """ppo, reinforce, online (an update after every action), or none (evolution only)."""
+    """ppo, reinforce, online (an update after every action), distil (do as a teacher says) or none (evolution only)."""
+    teacher: str = ""
+    """With distil, who says of each text that was met what should be done: planner, or the folder of a run, whose
+    fittest agent does."""
+    temperature: float = 1.0
+    """With distil, how soft the distributions of teacher and student are made before they are compared."""
+    trains: str = "adapters"
+    """What learns: adapters, or with distil model, all weights of the model, which all agents then share."""
     learning_rate: float = 2e-3
     """Adam's step size for a founder's adapter; it is inherited and mutates."""
     entropy_coef: float = 0.01
@@ -135,6 +144,7 @@ class LearnConfig:
     def __post_init__(self) -> None:
         """Reject what cannot be."""
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
+        self._check_teaching()
         require(self.social in SOCIAL, "learn.social", self.social, f"one of {', '.join(SOCIAL)}")
         is_silent = self.social == "nobody" or self.algorithm != "none"
         require(is_silent, "learn.social", self.social, "nobody with learn.algorithm = none")
@@ -157,6 +167,16 @@ class LearnConfig:
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"
         )
+
+    def _check_teaching(self) -> None:
+        distils, allowed = self.algorithm == "distil", "left out unless learn.algorithm = distil"
+        told = f"{PLANNER} or the folder of a run with learn.algorithm = distil" if distils else allowed
+        require(bool(self.teacher.strip()) == distils, "learn.teacher", self.teacher, told)
+        require(self.trains in ("adapters", "model"), "learn.trains", self.trains, "adapters or model")
+        require(distils or self.trains == "adapters", "learn.trains", self.trains, f"adapters, or {allowed}")
+        _positive(self, "learn", "temperature")
+        is_plain = self.teacher != PLANNER or self.temperature == 1
+        require(is_plain, "learn.temperature", self.temperature, "1 with the planner, which has no doubts to soften")
 
 
 EVOLUTION_CHOICES = {
@@ -312,6 +332,11 @@ class TrainConfig:
         if self.evolution.inheritance == "darwinian":
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")
+        if self.learn.trains == "model":
+            require(not self.evolution.enabled, "evolution.enabled", True, "false with learn.trains = model")
+        if self.learn.teacher == PLANNER:
+            require(self.env.is_forage, "env.id", self.env.id, "forage with learn.teacher = planner")
+            require(not self.env.also, "env.also", self.env.also, "empty with learn.teacher = planner")
         if self.evolution.inheritance == "reptile":
             learns = self.learn.algorithm
             require(learns != "none", "learn.algorithm", learns, "another with evolution.inheritance = reptile")

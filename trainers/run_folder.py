@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
@@ -185,6 +189,17 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony:
     return folder
 
 
+def open_fittest(run_dir: Path) -> tuple[Policy, int]:
+    """The newest policy of a run, and the number of its fittest agent; DamagedRun if the run cannot be read."""
+    colony, _, generation = open_run(run_dir)
+    saved = checkpoints(run_dir)
+    if generation not in saved:
+        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint, so nobody knows who is the fittest")
+    _, state = load_checkpoint(saved[generation])
+    fitness = [person["fitness"] for person in state["colony"]["population"]]
+    return colony.policy, int(np.argmax(fitness))
+
+
 def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, TrainConfig, int]:
     """A colony with the adapters of a generation (the newest if None), for looking at; with its config.
 
@@ -198,6 +213,9 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, Trai
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
+    if config.learn.trains == "model":
+        model, learn = replace(config.model, name=str(run_dir / "model")), replace(config.learn, trains="adapters")
+        config = replace(config, model=model, learn=learn)
     colony = found_colony(config)
     if generation in saved:
         tensors, _ = load_checkpoint(saved[generation])

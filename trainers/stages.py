@@ -30,6 +30,7 @@ from trainers.evaluate import compare, held_out_seeds, table
 from trainers.learning import social
 from trainers.learning.health import health
 from trainers.learning.learner import Witness
+from trainers.learning.whole_model import WholeModel
 from trainers.progress import Progress
 from trainers.recording import prune_recordings, recorded, write_recording
 from trainers.rivalry import (
@@ -43,9 +44,10 @@ from trainers.rivalry import (
     share_won,
     with_guests,
 )
-from trainers.rollout import Life, Outcome, rollout
+from trainers.rollout import Life, Outcome, Trajectory, rollout
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
+from trainers.teacher import Teacher, open_teacher
 from trainers.worlds import make_worlds
 
 MAX_RATIO_ERROR = 0.05
@@ -65,6 +67,7 @@ class Run:
     worlds: list[World]  # to learn in, by turns
     trials: list[World]  # to be judged in, by turns
     hall: Hall | None  # champions of the past, where populations breed apart
+    teacher: Teacher | None  # where somebody says how it is done
     started: float = 0.0  # of this generation, perf_counter
     steps: int = 0  # of this generation, of all agents together
 
@@ -112,7 +115,14 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         run_folder.write_config(run_dir, config)
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
-    return Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall)
+    asked, temperature = config.learn.teacher, config.learn.temperature
+    teacher = open_teacher(asked, config.env, colony.policy, temperature) if asked else None
+    run = Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall, teacher)
+    if resume and colony.student:
+        texts = colony.policy.mind.memory.reading_order()
+        _act_by_student(run, colony.student)
+        colony.policy.mind.memory.read_again(texts)
+    return run
 
 
 def generations(run: Run) -> Iterator[int]:
@@ -199,7 +209,7 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         run.world,
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
-        keep_states=run.config.env.is_forage and (_is_shown(run, run.generation) or run.config.log.recordings_mb > 0),
+        keep_states=_keeps_states(run),
         keep_positions=run.config.learn.social != "nobody",
         on_step=run.progress.step,
         on_moment=lesson.witness if lesson else None,
@@ -207,6 +217,12 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
     )
     run.steps += life.steps
     return life
+
+
+def _keeps_states(run: Run) -> bool:
+    """Whether somebody will look at a life: in TensorBoard, on the page, or a teacher."""
+    is_shown = _is_shown(run, run.generation) or run.config.log.recordings_mb > 0
+    return run.config.env.is_forage and (is_shown or run.teacher is not None)
 
 
 @contextmanager
@@ -224,7 +240,10 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
     """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
     run.progress.stage("learning")
     stream = run.colony.streams["learner"]
-    settings = *_learning_settings(run), stream, lesson, _seen(run, life)
+    targets = run.teacher.targets(life) if run.teacher else None
+    if run.colony.student and targets is not None:
+        return _learn_as_a_whole(run, life.trajectory, run.colony.student, targets)
+    settings = *_learning_settings(run), stream, lesson, _seen(run, life), targets
     figures = run.colony.learner.learn(life.trajectory, *settings)
     if figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(
@@ -234,6 +253,21 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
     if figures["not_finite"]:
         print(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stayed as they were")
     return figures | health(run.colony.policy, life.trajectory)
+
+
+def _learn_as_a_whole(run: Run, t: Trajectory, student: WholeModel, targets: np.ndarray) -> dict[str, float]:
+    """Update the model that all share, and act by it from now on."""
+    start = perf_counter()
+    student.remember(t.texts, targets, np.bincount(t.text[t.is_alive], minlength=len(t.texts)))
+    figures = student.learn(run.colony.streams["learner"]) | {"learn_s": perf_counter() - start}
+    figures |= health(run.colony.policy, t)
+    _act_by_student(run, student)
+    return figures
+
+
+def _act_by_student(run: Run, student: WholeModel) -> None:
+    student.write(run.run_dir / "model")
+    run.colony.act_by(run.config, run.run_dir / "model")
 
 
 def _seen(run: Run, life: Life) -> list[np.ndarray] | None:

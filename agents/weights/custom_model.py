@@ -1,9 +1,9 @@
-"""A small Llama of random numbers, made here and the same on every machine: a student to be trained from scratch.
+"""Small students, made here from SmolLM2 and the same on every machine: one from scratch, and one of half its layers.
 
-25.2 million parameters: 50 MB in bfloat16, as it is kept, and 27 MB in llama.cpp's Q8_0. Half of them are the
-embedding: it speaks SmolLM2's 49,152 tokens, so that teacher and student read the same texts. The other half, an eighth
-of SmolLM2's, is what reading a token costs; it is deep and thin, as Liu et al. 2024 (MobileLLM, arXiv:2402.14905) found
-best for so few.
+The first is a Llama of random numbers: 25.2 million parameters: 50 MB in bfloat16, as it is kept, and 27 MB in
+llama.cpp's Q8_0. Half of them are the embedding: it speaks SmolLM2's 49,152 tokens, so that teacher and student read
+the same texts. The other half, an eighth of SmolLM2's, is what reading a token costs; it is deep and thin, as Liu et
+al. 2024 (MobileLLM, arXiv:2402.14905) found best for so few.
 
 Departures from SmolLM2, whose config it shares but for `SHAPE`: weights are uniform and not normal, their standard
 deviation one over the root of the width. An integer times a constant is the same number everywhere, and NumPy promises
@@ -51,6 +51,24 @@ def write_custom_model(folder: Path, smollm2: Path) -> None:
         for name, like in sorted(parameters.items())  # tied weights once
     }
     save_file({name: w.bfloat16() for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def write_half_model(folder: Path, smollm2: Path) -> None:
+    """Write SmolLM2 with every second of its layers into `folder`, which is made.
+
+    DistilBERT (Sanh et al. 2019, arXiv:1910.01108) begins so, with the layers 0, 2, 4, ... of its teacher; here the
+    last layer is kept, from which the output head reads: 1, 3, 5, ...
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.bfloat16)
+    whole.model.layers = whole.model.layers[1::2]
+    whole.config.num_hidden_layers = len(whole.model.layers)
+    for number, layer in enumerate(whole.model.layers):
+        layer.self_attn.layer_idx = number
+    whole.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(smollm2).save_pretrained(folder)
 
 
 def _uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:

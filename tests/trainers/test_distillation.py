@@ -1,0 +1,173 @@
+"""A student learns what its teacher would do where the student itself went: with adapters, or with all its weights."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.types import UserError
+from envs.bots import Planner
+from trainers import stages
+from trainers.checkpoint import checkpoints, load_checkpoint
+from trainers.evaluate import main as evaluate
+from trainers.learning.losses import distil_loss
+from trainers.learning.whole_model import WholeModel
+from trainers.parser import parse
+from trainers.rollout import Life
+from trainers.run_folder import open_fittest
+from trainers.teacher import RunTeacher, softmax
+from trainers.train import train
+
+DISTIL = ["--learn.algorithm", "distil", "--evolution.enabled", "false", "--learn.max_kl", "10", "--learn.epochs", "6"]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def teacher_run(tiny_arguments, tmp_path_factory):
+    """A run whose agent 2 is the fittest."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    train(parse([*tiny_arguments, "--generations", "1", "--run_dir", str(folder)])[0])
+    return folder
+
+
+def test_the_loss_is_zero_where_student_and_teacher_agree_and_kl_elsewhere():
+    logits = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])
+    assert distil_loss(logits, (logits / 2).softmax(1), 2.0).tolist() == pytest.approx([0, 0], abs=1e-6)
+    sure = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    assert distil_loss(logits, sure, 1.0).tolist() == pytest.approx((-logits.log_softmax(1)[:, 1]).tolist())
+    soft = torch.tensor([[0.5, 0.25, 0.25]])
+    expected = (soft * (soft.log() - (logits[:1] / 3).log_softmax(1))).sum() * 9
+    assert float(distil_loss(logits[:1], soft, 3.0)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_gradient_keeps_its_size_when_all_is_softened():
+    sizes = []
+    for temperature in (4.0, 8.0):
+        logits = torch.tensor([[0.3, -0.2, 0.1]], requires_grad=True)
+        distil_loss(logits, (torch.tensor([[0.9, 0.1, 0.0]]) / temperature).softmax(1), temperature).sum().backward()
+        sizes.append(float(logits.grad.norm()))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+
+def test_the_planners_target_is_how_often_it_did_what_after_a_text(tiny_config):
+    run = stages.begin(parse_into(tiny_config, teacher="planner"), None)
+    life = stages.live(run)
+    targets = run.teacher.targets(life)
+    planner, t = Planner(run.config.env), life.trajectory
+    assert targets.sum(axis=1) == pytest.approx(np.ones(len(t.texts)))
+    for number, action in zip(t.text[0], planner(life.states[0])[0], strict=True):
+        assert targets[number, action] > 0
+    with_both = [n for n in range(len(t.texts)) if 0 < targets[n].max() < 1]
+    assert with_both, "the planner knows more than a text says, so it is not always of one mind"
+
+
+def parse_into(config, **learn):
+    settings = replace(config.learn, algorithm="distil", max_kl=10.0, **learn)
+    return replace(config, learn=settings, evolution=replace(config.evolution, enabled=False))
+
+
+def test_a_run_teaches_by_its_fittest_agent(teacher_run, tiny_policy):
+    policy, agent = open_fittest(teacher_run)
+    _, state = load_checkpoint(checkpoints(teacher_run)[0])
+    fitness = [person["fitness"] for person in state["colony"]["population"]]
+    assert fitness[agent] == max(fitness)
+    texts = [" food north", " food south"]
+    life = Life(*[None] * len(Life._fields))._replace(trajectory=type("T", (), {"texts": texts}))
+    hot, cold = (RunTeacher(policy, agent, t).targets(life) for t in (10.0, 1.0))
+    np.testing.assert_allclose(cold, softmax(policy.logits(texts, np.full(2, agent))), rtol=1e-5)
+    assert hot.std() < cold.std()
+
+
+def closeness(folder, key="policy_loss"):
+    return [line[key] for line in metrics(folder)]
+
+
+def test_adapters_come_nearer_to_their_teacher(tiny_arguments, teacher_run, tmp_path):
+    folder = tmp_path / "student"
+    more = [*DISTIL, "--learn.teacher", str(teacher_run), "--learn.learning_rate", "0.01", "--generations", "4"]
+    train(parse([*tiny_arguments, *more, "--adapter.top_layers", "4", "--run_dir", str(folder)])[0])
+    losses = closeness(folder)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_student_of_the_planner_forages_better_than_before(tiny_arguments, tmp_path):
+    folder = tmp_path / "student"
+    more = [*DISTIL, "--learn.teacher", "planner", "--learn.learning_rate", "0.01", "--generations", "5"]
+    train(parse([*tiny_arguments, *more, "--run_dir", str(folder)])[0])
+    results = json.loads((folder / "results.json").read_text())
+    first, last = (results[when]["food_eaten"]["agents"]["mean"] for when in ("first", "last"))
+    assert last > first + 0.5
+    assert last > results["last"]["food_eaten"]["random"]["mean"] + 1
+
+
+WHOLE = [*DISTIL, "--learn.trains", "model", "--learn.teacher", "planner", "--learn.learning_rate", "0.003"]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_arguments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(parse([*tiny_arguments, *WHOLE, "--generations", "4", "--run_dir", str(folder)])[0])
+    return folder
+
+
+def test_a_whole_model_learns_from_its_teacher(whole_run):
+    losses = closeness(whole_run)
+    assert losses[-1] < 0.7 * losses[0]
+    assert closeness(whole_run, "texts_told") == sorted(closeness(whole_run, "texts_told"))
+    results = json.loads((whole_run / "results.json").read_text())
+    assert results["last"]["food_eaten"]["agents"]["mean"] > results["last"]["food_eaten"]["random"]["mean"] + 1
+
+
+def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
+    policy, agent = open_fittest(whole_run)
+    tensors, state = load_checkpoint(checkpoints(whole_run)[3])
+    name = "model.layers.1.mlp.up_proj.weight"
+    kept = tensors[f"student.{name}"]
+    assert kept.dtype == torch.float32
+    student = WholeModel(policy.mind, parse(["--config", str(whole_run / "config.yaml")])[0].learn)
+    torch.testing.assert_close(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
+    texts = state["colony"]["student_texts"][:20]
+    mine, theirs = student.logits(texts).detach().numpy(), policy.logits(texts, np.full(len(texts), agent))
+    np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
+    evaluate([str(whole_run), "--episodes", "2", "--json"])
+    assert json.loads(capsys.readouterr().out)["food_eaten"]["agents"]["mean"] > 2
+
+
+def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
+    folder = tmp_path / "run"
+    train(parse([*tiny_arguments, *WHOLE, "--generations", "2", "--run_dir", str(folder)])[0])
+    train(*parse(["--resume", str(folder), "--generations", "4"]))
+    ours, theirs = (load_checkpoint(checkpoints(one)[3])[0] for one in (folder, whole_run))
+    for name, tensor in theirs.items():
+        assert torch.equal(tensor, ours[name]), name
+    assert closeness(folder) == closeness(whole_run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learn.algorithm", "distil"], "learn.teacher = '': must be planner or the folder of a run"),
+        (["--learn.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
+        (["--learn.trains", "model"], "must be adapters, or left out unless learn.algorithm = distil"),
+        ([*DISTIL, "--learn.teacher", "planner", "--learn.temperature", "2"], "must be 1 with the planner"),
+        ([*DISTIL[:2], "--learn.teacher", "planner", "--learn.trains", "model"], "must be false with"),
+        (
+            [*DISTIL, "--learn.teacher", "planner", "--env.also", "[maze]", "--worlds", "2"],
+            "env.also = .*: must be empty",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, said):
+    with pytest.raises(UserError, match=said):
+        parse(arguments)
+
+
+def test_a_teacher_that_is_no_run_is_named(tiny_arguments, tmp_path):
+    more = [*DISTIL, "--learn.teacher", str(tmp_path / "nobody"), "--run_dir", str(tmp_path / "run")]
+    with pytest.raises(UserError, match="nobody: no such folder"):
+        train(parse([*tiny_arguments, *more])[0])

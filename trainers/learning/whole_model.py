@@ -1,0 +1,100 @@
+"""A student that learns with all its weights, from a teacher's answers: for a small model that knows nothing yet.
+
+Adapters stay as they are. After each life the weights learn from all texts that were met so far (DAgger, Ross et al.
+2011, arXiv:1011.0686), and the population acts by a copy of them. The loss is that of `losses.distil_loss`, on the
+action words after the answer token.
+
+Symbols: K distinct texts, A actions, V visits of a text.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from agents.mind import Mind
+from agents.types import ModelConfig
+from agents.weights.base_model import load_base_model
+from trainers.config import LearnConfig
+from trainers.learning.losses import distil_loss
+
+WARM_UP = 10
+"""Steps after each life in which the step size rises to its full one: AdamW begins anew every time."""
+MAX_NORM = 1.0
+
+
+class WholeModel:
+    """The weights of a student, and what it has been told."""
+
+    def __init__(self, mind: Mind, config: LearnConfig):
+        """mind: by which the population acts; it stays as it is."""
+        base = load_base_model(ModelConfig(name=str(mind.base.folder)))
+        self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
+        self.folder, self.config = base.folder, config
+        self._prompt = lambda text: [*mind.instruction_ids, *base.tokens(text), mind.answer_id]
+        self._words = mind.action_ids
+        self.texts: list[str] = []
+        self.told = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
+
+    def remember(self, texts: Sequence[str], targets: np.ndarray, visits: np.ndarray) -> None:
+        """Add the texts of a life: targets (K, A), visits (K,)."""
+        number = {text: i for i, text in enumerate(self.texts)}
+        rows = torch.tensor([number.setdefault(text, len(number)) for text in texts])
+        self.texts = list(number)
+        told = torch.zeros(len(number), self.told.shape[1])
+        told[: len(self.told)] = self.told
+        self.told = told.index_add_(0, rows, torch.from_numpy(targets * visits[:, None]).float())
+
+    def learn(self, rng: np.random.Generator) -> dict[str, float]:
+        """`epochs` times as many minibatches as there are distinct texts to fill them, each text as often as met."""
+        visits = self.told.sum(dim=1)
+        targets, odds = self.told / visits[:, None], (visits / visits.sum()).double().numpy()
+        optimiser = torch.optim.AdamW(self.causal_lm.parameters(), self.config.learning_rate, betas=(0.9, 0.95))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / WARM_UP))
+        losses = []
+        for _ in range(self.config.epochs * -(-len(self.texts) // self.config.minibatch)):
+            drawn, count = np.unique(
+                rng.choice(len(odds), self.config.minibatch, p=odds / odds.sum()), return_counts=True
+            )
+            loss = distil_loss(self.logits([self.texts[i] for i in drawn]), targets[drawn], self.config.temperature)
+            mean = (loss * torch.from_numpy(count)).sum() / self.config.minibatch
+            optimiser.zero_grad()
+            mean.backward()
+            torch.nn.utils.clip_grad_norm_(self.causal_lm.parameters(), MAX_NORM)
+            optimiser.step()
+            schedule.step()
+            losses.append(float(mean.detach()))
+        return {"policy_loss": float(np.mean(losses)), "texts_told": float(len(self.texts))}
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits (B, A) of the action words after B texts. Short ones are filled up behind, where nobody looks."""
+        prompts = [torch.tensor(self._prompt(text)) for text in texts]
+        hidden = self.causal_lm.base_model(pad_sequence(prompts, batch_first=True), use_cache=False).last_hidden_state
+        answer = hidden[torch.arange(len(prompts)), torch.tensor([len(prompt) - 1 for prompt in prompts])]
+        logits: Tensor = self.causal_lm.get_output_embeddings()(answer)[:, self._words]
+        return logits
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes but the texts, by name; tied weights once."""
+        return {**dict(self.causal_lm.named_parameters()), "told": self.told}
+
+    def restore(self, tensors: dict[str, Tensor], texts: Sequence[str]) -> None:
+        """Become what was saved; KeyError or RuntimeError where it does not fit."""
+        with torch.no_grad():
+            for name, parameter in self.causal_lm.named_parameters():
+                parameter.copy_(tensors[name])
+        self.texts, self.told = list(texts), tensors["told"]
+
+    def write(self, folder: Path) -> None:
+        """Write the weights in bfloat16 as a model folder, in the place of what is there."""
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        self.causal_lm.to(torch.bfloat16).save_pretrained(partial)
+        self.causal_lm.float()
+        self.tokenizer.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
