@@ -15,20 +15,14 @@ whole method beats one of the condition, and who learns how fast (`benchmarks.re
 
 import argparse
 import json
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.controls import random_weights_folder
 from benchmarks.report import MLP, WHOLE, report
+from benchmarks.runs import HELD_OUT, Run, all_at, command, curve
 from envs.presets import PRESETS
 from trainers.config import EvolutionConfig
-
-HELD_OUT = 32
-"""Held-out worlds in which a run is judged; each seed has its own."""
 
 CONDITIONS: dict[str, list[str]] = {
     "both": [],
@@ -87,16 +81,9 @@ def run(job: Job, options: argparse.Namespace) -> None:
     """Train, or go on training, unless it is done; RuntimeError with what the run said where it fails."""
     if job.condition.startswith(MLP):
         return run_mlp(job, options)
-    if not (job.run_dir / "results.json").is_file():
-        if any((job.run_dir / "checkpoints").glob("gen_*")):
-            command("trainers.train", "--resume", job.run_dir)
-        else:
-            shutil.rmtree(job.run_dir, ignore_errors=True)
-            arguments = ["--run_dir", job.run_dir, "--seed", job.seed, "--env.preset", job.preset]
-            arguments += ["--generations", options.generations, "--held_out_episodes", HELD_OUT]
-            arguments += ["--log.episode_every", 0, "--log.recordings_mb", 0, "--log.adapters_every", 1000]
-            arguments += ["--model.threads", 1]
-            command("trainers.train", *arguments, *(word.format(**options.words) for word in CONDITIONS[job.condition]))
+    changes = [word.format(**options.words) for word in CONDITIONS[job.condition]]
+    world = ["--env.preset", job.preset, "--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    Run(job.run_dir, job.seed, [*world, *changes]).live()
     if job.condition == WHOLE and not (job.run_dir / "words.json").is_file():
         command("benchmarks.words", job.run_dir, "--episodes", HELD_OUT, "--json", job.run_dir / "words.json")
     result = read(job)
@@ -114,26 +101,13 @@ def run_mlp(job: Job, options: argparse.Namespace) -> None:
         command("benchmarks.mlp", *settings, *CONDITIONS[job.condition], "--json", file)
 
 
-def command(module: str, *arguments: object) -> None:
-    """Run a module of this project; RuntimeError with the end of what it said where it fails."""
-    words = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}\n{done.stderr[-2000:]}")
-
-
 def read(job: Job) -> dict[str, Any]:
     """What a finished run found: its score, and by generation its steps, seconds and food."""
     if job.condition.startswith(MLP):
         return read_mlp(job)
-    last = json.loads((job.run_dir / "results.json").read_text())["last"]
-    lines = [json.loads(line) for line in (job.run_dir / "metrics.jsonl").read_text().splitlines()]
-    planner, seconds = last["food_eaten"]["planner"]["mean"], 0.0
-    curve = []
-    for line in lines:
-        seconds += line["wall_s"]
-        steps = {"learning": line["env_steps"], "all": line["env_steps"] + line["fitness_steps"]}
-        curve.append(steps | {"seconds": seconds, "share": line["food_eaten_mean"] / planner})
+    run = Run(job.run_dir, job.seed, [])
+    last = run.last
+    planner = last["food_eaten"]["planner"]["mean"]
     yardsticks = {who: figure["mean"] / planner for who, figure in last["food_eaten"].items() if who != "agents"}
     others = json.loads((job.run_dir / "words.json").read_text()) if (job.run_dir / "words.json").is_file() else {}
     return {
@@ -142,19 +116,19 @@ def read(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "score": last["share_of_planner"],
         "yardsticks": yardsticks | {name: food / planner for name, food in others.items()},
-        "curve": curve,
+        "curve": curve(run),
     }
 
 
 def read_mlp(job: Job) -> dict[str, Any]:
     """The same of a plain network, whose steps are all for learning."""
     found = json.loads((job.run_dir / "mlp.json").read_text())
-    curve = [
+    points = [
         {"learning": r["steps"], "all": r["steps"], "seconds": r["seconds"], "share": r["share_of_planner"]}
         for r in found["curve"]
     ]
     about = {"preset": job.preset, "condition": job.condition, "seed": job.seed, "yardsticks": {}}
-    return about | {"score": curve[-1]["share"], "curve": curve}
+    return about | {"score": points[-1]["share"], "curve": points}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -183,8 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
     }
     wanted = jobs(options)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: run(job, options), wanted))
+    all_at(options.jobs, lambda job: run(job, options), wanted)
     results = [read(job) for job in wanted]
     changes = {name: CONDITIONS[name] for name in options.conditions}
     report(results, options.out, options.presets, options.generations, changes)

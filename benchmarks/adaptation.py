@@ -1,0 +1,111 @@
+"""How fast does a population learn in worlds it has never seen, by what it began with?
+
+    python -m benchmarks.adaptation [--seeds N] [--generations N] [--lives N] [--unseen PRESET ...] [--jobs N]
+                                    [--runs DIR] [--page FILE]
+
+Beginnings are made by ordinary runs of `trainers.train` with `configs/meta.yaml` in three presets by turns: evolved by
+what they can learn (Baldwinian), moved to where learning ends (Reptile), or plain evolved adapters that keep what they
+learned (Lamarckian); newborns are the control. Then each learns, without breeding, in presets that no run has seen.
+Measured is the food eaten after every life, as a share of the planner's, and its mean over the lives: the area under
+the adaptation curve. What is finished is not done again. The table goes into the page, the picture and every number
+beside it. Needs the `dev` extra.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from trainers.run_folder import machine
+
+CONFIG = Path(__file__).parents[1] / "configs" / "meta.yaml"
+BEGINNINGS: dict[str, list[object] | None] = {
+    "newborn": None,
+    "Lamarckian": ["--evolution.inheritance", "lamarckian"],
+    "Baldwinian": [],
+    "Reptile": ["--evolution.inheritance", "reptile"],
+}
+"""What is changed in the config; None for no run at all."""
+
+
+def adapting(folder: Path, preset: str, seed: int, founders: Path | None, lives: int) -> tuple[Run, Run]:
+    """A run of so many lives in a preset without breeding, and one that does not learn: what comes before the first."""
+    base: list[object] = ["--env.preset", preset, "--evolution.enabled", "false", "--held_out_episodes", HELD_OUT]
+    base += ["--founders", founders] if founders else []
+    return (
+        Run(folder / "before", seed, [*base, "--learn.algorithm", "none", "--generations", 1]),
+        Run(folder / "after", seed, [*base, "--generations", lives]),
+    )
+
+
+def shares(before: Run, after: Run) -> list[float]:
+    """Food as a share of the planner's before the first life and after each."""
+    planner = after.last["food_eaten"]["planner"]["mean"]
+    return [line["food_eaten_mean"] / planner for run in (before, after) for line in run.metrics]
+
+
+def draw(curves: dict[str, dict[str, list[float]]], file: Path) -> None:
+    """Adaptation curves, a chart for each preset."""
+    import matplotlib.pyplot as plt
+
+    figure, charts = plt.subplots(1, len(curves), figsize=(9, 3.6), sharey=True, layout="constrained", squeeze=False)
+    for chart, (preset, lines) in zip(charts[0], curves.items(), strict=True):
+        for name, line in lines.items():
+            chart.plot(100 * np.array(line), label=name)
+        chart.set(title=f"{preset}, never seen before", xlabel="lives", ylim=(0, 80))
+        chart.spines[["top", "right"]].set_visible(False)
+    charts[0][0].set_ylabel("% of the planner's food")
+    charts[0][-1].legend(frameon=False, title="beginning")
+    figure.savefig(file, dpi=120)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, then write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--generations", type=int, default=15, help="of the runs that make beginnings")
+    parser.add_argument("--lives", type=int, default=8)
+    parser.add_argument("--unseen", nargs="+", default=["night", "rivals"])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/meta"))
+    parser.add_argument("--page", type=Path, default=Path("docs/meta.md"))
+    options = parser.parse_args(argv)
+    makers, learners = [], {}
+    for seed in range(options.seeds):
+        for name, changes in BEGINNINGS.items():
+            made = options.runs / "beginnings" / name / f"seed_{seed}"
+            if changes is not None:
+                makers.append(Run(made, seed, ["--config", CONFIG, "--generations", options.generations, *changes]))
+            for preset in options.unseen:
+                folder = options.runs / preset / name / f"seed_{seed}"
+                founders = None if changes is None else made
+                learners[preset, name, seed] = adapting(folder, preset, seed, founders, options.lives)
+    all_at(options.jobs, Run.live, makers)
+    all_at(options.jobs, Run.live, [run for pair in learners.values() for run in pair])
+    found = {key: shares(*pair) for key, pair in learners.items()}
+
+    def of(preset: str, name: str) -> np.ndarray:  # (seeds, lives + 1)
+        return np.array([found[preset, name, seed] for seed in range(options.seeds)])
+
+    rows = []
+    for preset in options.unseen:
+        for name in BEGINNINGS:
+            curves = of(preset, name)
+            columns = (curves[:, 0], curves[:, 1], curves[:, -1], curves.mean(axis=1))
+            rows.append([preset, name, *(told(interval(column.tolist())) for column in columns)])
+    head = ["preset", "beginning", "before learning", "after one life", f"after {options.lives}", "area"]
+    put(options.page, "table", table(head, rows))
+    draw(
+        {p: {n: of(p, n).mean(axis=0).tolist() for n in BEGINNINGS} for p in options.unseen},
+        options.page.with_suffix(".png"),
+    )
+    curves = {" ".join(map(str, key)): line for key, line in found.items()}
+    numbers = {"machine": machine(), "generations": options.generations, "shares": curves}
+    options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()

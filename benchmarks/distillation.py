@@ -1,0 +1,162 @@
+"""What does a small student keep of a large teacher, and how much faster and smaller is it?
+
+    python -m benchmarks.distillation [--seeds N] [--generations N] [--lessons N] [--gemma] [--jobs N] [--runs DIR]
+                                      [--page FILE]
+
+A teacher is an ordinary run of `trainers.train`, or the planner. Each student is one too, with `configs/distill.yaml`;
+what is finished is not done again. Then everybody decides for a life in the same held-out world, in a process of its
+own, one after the other: decision time and memory. The table goes into the page, every number beside it. --gemma adds
+a larger teacher, `gemma3-270m`, which takes longer. Needs the `dev` extra.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from agents.weights.fetch import model_folder
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from trainers.run_folder import machine
+
+CONFIG = Path(__file__).parents[1] / "configs" / "distill.yaml"
+PLANNER: list[object] = ["--learn.teacher", "planner", "--learn.temperature", 1]
+WHOLE: list[object] = ["--model.name", "custom-50m", "--learn.trains", "model"]
+WHOLE += ["--learn.learning_rate", 3e-4, "--learn.epochs", 2]
+STUDENTS: dict[str, tuple[str, list[object]]] = {
+    "half the layers, adapters": ("full model", []),
+    "half the layers, adapters (planner)": ("planner", PLANNER),
+    "50 MB from scratch, all weights": ("full model", WHOLE),
+    "50 MB from scratch, all weights (planner)": ("planner", [*WHOLE, *PLANNER]),
+    "full model, adapters (planner)": ("planner", ["--model.name", "smollm2-135m", *PLANNER]),
+}
+"""Teacher, and what is changed in the config."""
+SELF_TAUGHT = "half the layers, learns and evolves by itself"
+GEMMA = "half the layers, adapters (gemma3-270m)"
+
+
+def measure(run_dir: Path, memory: str) -> dict[str, float]:
+    """One life of a run's agents in a held-out world: their share of the planner's food is told by the run itself.
+
+    step_ms: mean time in which all decide, with nothing known at first. peak_mb: of this process. megabytes: of the
+    weights as they are kept.
+    """
+    from agents.weights.compact import compact_file
+    from envs.worlds.world import ForageWorld
+    from trainers.evaluate import compare, held_out_seeds
+    from trainers.rollout import rollout
+    from trainers.run_folder import open_run
+
+    colony, config, _ = open_run(run_dir)
+    if memory == "compact":
+        values = colony.policy.mind.bank.values.clone()
+        from trainers.colony import found_colony
+
+        colony = found_colony(replace(config, model=replace(config.model, memory="compact", dtype="float32")))
+        colony.policy.mind.bank.values[:] = values
+    folder = colony.policy.mind.base.folder
+    file = compact_file(folder, colony.policy.mind.base.name, lambda: None) if memory == "compact" else None
+    weights = [file] if file else list(folder.glob("*.safetensors"))
+    rng, world = np.random.default_rng(0), ForageWorld(config.env)
+    start = perf_counter()
+    life = rollout(colony.policy, colony.codec, world, held_out_seeds(1, 0), rng)
+    seconds = perf_counter() - start
+    share = compare(colony, config.env, HELD_OUT, config.seed)["share_of_planner"]
+    return {
+        "step_ms": 1000 * float(life.decide_s.mean()),
+        "life_s": seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "megabytes": sum(file.stat().st_size for file in weights) / 1e6,
+        "share": share,
+    }
+
+
+def measured(run_dir: Path, memory: str = "full") -> dict[str, float]:
+    """The same in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.distillation", "--measure", str(run_dir), "--memory", memory]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def students(options: argparse.Namespace, seed: int, teacher: Path) -> dict[str, tuple[str, Run]]:
+    """The students of a seed, by name, with the names of their teachers."""
+    base: list[object] = ["--config", CONFIG, "--generations", options.lessons, "--held_out_episodes", HELD_OUT]
+    base += ["--learn.teacher", teacher]
+
+    def run(name: str, arguments: list[object]) -> Run:
+        return Run(options.runs / name.replace(" ", "_") / f"seed_{seed}", seed, arguments)
+
+    found = {name: (who, run(name, [*base, *changes])) for name, (who, changes) in STUDENTS.items()}
+    own: list[object] = ["--model.name", "smollm2-half", "--generations", options.generations]
+    found[SELF_TAUGHT] = ("nobody", run(SELF_TAUGHT, [*own, "--held_out_episodes", HELD_OUT]))
+    if options.gemma:
+        larger = options.runs / "gemma" / "seed_0"
+        found[GEMMA] = ("gemma3-270m", run(GEMMA, [*base, "--learn.teacher", larger]))
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, measure, then write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--generations", type=int, default=20, help="of the teachers")
+    parser.add_argument("--lessons", type=int, default=12, help="generations of the students")
+    parser.add_argument("--gemma", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/distillation"))
+    parser.add_argument("--page", type=Path, default=Path("docs/distillation.md"))
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", default="full", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.memory)))
+        return
+    model_folder("smollm2-half"), model_folder("custom-50m")  # made once, not by two runs at a time
+    grown: list[object] = ["--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    teachers = [Run(options.runs / "teacher" / f"seed_{seed}", seed, grown) for seed in range(options.seeds)]
+    larger = Run(options.runs / "gemma" / "seed_0", 0, [*grown, "--model.name", "gemma3-270m"])
+    all_at(options.jobs, Run.live, [*teachers, *([larger] if options.gemma else [])])
+    taught = [students(options, seed, teacher.run_dir) for seed, teacher in enumerate(teachers)]
+    all_at(options.jobs, Run.live, [run for seed in taught for _, run in seed.values()])
+    best = [teacher.last["share_of_planner"] for teacher in teachers]
+    rows = [row("full model (the teacher)", "nobody", best, best, measured(teachers[0].run_dir))]
+    numbers: dict[str, Any] = {"machine": machine(), "teachers": best}
+    for name, (who, first) in taught[0].items():
+        shares = [seed[name][1].last["share_of_planner"] for seed in taught]
+        figures = measured(first.run_dir)
+        rows.append(row(name, who, shares, best, figures))
+        numbers[name] = {"shares": shares, "cost": figures}
+        if "50 MB" in name and who != "planner":
+            figures = measured(first.run_dir, "compact")
+            rows.append(row(f"{name}, then 8 bits", who, [figures["share"]], best[:1], figures))
+            numbers[f"{name}, then 8 bits"] = figures
+    head = [
+        "student",
+        "teacher",
+        "share of the planner's food",
+        "of the full model's",
+        "ms a step",
+        "memory, MB",
+        "weights, MB",
+    ]
+    put(options.page, "table", table(head, rows))
+    options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(table(head, rows))
+
+
+def row(name: str, teacher: str, shares: list[float], best: list[float], cost: dict[str, float]) -> list[str]:
+    """A line of the table; best: what the full model came to, by seed."""
+    kept = [share / whole for share, whole in zip(shares, best, strict=True)]
+    texts = [told(interval(values)) if len(values) > 1 else f"{values[0]:.0%}" for values in (shares, kept)]
+    return [name, teacher, *texts, f"{cost['step_ms']:.1f}", f"{cost['peak_mb']:.0f}", f"{cost['megabytes']:.0f}"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Runs of the main program for a comparison: made if they are not there, gone on with if they were interrupted."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from benchmarks.statistics import bootstrap, interquartile_mean
+
+HELD_OUT = 32
+"""Held-out worlds in which a run is judged; each seed has its own."""
+QUIET = ["--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters_every", "1000"]
+Item = TypeVar("Item")
+
+
+class Run(NamedTuple):
+    """One run of a comparison."""
+
+    run_dir: Path
+    seed: int
+    arguments: Sequence[object]  # of the main program
+
+    def live(self) -> None:
+        """Train, or go on training, unless it is done."""
+        if (self.run_dir / "results.json").is_file():
+            return
+        if any((self.run_dir / "checkpoints").glob("gen_*")):
+            return command("trainers.train", "--resume", self.run_dir)
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+        settings = ["--run_dir", self.run_dir, "--seed", self.seed, "--model.threads", 1, *QUIET]
+        command("trainers.train", *self.arguments, *settings)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The comparison with the yardsticks after the last generation."""
+        found: dict[str, Any] = json.loads((self.run_dir / "results.json").read_text())["last"]
+        return found
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The figures of each generation."""
+        return [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def command(module: str, *arguments: object) -> None:
+    """Run a module of this project; RuntimeError with the end of what it said where it fails."""
+    words = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}\n{done.stderr[-2000:]}")
+
+
+def all_at(jobs: int, work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Do the work, so many items at a time; the first failure is raised."""
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(work, items))
+
+
+def curve(run: Run) -> list[dict[str, float]]:
+    """By generation the steps for learning and in all, the seconds so far, and the food as a share of the planner's."""
+    planner, seconds, points = run.last["food_eaten"]["planner"]["mean"], 0.0, []
+    for line in run.metrics:
+        seconds += line["wall_s"]
+        steps = {"learning": line["env_steps"], "all": line["env_steps"] + line["fitness_steps"]}
+        points.append(steps | {"seconds": seconds, "share": line["food_eaten_mean"] / planner})
+    return points
+
+
+def interval(scores: Sequence[float]) -> dict[str, float]:
+    """Interquartile mean over seeds and its 95 % bootstrap interval."""
+    column = np.array(scores)[:, None]
+    low, high = bootstrap([column], interquartile_mean)
+    return {"iqm": interquartile_mean(column), "low": low, "high": high, "runs": len(scores)}
+
+
+def told(figure: Mapping[str, float], form: str = ".0%") -> str:
+    """An interval as text."""
+    return f"{figure['iqm']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Put text in its place in a page, between the comments `name` and `end`; ValueError where it has no place."""
+    found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    before = page.read_text()
+    if not found.search(before):
+        raise ValueError(f"{page}: must have a place <!-- {name} --> ... <!-- end -->")
+    page.write_text(found.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", before))

@@ -1,0 +1,97 @@
+"""Does culture speed up or replace breeding? Whom agents imitate within a life, with and without evolution.
+
+    python -m benchmarks.social [--seeds N] [--generations N] [--jobs N] [--runs DIR] [--page FILE]
+
+Each run is an ordinary one of `trainers.train` with `configs/social.yaml`, its rule changed; what is finished is not
+done again. The table goes into the page, the picture and every number beside it. A score is as in
+`benchmarks.ablation`. Needs the `dev` extra.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, put, table, told
+from trainers.run_folder import machine
+
+RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
+BREEDING = {"with breeding": [], "without breeding": ["--evolution.enabled", "false"]}
+CONFIG = Path(__file__).parents[1] / "configs" / "social.yaml"
+
+
+def compare(runs: dict[tuple[str, str], list[Run]]) -> dict[str, dict[str, Any]]:
+    """Of each kind of breeding and each rule: how far runs came in the end, and on average while they learned."""
+    found: dict[str, dict[str, Any]] = {}
+    for (breeding, rule), group in runs.items():
+        curves = [[point["share"] for point in curve(run)] for run in group]
+        found.setdefault(breeding, {})[rule] = {
+            "end": interval([run.last["share_of_planner"] for run in group]),
+            "on the way": interval([float(np.mean(shares)) for shares in curves]),
+            "curve": np.mean(curves, axis=0).tolist(),
+            "seconds": float(np.mean([sum(line["wall_s"] for line in run.metrics) for run in group])),
+        }
+    return found
+
+
+def rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The table, without its head."""
+    return [
+        [rule, *(told(found[breeding][rule][when]) for breeding in found for when in ("end", "on the way"))]
+        for rule in RULES
+    ]
+
+
+def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
+    """How far they had come by generation, one chart for each kind of breeding."""
+    import matplotlib.pyplot as plt
+
+    figure, charts = plt.subplots(1, len(found), figsize=(9, 3.6), sharey=True, layout="constrained")
+    for chart, (breeding, rules) in zip(charts, found.items(), strict=True):
+        for rule, figures in rules.items():
+            chart.plot(100 * np.array(figures["curve"]), label=rule)
+        chart.set(title=breeding, xlabel="generation", ylim=(0, 80))
+        chart.spines[["top", "right"]].set_visible(False)
+    charts[0].set_ylabel("% of the planner's food")
+    charts[-1].legend(frameon=False, title="imitated")
+    figure.savefig(file, dpi=120)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, then write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--generations", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/social"))
+    parser.add_argument("--page", type=Path, default=Path("docs/social.md"))
+    options = parser.parse_args(argv)
+    base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    runs = {
+        (breeding, rule): [
+            Run(
+                options.runs / breeding.replace(" ", "_") / rule / f"seed_{seed}",
+                seed,
+                [*base, *changes, "--learn.social", rule],
+            )
+            for seed in range(options.seeds)
+        ]
+        for breeding, changes in BREEDING.items()
+        for rule in RULES
+    }
+    by_seed = [run for seed in zip(*runs.values(), strict=True) for run in seed]  # an interrupted one has whole seeds
+    all_at(options.jobs, Run.live, by_seed)
+    found = compare(runs)
+    head = ["imitated", *(f"{breeding}, {when}" for breeding in found for when in ("end", "on the way"))]
+    put(options.page, "table", table(head, rows(found)))
+    picture = options.page.with_suffix(".png")
+    draw(found, picture)
+    numbers = {"machine": machine(), "seeds": options.seeds, "generations": options.generations, "found": found}
+    options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(table(head, rows(found)))
+
+
+if __name__ == "__main__":
+    main()
