@@ -1,14 +1,27 @@
-"""Watch the agents of a run in a held-out forage world, in the terminal or as a GIF.
+"""Watch the agents of a run in a held-out forage world: in the terminal, in a window, or as a film.
 
-python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--gif FILE]
+python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--window] [--out FILE.gif|FILE.mp4]
+
+A window needs the extra `render`, an .mp4 file the extra `video`.
 """
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from agents.types import require
+from agents.types import UserError, require
 from trainers.command_line import parse_run_arguments, run_command
+from trainers.config import EnvConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from envs.types import WorldState
+
+Details = Callable[[int], list[str]]
+Show = Callable[["WorldState", Details], None]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,48 +31,124 @@ def main(argv: list[str] | None = None) -> None:
         argv,
         seed=(int, 0, "which held-out world"),
         fps=(float, 8.0, "steps a second, at most 100"),
-        gif=(Path, None, "write the episode to this .gif file instead of the terminal"),
+        out=(Path, None, "write the episode to this .gif or .mp4 file"),
+        window=(bool, False, "open a window"),
     )
-    run_command(lambda: watch(options.run_dir, options.generation, options.seed, options.fps, options.gif))
+    run_command(lambda: watch(**vars(options)))
 
 
-def watch(run_dir: Path, generation: int | None, seed: int, fps: float, gif: Path | None) -> None:
-    """Play one held-out episode with the adapters of a generation, and show it or write it to `gif`.
+def watch(
+    run_dir: Path, generation: int | None, seed: int, fps: float, out: Path | None = None, window: bool = False
+) -> None:
+    """Play one held-out episode with the adapters of a generation, and show it live or write it to `out`.
 
-    Raises UserError for an `fps` that is not above 0 and at most 100, or a run that cannot be read.
+    Raises UserError for an `fps` that is not above 0 and at most 100, a file that cannot be written, a missing extra,
+    or a run that cannot be read.
     """
     require(0 < fps <= 100, "fps", fps, "above 0 and at most 100")
-    if gif:
-        is_fine = gif.suffix == ".gif" and gif.parent.is_dir() and not gif.is_dir()
-        require(is_fine, "gif", str(gif), "a .gif file in a folder that exists")
-    import numpy as np
-
-    from envs.look.render import ansi, rgb_array
-    from envs.worlds.world import ForageWorld
-    from trainers.evaluate import held_out_seeds
-    from trainers.rollout import rollout
+    require(not (window and out), "out", str(out), "left out with --window")
+    if out:
+        is_fine = out.suffix in FILMS and out.parent.is_dir() and not out.is_dir()
+        require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
     from trainers.run_folder import open_run
-    from trainers.run_log import gif_bytes
 
     colony, config, generation = open_run(run_dir, generation)
     require(config.env.is_forage, "env.id", config.env.id, "forage: of other worlds there is no picture")
-    life = rollout(
-        colony.policy,
-        colony.codec,
-        ForageWorld(config.env),
-        held_out_seeds(1, seed),
-        np.random.default_rng(seed),
-        keep_states=True,
-    )
-    if gif:
-        frames = [rgb_array(state, config.env, cell=12) for state in life.states]
-        gif.write_bytes(gif_bytes(frames, int(1000 / fps)))
-        print(f"wrote {gif}: {len(frames)} frames of generation {generation}")
-        return
+    title = f"{run_dir.name}, generation {generation}"
+    if out:
+        states = play(colony, config.env, seed, lambda state, details: None)
+        FILMS[out.suffix](frames_of(states, config.env), out, fps)
+        print(f"wrote {out}: {len(states)} frames of {title}")
+    else:
+        play(colony, config.env, seed, in_window(config.env, fps, title) if window else in_terminal(config.env, fps))
+
+
+def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState]":
+    """Live through a held-out episode, shown step by step; returns its states, the first before the first step."""
+    import numpy as np
+
+    from envs.worlds.world import ForageWorld
+    from trainers.evaluate import held_out_seeds
+    from trainers.rollout import rollout
+
+    world, words = ForageWorld(env), colony.codec.action_words
+
+    def on_moment(texts: list[str], moment: dict[str, Any]) -> None:
+        def details(agent: int) -> list[str]:
+            odds = np.exp(moment["log_probs"][agent])
+            told = ", ".join(f"{word} {share:.0%}" for word, share in zip(words, odds, strict=True) if share >= 0.005)
+            return [f"read:{texts[moment['text'][agent]]}", f"chose among: {told}"]
+
+        show(world.state(), details)
+
+    rng, seeds = np.random.default_rng(seed), held_out_seeds(1, seed)
+    return rollout(colony.policy, colony.codec, world, seeds, rng, keep_states=True, on_moment=on_moment).states
+
+
+def in_terminal(env: EnvConfig, fps: float) -> Show:
+    """Shows states in the terminal, in colour, at most so many a second."""
+    from envs.look.render import ansi
+
     is_terminal = sys.stdout.isatty()
-    for state in life.states:
-        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, config.env), flush=True)
+
+    def show(state: "WorldState", details: Details) -> None:
+        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, env), flush=True)
         time.sleep(1 / fps if is_terminal else 0)
+
+    return show
+
+
+def in_window(env: EnvConfig, fps: float, title: str) -> Show:
+    """Shows states in a window; a click tells what an agent read. UserError where no window can be opened."""
+    try:
+        from envs.look.window import Window
+
+        window = Window(env, fps, title)
+    except (ImportError, RuntimeError) as error:
+        raise UserError(f"--window: {error}") from error
+
+    def show(state: "WorldState", details: Details) -> None:
+        window.show(state, details)
+        if not window.is_open:
+            raise SystemExit(0)
+
+    return show
+
+
+def frames_of(states: "Sequence[WorldState]", env: EnvConfig) -> "list[np.ndarray]":
+    """Pictures (H, W, 3) uint8."""
+    from envs.look.render import rgb_array
+
+    return [rgb_array(state, env, cell=16) for state in states]
+
+
+def write_gif(frames: "Sequence[np.ndarray]", file: Path, fps: float) -> None:
+    """An animated GIF that loops."""
+    from trainers.run_log import gif_bytes
+
+    file.write_bytes(gif_bytes(frames, int(1000 / fps)))
+
+
+def write_mp4(frames: "Sequence[np.ndarray]", file: Path, fps: float) -> None:
+    """H.264 in an MP4 file, as browsers play it; UserError where the package `av` is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(f"out = {str(file)!r}: an .mp4 file needs `pip install 'terrarium-lm[video]'`") from error
+    from fractions import Fraction
+
+    height, width, _ = frames[0].shape
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"})
+        stream.height, stream.width, stream.pix_fmt = height - height % 2, width - width % 2, "yuv420p"
+        for frame in frames:  # yuv420p knows even sides only
+            picture = av.VideoFrame.from_ndarray(frame[: stream.height, : stream.width].copy(), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+FILMS: "dict[str, Callable[[Sequence[np.ndarray], Path, float], None]]" = {".gif": write_gif, ".mp4": write_mp4}
+"""How to write a film, by the ending of its file."""
 
 
 if __name__ == "__main__":

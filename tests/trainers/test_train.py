@@ -205,17 +205,58 @@ def test_evaluate_prints_a_table(finished, capsys):
     assert all(word in table for word in ("frozen", *YARDSTICKS, "generation 2", "food eaten"))
 
 
-def test_watch_writes_a_gif_and_plays_in_a_terminal(finished, tmp_path, capsys):
+def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):
     from PIL import Image
 
-    with pytest.raises(SystemExit):
-        watch([str(finished[0]), "--gif", str(tmp_path / "episode.mp4")])
-    assert "a .gif file in a folder that exists" in capsys.readouterr().err
-    watch([str(finished[0]), "--gif", str(tmp_path / "episode.gif")])
-    assert Image.open(tmp_path / "episode.gif").n_frames > 5
+    for wrong in (["--out", str(tmp_path / "episode.avi")], ["--out", str(tmp_path / "a.gif"), "--window"]):
+        with pytest.raises(SystemExit):
+            watch([str(finished[0]), *wrong])
+    said = capsys.readouterr().err
+    assert "a .gif or .mp4 file in a folder that exists" in said
+    assert "must be left out with --window" in said
+    watch([str(finished[0]), "--out", str(tmp_path / "episode.gif")])
+    frames = Image.open(tmp_path / "episode.gif").n_frames
+    assert frames > 5
     capsys.readouterr()
     watch([str(finished[0]), "--fps", "100"])
-    assert "food eaten" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("food eaten") == frames - 1
+
+
+def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
+    av = pytest.importorskip("av")
+    watch([str(finished[0]), "--out", str(tmp_path / "episode.mp4"), "--fps", "5"])
+    with av.open(str(tmp_path / "episode.mp4")) as film:
+        stream = film.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert (stream.codec_context.name, float(stream.average_rate)) == ("h264", 5.0)
+    assert len(frames) > 5
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100
+
+
+def test_watch_opens_a_window_that_tells_what_an_agent_read(finished, monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    told = []
+
+    def show(self, state, details):
+        told.append((int(state.step[0]), details(0)))
+        if len(told) == 3:
+            self.close()
+
+    monkeypatch.setattr("envs.look.window.Window.show", show)
+    with pytest.raises(SystemExit) as closed:
+        watch([str(finished[0]), "--window"])
+    assert closed.value.code == 0
+    assert [step for step, _ in told] == [1, 2, 3]
+    assert all(text.startswith("read: ") and "%" in odds for _, (text, odds) in told)
+
+
+def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
+    with pytest.raises(SystemExit):
+        watch([str(finished[0]), "--window"])
+    assert "--window: cannot open a window" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, tiny_config, tmp_path):
