@@ -171,21 +171,19 @@ class Answers:
     """Answers as they are sent. As long as a part of a run does not change, many pages that ask cost what one does."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[Any, bytes]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float | None, bytes]] = OrderedDict()
         self._is_at_work = Lock()  # one at a time: the run has better use for the processor
 
     def give(self, path: str, run: Run, part: str, answer: Callable[[], Any]) -> bytes:
         """What `answer` says of a part of a run, in JSON; from memory if it was asked since that part changed."""
         with self._is_at_work:
             stamp = run.stamps().get(part)
-            known = self._known.get(path)
-            if not known or known[0] != stamp:
-                known = stamp, JSONResponse(answer()).body
-            self._known[path] = known
+            if path not in self._known or self._known[path][0] != stamp:
+                self._known[path] = stamp, bytes(JSONResponse(answer()).body)
             self._known.move_to_end(path)
             while len(self._known) > MOST_ANSWERS:
                 self._known.popitem(last=False)
-            return bytes(known[1])
+            return self._known[path][1]
 
 
 async def _told(answer: Callable[..., Any], *arguments: Any) -> Any:

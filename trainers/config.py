@@ -238,8 +238,8 @@ class EvolutionConfig:
         require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
         require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
         require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
-        hall, allowed = self.hall_episodes, f"between 0 and evolution.episodes = {self.episodes}"
-        require(0 <= hall <= self.episodes, "evolution.hall_episodes", hall, allowed)
+        hall, most = self.hall_episodes, self.episodes
+        require(0 <= hall <= most, "evolution.hall_episodes", hall, f"between 0 and evolution.episodes = {most}")
         require(not hall or self.apart, "evolution.hall_episodes", hall, "0 without evolution.apart")
         for name in ("mutation_rate", "mutation_kl"):
             value = getattr(self, name)

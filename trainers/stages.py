@@ -320,13 +320,12 @@ def compete(run: Run) -> dict[str, float]:
     run.hall.add(colony.policy.mind.bank.values[fittest])
     pairs = pairings(generation, env.populations)
     food = play_matches(colony.policy, colony.codec, env, [[run.hall.of(p) for p in pair] for pair in pairs])
-    matches = [
+    matches: list[dict[str, Any]] = [
         {"generation": generation, "sides": [list(player) for player in pair], "food": told}
         for pair, told in zip(pairs, food, strict=True)
     ]
     run.log.matches(matches)
-    rated = ratings(run.log.played)
-    figures = {}
+    rated, figures = ratings(run.log.played), dict[str, float]()
     for population in range(env.populations):
         own = [m for m in matches if m["sides"][0][0] == population and m["sides"][1][1] < generation]
         fitness = [genome.fitness for genome in colony.population[members(env)[population]]]

@@ -9,7 +9,7 @@ export function familyTree(host, lineage, onSelect) {
   const traces = [
     lifelines(lineage.nodes),
     edges(lineage.nodes, of, (child, parent) => !chosen.has(`${parent}>${child}`), { color: "rgba(128,140,132,0.28)", width: 1 }, "parents"),
-    edges(lineage.nodes, of, (child, parent) => chosen.has(`${parent}>${child}`), { color: "#d6336c", width: 3 }, "champion's line"),
+    championLine(lineage.champion.map((id) => of.get(id))),
     dots(lineage.nodes, line),
   ];
   const last = Math.max(1, ...lineage.nodes.map((node) => node.generation));
@@ -52,6 +52,18 @@ function edges(nodes, of, isWanted, line, name) {
     }
   }
   return { x, y, mode: "lines", line, hoverinfo: "skip", name };
+}
+
+// From birth to birth, along the bar of each forebear as long as it took
+function championLine(line) {
+  const [x, y] = [[], []];
+  line.forEach((node, i) => {
+    const child = line[i + 1];
+    const end = child ? child.generation - 1 : Math.max(...Object.keys(node.fitness).map(Number));
+    x.push(node.generation, Math.max(node.generation, end));
+    y.push(node.slot, node.slot);
+  });
+  return { x, y, mode: "lines", line: { color: "#d6336c", width: 3 }, hoverinfo: "skip", name: "champion's line" };
 }
 
 function dots(nodes, line) {
