@@ -313,9 +313,8 @@ class TrainConfig:
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
         kinds = len(self.env.kinds) if self.env.also else 1
-        shared = {"held_out_episodes": episodes}
-        if not self.env.by_turns:
-            shared |= {"worlds": self.worlds, "evolution.episodes": self.evolution.episodes}
+        at_once = {"worlds": self.worlds, "evolution.episodes": self.evolution.episodes}
+        shared = (at_once if not self.env.by_turns else {}) | {"held_out_episodes": episodes}
         for name, value in shared.items():
             require(value % kinds == 0, name, value, f"a multiple of {kinds}, the presets of env")
         if self.evolution.births_in_life:

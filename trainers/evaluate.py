@@ -8,6 +8,7 @@ the forage world the scripted bots, up to the planner that knows everything.
 """
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from envs.presets import PRESETS
 from envs.worlds.mixed_world import weave
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
+from trainers.progress import counted
 from trainers.worlds import make_world
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         colony, config, generation = open_run(options.run_dir, options.generation)
         colony.policy.backend = open_backend(options.backend, colony.policy.mind)
         env = other_preset(config.env, options.preset) if options.preset else config.env
-        result = compare(colony, env, options.episodes, options.seed)
+        with counted(len(contestants(env))) as tell:
+            result = compare(colony, env, options.episodes, options.seed, tell)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 
     run_command(evaluate)
@@ -68,8 +71,15 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
     return HELD_OUT + MAX_HELD_OUT * seed + np.arange(episodes)
 
 
-def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[str, Any]:
-    """Play `episodes` held-out worlds with the agents and with each yardstick.
+def contestants(env: EnvConfig) -> list[str]:
+    """The agents and their yardsticks, in the order in which they play."""
+    return ["agents", "frozen", *(YARDSTICKS if env.is_forage else ["random"])]
+
+
+def compare(
+    colony: "Colony", env: EnvConfig, episodes: int, seed: int, tell: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Play `episodes` held-out worlds with the agents and with each yardstick; `tell` is told whose turn it is.
 
     Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
     of each with a 95 % interval; in the forage world also the agents' share of the planner's food, in all worlds and
@@ -77,11 +87,16 @@ def compare(colony: "Colony", env: EnvConfig, episodes: int, seed: int) -> dict[
     """
     require(not env.also or episodes % len(env.kinds) == 0, "episodes", episodes, f"a multiple of {len(env.kinds)}")
     seeds = held_out_seeds(episodes, seed)
-    outcomes = {"agents": play(colony, env, seeds, seed), "frozen": play(colony, env, seeds, seed, bare=True)}
-    if env.is_forage:
-        outcomes |= {name: play_yardstick(name, env, seeds, seed) for name in YARDSTICKS}
-    else:
-        outcomes["random"] = play(colony, env, seeds, seed, actor=Chance())
+    outcomes = {}
+    for who in contestants(env):
+        if tell:
+            tell(f"{who} in {episodes} worlds")
+        if who in ("agents", "frozen"):
+            outcomes[who] = play(colony, env, seeds, seed, bare=who == "frozen")
+        elif env.is_forage:
+            outcomes[who] = play_yardstick(who, env, seeds, seed)
+        else:
+            outcomes[who] = play(colony, env, seeds, seed, actor=Chance())
     result: dict[str, Any] = {"episodes": episodes, "seed": seed}
     columns = {"fitness": lambda o: o.episode_return, "lifetime": lambda o: o.lifetime}
     if env.is_forage:

@@ -1,5 +1,7 @@
 """Live progress in the terminal: generation, step, who is alive, fitness, time left."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -7,6 +9,22 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from trainers.config import TrainConfig
+
+
+@contextmanager
+def counted(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left, where there is a terminal; within the block, tell what begins, `total` times."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left"), TimeRemainingColumn()
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task, begun = bar.add_task("", total=total), 0
+
+        def tell(what: str) -> None:
+            nonlocal begun
+            bar.update(task, description=what, completed=begun)
+            begun += 1
+
+        yield tell
 
 
 class Progress:

@@ -26,12 +26,12 @@ from trainers import run_folder
 from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import Colony, colony_state, colony_tensors, found_colony
 from trainers.config import EnvConfig, TrainConfig
-from trainers.evaluate import compare, held_out_seeds, table
+from trainers.evaluate import compare, contestants, held_out_seeds, table
 from trainers.learning import social
 from trainers.learning.health import health
 from trainers.learning.learner import Witness
 from trainers.learning.whole_model import WholeModel
-from trainers.progress import Progress
+from trainers.progress import Progress, counted
 from trainers.recording import prune_recordings, recorded, write_recording
 from trainers.rivalry import (
     Hall,
@@ -372,7 +372,8 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     generation, history, population = run.generation, run.history, run.colony.population
     if generation == 0:
         run.progress.stage("comparing")
-        history["first"] = compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed)
+        compared = run.colony, run.config.env, run.config.held_out_episodes, run.config.seed
+        history["first"] = compare(*compared, run.progress.stage)
         run_folder.replace_text(run.run_dir / "first.json", json.dumps(history["first"], indent=2) + "\n")
     figures = _figures(run, life, learned, outcome)
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
@@ -399,10 +400,9 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
 
 def report(run: Run) -> dict[str, Any]:
     """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
-    first, last = (
-        run.history["first"],
-        compare(run.colony, run.config.env, run.config.held_out_episodes, run.config.seed),
-    )
+    env, first = run.config.env, run.history["first"]
+    with counted(len(contestants(env))) as tell:
+        last = compare(run.colony, env, run.config.held_out_episodes, run.config.seed, tell)
     generation = run.history["generation"]
     keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
