@@ -7,8 +7,8 @@ Beginnings are made by ordinary runs of `trainers.train` with `configs/meta.yaml
 what they can learn (Baldwinian), moved to where learning ends (Reptile), or plain evolved adapters that keep what they
 learned (Lamarckian); newborns are the control. Then each learns, without breeding, in presets that no run has seen.
 Measured is the food eaten after every life, as a share of the planner's, and its mean over the lives: the area under
-the adaptation curve. What is finished is not done again. The table goes into the page, the picture and every number
-beside it. Needs the `dev` extra.
+the adaptation curve. What is finished is not done again, and keys of the main program that are given besides hold for
+all. The table goes into the page, the picture and every number beside it. Needs the `dev` extra.
 """
 
 import argparse
@@ -30,9 +30,15 @@ BEGINNINGS: dict[str, list[object] | None] = {
 """What is changed in the config; None for no run at all."""
 
 
-def adapting(folder: Path, preset: str, seed: int, founders: Path | None, lives: int) -> tuple[Run, Run]:
-    """A run of so many lives in a preset without breeding, and one that does not learn: what comes before the first."""
+def adapting(
+    folder: Path, preset: str, seed: int, founders: Path | None, lives: int, keys: list[str]
+) -> tuple[Run, Run]:
+    """A run of so many lives in a preset without breeding, and one that does not learn: what comes before the first.
+
+    keys: of the main program, for both.
+    """
     base: list[object] = ["--env.preset", preset, "--evolution.enabled", "false", "--held_out_episodes", HELD_OUT]
+    base += keys
     base += ["--founders", founders] if founders else []
     return (
         Run(folder / "before", seed, [*base, "--learn.algorithm", "none", "--generations", 1]),
@@ -71,17 +77,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/meta"))
     parser.add_argument("--page", type=Path, default=Path("docs/meta.md"))
-    options = parser.parse_args(argv)
+    options, keys = parser.parse_known_args(argv)  # keys of the main program
     makers, learners = [], {}
     for seed in range(options.seeds):
         for name, changes in BEGINNINGS.items():
             made = options.runs / "beginnings" / name / f"seed_{seed}"
             if changes is not None:
-                makers.append(Run(made, seed, ["--config", CONFIG, "--generations", options.generations, *changes]))
+                wanted = ["--config", CONFIG, "--generations", options.generations, *keys, *changes]
+                makers.append(Run(made, seed, wanted))
             for preset in options.unseen:
                 folder = options.runs / preset / name / f"seed_{seed}"
                 founders = None if changes is None else made
-                learners[preset, name, seed] = adapting(folder, preset, seed, founders, options.lives)
+                learners[preset, name, seed] = adapting(folder, preset, seed, founders, options.lives, keys)
     all_at(options.jobs, Run.live, makers)
     all_at(options.jobs, Run.live, [run for pair in learners.values() for run in pair])
     found = {key: shares(*pair) for key, pair in learners.items()}

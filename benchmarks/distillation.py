@@ -4,9 +4,10 @@
                                       [--page FILE]
 
 A teacher is an ordinary run of `trainers.train`, or the planner. Each student is one too, with `configs/distill.yaml`;
-what is finished is not done again. Then everybody decides for a life in the same held-out world, in a process of its
-own, one after the other: decision time and memory. The table goes into the page, every number beside it. --gemma adds
-a larger teacher, `gemma3-270m`, which takes longer. Needs the `dev` extra.
+what is finished is not done again, and keys of the main program that are given besides hold for all. Then everybody
+decides for a life in the same held-out world, in a process of its own, one after the other: decision time and memory.
+The table goes into the page, every number beside it. --gemma adds a larger teacher, `gemma3-270m`, which takes longer.
+Needs the `dev` extra.
 """
 
 import argparse
@@ -85,16 +86,16 @@ def measured(run_dir: Path, memory: str = "full") -> dict[str, float]:
     return figures
 
 
-def students(options: argparse.Namespace, seed: int, teacher: Path) -> dict[str, tuple[str, Run]]:
-    """The students of a seed, by name, with the names of their teachers."""
+def students(options: argparse.Namespace, keys: list[str], seed: int, teacher: Path) -> dict[str, tuple[str, Run]]:
+    """The students of a seed, by name, with the names of their teachers; keys: of the main program, for all."""
     base: list[object] = ["--config", CONFIG, "--generations", options.lessons, "--held_out_episodes", HELD_OUT]
-    base += ["--learn.teacher", teacher]
+    base += [*keys, "--learn.teacher", teacher]
 
     def run(name: str, arguments: list[object]) -> Run:
         return Run(options.runs / name.replace(" ", "_") / f"seed_{seed}", seed, arguments)
 
     found = {name: (who, run(name, [*base, *changes])) for name, (who, changes) in STUDENTS.items()}
-    own: list[object] = ["--model.name", "smollm2-half", "--generations", options.generations]
+    own: list[object] = ["--model.name", "smollm2-half", "--generations", options.generations, *keys]
     found[SELF_TAUGHT] = ("nobody", run(SELF_TAUGHT, [*own, "--held_out_episodes", HELD_OUT]))
     if options.gemma:
         larger = options.runs / "gemma" / "seed_0"
@@ -114,16 +115,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/distillation.md"))
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--memory", default="full", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    options, keys = parser.parse_known_args(argv)  # keys of the main program
     if options.measure:
         print(json.dumps(measure(options.measure, options.memory)))
         return
     model_folder("smollm2-half"), model_folder("custom-50m")  # made once, not by two runs at a time
-    grown: list[object] = ["--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    grown: list[object] = ["--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     teachers = [Run(options.runs / "teacher" / f"seed_{seed}", seed, grown) for seed in range(options.seeds)]
     larger = Run(options.runs / "gemma" / "seed_0", 0, [*grown, "--model.name", "gemma3-270m"])
     all_at(options.jobs, Run.live, [*teachers, *([larger] if options.gemma else [])])
-    taught = [students(options, seed, teacher.run_dir) for seed, teacher in enumerate(teachers)]
+    taught = [students(options, keys, seed, teacher.run_dir) for seed, teacher in enumerate(teachers)]
     all_at(options.jobs, Run.live, [run for seed in taught for _, run in seed.values()])
     best = [teacher.last["share_of_planner"] for teacher in teachers]
     rows = [row("full model (the teacher)", "nobody", best, best, measured(teachers[0].run_dir))]

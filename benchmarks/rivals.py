@@ -2,10 +2,10 @@
 
     python -m benchmarks.rivals [--seeds N] [--generations N] [--jobs N] [--runs DIR] [--page FILE]
 
-Each run is an ordinary one of `trainers.train` with `configs/rivals.yaml`; what is finished is not done again. Then
-champions of several generations of a run all play each other, which rates them and counts circles; and so do the
-fittest of the last generation of all conditions of a seed. Tables go into the page, the picture and every number beside
-it. Needs the `dev` extra.
+Each run is an ordinary one of `trainers.train` with `configs/rivals.yaml`; what is finished is not done again, and keys
+of the main program that are given besides hold for all. Then champions of several generations of a run all play each
+other, which rates them and counts circles; and so do the fittest of the last generation of all conditions of a seed.
+Tables go into the page, the picture and every number beside it. Needs the `dev` extra.
 """
 
 import argparse
@@ -115,8 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/rivals"))
     parser.add_argument("--page", type=Path, default=Path("docs/rivals.md"))
-    options = parser.parse_args(argv)
-    base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    options, keys = parser.parse_known_args(argv)  # keys of the main program
+    base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = [
         {
             name: Run(options.runs / name.replace(" ", "_") / f"seed_{seed}", seed, [*base, *changes])

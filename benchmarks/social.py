@@ -3,8 +3,8 @@
     python -m benchmarks.social [--seeds N] [--generations N] [--jobs N] [--runs DIR] [--page FILE]
 
 Each run is an ordinary one of `trainers.train` with `configs/social.yaml`, its rule changed; what is finished is not
-done again. The table goes into the page, the picture and every number beside it. A score is as in
-`benchmarks.ablation`. Needs the `dev` extra.
+done again. Keys of the main program that are given besides hold for all. The table goes into the page, the picture and
+every number beside it. A score is as in `benchmarks.ablation`. Needs the `dev` extra.
 """
 
 import argparse
@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/social"))
     parser.add_argument("--page", type=Path, default=Path("docs/social.md"))
-    options = parser.parse_args(argv)
-    base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT]
+    options, keys = parser.parse_known_args(argv)  # keys of the main program
+    base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = {
         (breeding, rule): [
             Run(

@@ -1,0 +1,86 @@
+"""Comparisons of runs: what is finished is not done again, what was interrupted goes on, tables find their place."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import runs, social
+from benchmarks.runs import Run, curve, interval, put, table, told
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tiny_keys(tiny_model):
+    return [
+        *("--model.name", str(tiny_model), "--model.dtype", "float32"),
+        *("--adapter.top_layers", "2", "--adapter.rank", "2"),
+        *("--env.agents", "6", "--env.width", "9", "--env.height", "9", "--env.food", "12", "--env.max_steps", "20"),
+        *("--evolution.parents", "3", "--evolution.elites", "2", "--evolution.episodes", "2"),
+    ]
+
+
+def test_a_run_that_is_done_is_not_done_again_and_one_that_was_interrupted_goes_on(tiny_keys, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run", 3, [*tiny_keys, "--generations", "2", "--held_out_episodes", "2"])
+    run.live()
+    assert [line["generation"] for line in run.metrics] == [0, 1]
+    points = curve(run)
+    assert [point["learning"] for point in points] == [line["env_steps"] for line in run.metrics]
+    assert points[1]["seconds"] > points[0]["seconds"]
+    asked = []
+    monkeypatch.setattr(runs, "command", lambda module, *words: asked.append(words))
+    run.live()
+    assert asked == []
+    (run.run_dir / "results.json").unlink()
+    run.live()
+    assert asked == [("--resume", run.run_dir)]
+
+
+def test_what_a_run_says_when_it_fails_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match=r"env.food|WorldConfig.food = 4000"):
+        Run(tmp_path / "run", 0, ["--env.food", "4000"]).live()
+
+
+def test_a_table_goes_to_its_place_and_nowhere_else(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- one -->\nold\n<!-- end -->\nbetween\n<!-- two -->\n<!-- end -->\nafter\n")
+    put(page, "two", table(["a", "b"], [["1", r"\1"]]))
+    put(page, "one", "new")
+    assert page.read_text() == (
+        "before\n<!-- one -->\n\nnew\n\n<!-- end -->\nbetween\n"
+        "<!-- two -->\n\n| a | b |\n| --- | --- |\n| 1 | \\1 |\n\n<!-- end -->\nafter\n"
+    )
+    with pytest.raises(ValueError, match="must have a place <!-- three -->"):
+        put(page, "three", "")
+
+
+def test_an_interval_is_of_the_middle_half():
+    figure = interval([0.1, 0.2, 0.3, 0.9])
+    assert figure["iqm"] == pytest.approx(0.25)
+    assert told(figure) == "25% [{:.0%}, {:.0%}]".format(figure["low"], figure["high"])
+
+
+def test_every_page_has_places_for_its_tables():
+    for page, names in {
+        "social": ["table"],
+        "rivals": ["race", "champions"],
+        "meta": ["table"],
+        "distillation": ["table"],
+    }.items():
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        assert all(f"<!-- {name} -->" in text for name in names)
+
+
+def test_the_comparison_of_social_learning_in_short(tiny_keys, tmp_path, monkeypatch):
+    monkeypatch.setattr(social, "RULES", ("nobody", "neighbour"))
+    page = tmp_path / "social.md"
+    page.write_text("<!-- table -->\n<!-- end -->\n")
+    options = ["--seeds", "1", "--generations", "2", "--runs", str(tmp_path / "runs"), "--page", str(page)]
+    social.main([*options, *tiny_keys])
+    assert page.read_text().count("| neighbour |") == 1
+    found = json.loads(page.with_suffix(".json").read_text())["found"]
+    assert set(found) == {"with breeding", "without breeding"}
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    monkeypatch.setattr(runs, "command", lambda *words: pytest.fail("what is finished is done again"))
+    social.main([*options, *tiny_keys])
