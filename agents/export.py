@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,6 +111,8 @@ def open_agent(run_dir: Path, folder: Path, name: str) -> Agent:
     try:
         config = yaml.safe_load(file.read_text())
         model, adapter = ModelConfig(**config["model"]), AdapterConfig(**config["adapter"])
+        if config["learn"].get("trains") == "model":  # the run's own, in the place of what it began with
+            model = replace(model, name=str(run_dir / "model"))
         codec = codec_of(config["env"]["id"], config["env"]["codec"])
     except UserError:
         raise

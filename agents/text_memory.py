@@ -87,6 +87,11 @@ class TextMemory:
         """The texts that were used last, at most so many, the last one at the end."""
         return list(self._entries)[-count:]
 
+    def clear(self) -> None:
+        """Forget all texts."""
+        for text in list(self._entries):
+            self._forget(text)
+
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading those that are new in one batch."""
         distinct = self._ensure(texts)

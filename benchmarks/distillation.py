@@ -17,13 +17,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
 from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from envs.worlds.world import ForageWorld
+from trainers.checkpoint import checkpoints, load_checkpoint
+from trainers.colony import found_colony, restore_adapters
+from trainers.evaluate import compare, held_out_seeds
+from trainers.parser import read_config
+from trainers.rollout import rollout
 from trainers.run_folder import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "distill.yaml"
@@ -43,44 +49,39 @@ GEMMA = "half the layers, adapters (gemma3-270m)"
 
 
 def measure(run_dir: Path, memory: str) -> dict[str, float]:
-    """One life of a run's agents in a held-out world: their share of the planner's food is told by the run itself.
+    """A life of a run's agents in a held-out world, then their share of the planner's food in others.
 
-    step_ms: mean time in which all decide, with nothing known at first. peak_mb: of this process. megabytes: of the
-    weights as they are kept.
+    step_ms: mean time in which all decide, with nothing known at first. peak_mb: of this process, after that life.
+    megabytes: of the weights as they are kept. memory: as in the config.
     """
-    from agents.weights.compact import compact_file
-    from envs.worlds.world import ForageWorld
-    from trainers.evaluate import compare, held_out_seeds
-    from trainers.rollout import rollout
-    from trainers.run_folder import open_run
-
-    colony, config, _ = open_run(run_dir)
-    if memory == "compact":
-        values = colony.policy.mind.bank.values.clone()
-        from trainers.colony import found_colony
-
-        colony = found_colony(replace(config, model=replace(config.model, memory="compact", dtype="float32")))
-        colony.policy.mind.bank.values[:] = values
-    folder = colony.policy.mind.base.folder
-    file = compact_file(folder, colony.policy.mind.base.name, lambda: None) if memory == "compact" else None
-    weights = [file] if file else list(folder.glob("*.safetensors"))
+    config = read_config(run_dir)
+    if config.learn.trains == "model":
+        own = replace(config.model, name=str(run_dir / "model"))
+        config = replace(config, model=own, learn=replace(config.learn, trains="adapters"))
+    config = replace(config, model=replace(config.model, memory=memory, threads=0))
+    colony = found_colony(config)
+    tensors, _ = load_checkpoint(max(checkpoints(run_dir).items())[1])
+    restore_adapters(colony, tensors)
     rng, world = np.random.default_rng(0), ForageWorld(config.env)
-    start = perf_counter()
     life = rollout(colony.policy, colony.codec, world, held_out_seeds(1, 0), rng)
-    seconds = perf_counter() - start
-    share = compare(colony, config.env, HELD_OUT, config.seed)["share_of_planner"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    base = colony.policy.mind.base
+    weights = list(base.folder.glob("*.safetensors"))
+    if memory == "compact":
+        weights = [compact_file(base.folder, base.name, lambda: None)]
     return {
         "step_ms": 1000 * float(life.decide_s.mean()),
-        "life_s": seconds,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak,
         "megabytes": sum(file.stat().st_size for file in weights) / 1e6,
-        "share": share,
+        "share": compare(colony, config.env, HELD_OUT, config.seed)["share_of_planner"],
     }
 
 
 def measured(run_dir: Path, memory: str = "full") -> dict[str, float]:
     """The same in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.distillation", "--measure", str(run_dir), "--memory", memory]
+    if memory == "compact":  # the first time the file with the blocks is written, which takes memory of its own
+        subprocess.run(words, capture_output=True, check=True)
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures

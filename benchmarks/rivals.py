@@ -65,6 +65,8 @@ def arms_race(run: Run) -> dict[str, Any]:
     colony, config, last = open_run(run.run_dir)
     hall = Hall(run.run_dir / "hall", last)
     stages = np.linspace(0, last, STAGES).round().astype(int).tolist()
+    if len(set(stages)) < STAGES:
+        raise ValueError(f"generations = {last + 1}: must be {STAGES} or more")
     players = [Player(population, generation) for generation in stages for population in (0, 1)]
     wins = table_of_wins([hall.of(p) for p in players], colony.policy, colony.codec, config.env)
     rating = bradley_terry(wins).reshape(STAGES, 2)

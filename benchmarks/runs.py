@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from benchmarks.statistics import bootstrap, interquartile_mean
+from trainers.parser import parse, read_config
 
 HELD_OUT = 32
 """Held-out worlds in which a run is judged; each seed has its own."""
@@ -28,14 +30,19 @@ class Run(NamedTuple):
     arguments: Sequence[object]  # of the main program
 
     def live(self) -> None:
-        """Train, or go on training, unless it is done."""
+        """Train, or go on training, unless it is done. RuntimeError where another run is in its place."""
+        settings = ["--run_dir", self.run_dir, "--seed", self.seed, "--model.threads", 1, *QUIET]
+        words = [str(word) for word in (*self.arguments, *settings)]
+        if (self.run_dir / "config.yaml").is_file():
+            wanted, found = parse(words)[0], read_config(self.run_dir)
+            if replace(found, model=replace(found.model, dtype=wanted.model.dtype)) != wanted:
+                raise RuntimeError(f"{self.run_dir}: was made with other settings; name another folder for the runs")
         if (self.run_dir / "results.json").is_file():
             return
         if any((self.run_dir / "checkpoints").glob("gen_*")):
             return command("trainers.train", "--resume", self.run_dir)
         shutil.rmtree(self.run_dir, ignore_errors=True)
-        settings = ["--run_dir", self.run_dir, "--seed", self.seed, "--model.threads", 1, *QUIET]
-        command("trainers.train", *self.arguments, *settings)
+        command("trainers.train", *words)
 
     @property
     def last(self) -> dict[str, Any]:

@@ -119,15 +119,16 @@ class Run:
             raise FileNotFoundError(f"{self.name} has no recording of that kind and generation")
         return read_recording(file)
 
-    def stamps(self) -> dict[str, float]:
-        """When each part was last written, for who waits for news."""
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """When each part was last written, and how long it is, for who waits for news."""
         parts = {name: self._file(name) for name in ("metrics", "lineage", "adapters")}
         parts |= {"recordings": self.folder / "recordings", "results": self.folder / "results.json"}
         parts |= {"first": self.folder / "first.json"}
         stamps = {}
         for name, file in parts.items():
             with suppress(OSError):  # not there, or not there any more
-                stamps[name] = file.stat().st_mtime
+                status = file.stat()
+                stamps[name] = (status.st_mtime_ns, status.st_size)
         return stamps
 
     def _file(self, name: str) -> Path:

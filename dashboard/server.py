@@ -29,8 +29,8 @@ from dashboard.reading import Run, film, remembered
 
 MOST_PAGES = 64
 """Pages that may listen for news at a time."""
-MOST_ANSWERS = 64
-"""Answers that are remembered; the largest are films of less than a megabyte."""
+MOST_REMEMBERED = 64 << 20
+"""Bytes of answers that are remembered."""
 NEWS_EVERY_S = 0.5
 PAGE = Path(__file__).parent / "page"
 KINDS_OF_FILE = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -171,7 +171,7 @@ class Answers:
     """Answers as they are sent. As long as a part of a run does not change, many pages that ask cost what one does."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[float | None, bytes]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[tuple[int, int] | None, bytes]] = OrderedDict()
         self._is_at_work = Lock()  # one at a time: the run has better use for the processor
 
     def give(self, path: str, run: Run, part: str, answer: Callable[[], Any]) -> bytes:
@@ -181,9 +181,10 @@ class Answers:
             if path not in self._known or self._known[path][0] != stamp:
                 self._known[path] = stamp, bytes(JSONResponse(answer()).body)
             self._known.move_to_end(path)
-            while len(self._known) > MOST_ANSWERS:
+            body = self._known[path][1]
+            while sum(len(known) for _, known in self._known.values()) > MOST_REMEMBERED:
                 self._known.popitem(last=False)
-            return self._known[path][1]
+            return body
 
 
 async def _told(answer: Callable[..., Any], *arguments: Any) -> Any:

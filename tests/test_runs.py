@@ -37,6 +37,14 @@ def test_a_run_that_is_done_is_not_done_again_and_one_that_was_interrupted_goes_
     assert asked == [("--resume", run.run_dir)]
 
 
+def test_a_run_with_other_settings_is_not_taken_for_this_one(tiny_keys, tmp_path):
+    keys = [*tiny_keys, "--held_out_episodes", "2", "--generations", "1"]
+    Run(tmp_path / "run", 3, keys).live()
+    for other in (Run(tmp_path / "run", 4, keys), Run(tmp_path / "run", 3, [*keys, "--learn.epochs", "3"])):
+        with pytest.raises(RuntimeError, match="made with other settings"):
+            other.live()
+
+
 def test_what_a_run_says_when_it_fails_is_told(tmp_path):
     with pytest.raises(RuntimeError, match=r"env.food|WorldConfig.food = 4000"):
         Run(tmp_path / "run", 0, ["--env.food", "4000"]).live()

@@ -31,14 +31,14 @@ def save_checkpoint(run_dir: Path, generation: int, tensors: dict[str, Tensor], 
     save_file(tensors, box / "tensors.safetensors")
     (box / "state.json").write_text(json.dumps(state))
     for file in box.iterdir():
-        _sync(file)
+        sync(file)
     shutil.rmtree(folder, ignore_errors=True)
     box.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return folder
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold what was written, so that a renamed folder is whole even after a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:

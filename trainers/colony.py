@@ -69,7 +69,7 @@ class Colony:
     def begin_nearer(self, step: float) -> None:
         """All begin anew, nearer to where they have come on average: by `step` of the way, which 1 goes to the end."""
         assert self.birth is not None
-        self.birth += step * (self.policy.mind.bank.values.mean(dim=0) - self.birth)
+        self.birth[:] = nearer(self.birth, self.policy.mind.bank.values, step)
         self.settle(self.population)
 
     def act_by(self, config: TrainConfig, folder: Path) -> None:
@@ -185,13 +185,26 @@ def restore_adapters(colony: Colony, tensors: dict[str, Tensor]) -> None:
     bank.version += 1
 
 
-def found_with(colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+def nearer(start: Tensor, end: Tensor, step: float) -> Tensor:
+    """The mean of where P began (P, F), moved by `step` of the way to the mean of where they ended: (F,).
+
+    Reptile (Nichol et al. 2018, arXiv:1803.02999), batched.
+    """
+    return start.mean(dim=0) + step * (end.mean(dim=0) - start.mean(dim=0))
+
+
+def found_with(
+    colony: Colony, tensors: dict[str, Tensor], state: dict[str, Any], reptile_step: float | None = None
+) -> None:
     """Give a newly founded colony what the population of a checkpoint passes on: adapters, and what it learns with.
 
-    KeyError or ValueError where it does not fit.
+    reptile_step: of a population whose beginning is still to move to where its last generation ended. KeyError or
+    ValueError where it does not fit.
     """
     bank = colony.policy.mind.bank
     _copy_into(bank.values, tensors, "birth" if "birth" in tensors else "bank")
+    if reptile_step is not None:
+        bank.values[:] = nearer(tensors["birth"], tensors["bank"], reptile_step)
     bank.version += 1
     if colony.birth is not None:
         colony.birth.copy_(bank.values)

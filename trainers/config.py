@@ -50,15 +50,16 @@ class EnvConfig(WorldConfig):
         require(self.id.strip() != "", "env.id", self.id, "forage, a Gymnasium id or a PettingZoo module")
         require(self.preset in PRESETS, "env.preset", self.preset, f"one of {', '.join(PRESETS)}")
         require(self.codec.count(":") == (self.codec != ""), "env.codec", self.codec, "empty or package.module:Class")
-        for name in self.also:
-            require(name in PRESETS, "env.also", self.also, f"a list of some of {', '.join(PRESETS)}")
+        names = [self.preset, *self.also]
+        is_fine = set(names) <= set(PRESETS) and len(set(names)) == len(names)
+        require(is_fine, "env.also", self.also, f"a list of some of {', '.join(PRESETS)}, each once, env.preset not")
+        require(not self.by_turns or bool(self.also), "env.by_turns", self.by_turns, "false without env.also")
         if self.is_forage:
             super().__post_init__()
             require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")
             return
         require(self.preset == "meadow", "env.preset", self.preset, f"left out: it is no preset of {self.id}")
         require(not self.also, "env.also", self.also, f"left out: they are no presets of {self.id}")
-        require(not self.by_turns, "env.by_turns", self.by_turns, f"left out: {self.id} has no presets")
         default = WorldConfig(agents=1)
         for key in (f.name for f in fields(WorldConfig) if f.name not in ("agents", "max_steps")):
             value = getattr(self, key)
@@ -175,6 +176,7 @@ class LearnConfig:
         require(self.trains in ("adapters", "model"), "learn.trains", self.trains, "adapters or model")
         require(distils or self.trains == "adapters", "learn.trains", self.trains, f"adapters, or {allowed}")
         _positive(self, "learn", "temperature")
+        require(distils or self.temperature == 1, "learn.temperature", self.temperature, allowed)
         is_plain = self.teacher != PLANNER or self.temperature == 1
         require(is_plain, "learn.temperature", self.temperature, "1 with the planner, which has no doubts to soften")
 
@@ -286,7 +288,8 @@ class TrainConfig:
     lives: int = 1
     """Lives that a generation lives and learns from, one after the other."""
     founders: str = ""
-    """Folder of a run whose newest population are the founders, with what it passes on; empty for newborns."""
+    """Folder of a run whose newest population are the founders, with the adapters and hyperparameters that it passes
+    on; empty for newborns."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a life's experience grows with them."""
     held_out_episodes: int = 8
@@ -332,13 +335,15 @@ class TrainConfig:
             learns = self.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, "none with evolution.inheritance = darwinian")
         if self.learn.trains == "model":
-            require(not self.evolution.enabled, "evolution.enabled", True, "false with learn.trains = model")
+            self._check_whole_model()
         if self.learn.teacher == PLANNER:
             require(self.env.is_forage, "env.id", self.env.id, "forage with learn.teacher = planner")
             require(not self.env.also, "env.also", self.env.also, "empty with learn.teacher = planner")
         if self.evolution.inheritance == "reptile":
             learns = self.learn.algorithm
             require(learns != "none", "learn.algorithm", learns, "another with evolution.inheritance = reptile")
+            enabled = self.evolution.enabled
+            require(enabled, "evolution.enabled", enabled, "true with evolution.inheritance = reptile")
             for name in ("births_in_life", "apart"):
                 value = getattr(self.evolution, name)
                 require(not value, f"evolution.{name}", value, "false with evolution.inheritance = reptile")
@@ -347,8 +352,19 @@ class TrainConfig:
             populations, agents = self.env.populations, self.env.agents // self.env.populations
             require(populations > 1, "env.populations", populations, "2 or more with evolution.apart")
             require(not self.env.also, "env.also", self.env.also, "empty with evolution.apart")
+            require(self.evolution.enabled, "evolution.enabled", False, "true with evolution.apart")
+            require(self.learn.social == "nobody", "learn.social", self.learn.social, "nobody with evolution.apart")
             require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with evolution.apart")
             allowed = f"at most the {agents} agents of a population"
         for name in ("parents", "elites"):
             value = getattr(self.evolution, name)
             require(value <= agents, f"evolution.{name}", value, allowed)
+
+    def _check_whole_model(self) -> None:
+        told = "with learn.trains = model"
+        require(not self.evolution.enabled, "evolution.enabled", True, f"false {told}")
+        require(self.learn.social == "nobody", "learn.social", self.learn.social, f"nobody {told}")
+        require(not self.learn.replay, "learn.replay", self.learn.replay, f"0 {told}")
+        require(not self.founders, "founders", self.founders, f"empty {told}: they bring adapters")
+        require(self.model.memory == "full", "model.memory", self.model.memory, f"full {told}")
+        require(self.model.trunk == "same", "model.trunk", self.model.trunk, f"same {told}")

@@ -46,7 +46,7 @@ class Progress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=config.generations, generation="", stage="", fitness="")
-        self._generation = 0
+        self._generation = self._life = 0
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -57,14 +57,18 @@ class Progress:
 
     def generation(self, generation: int) -> None:
         """A generation begins."""
-        self._generation = generation
+        self._generation, self._life = generation, -1
         self._bar.update(
             self._task, completed=generation, generation=f"{generation}/{self._config.generations - 1}", stage=""
         )
 
+    def life(self) -> None:
+        """The generation begins another life."""
+        self._life += 1
+
     def step(self, step: int, alive: int, agents: int) -> None:
-        """A step of a life is done; a life counts for half of its generation's time."""
-        share = 0.5 * step / self._config.env.max_steps
+        """A step of a life is done; lives count for half of their generation's time."""
+        share = 0.5 * (self._life + step / self._config.env.max_steps) / self._config.lives
         stage = f"step {step}/{self._config.env.max_steps}, {alive}/{agents} alive"
         self._bar.update(self._task, completed=self._generation + share, stage=stage)
 

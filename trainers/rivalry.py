@@ -23,7 +23,7 @@ from agents.policy import Policy
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
-from trainers.checkpoint import DamagedRun
+from trainers.checkpoint import DamagedRun, sync
 from trainers.evaluate import held_out_seeds
 from trainers.rollout import Outcome, rollout
 
@@ -78,7 +78,9 @@ class Hall:
         file = self._file(len(self.champions))
         partial = file.with_name(f".{file.name}.partial")
         save_file({"champions": champions.contiguous()}, partial)
+        sync(partial)
         partial.replace(file)
+        sync(self.folder)
         self.champions.append(champions.clone())
 
     def draw(self, population: int, count: int, rng: np.random.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """The run folder: what is in it, opening one anew, continuing one, reading one.
 
-config.yaml  run.json  metrics.jsonl  lineage.jsonl  results.json  tb/  checkpoints/  adapters/
+config.yaml  run.json  metrics.jsonl  lineage.jsonl  adapters.jsonl  first.json  results.json  tb/  checkpoints/
+adapters/  recordings/; where populations breed apart matches.jsonl  hall/; where a whole model learns model/
 """
 
 import json
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
@@ -33,6 +34,7 @@ NEW_HISTORY: dict[str, Any] = {
     "best": 0,
     "best_fitness": None,
     "first": None,
+    "teacher": None,
 }
 """What a run knows of its generations before there is any; every checkpoint holds these keys."""
 
@@ -88,8 +90,6 @@ def git_commit() -> str | None:
 
 def machine() -> dict[str, Any]:
     """The processor and how much of it torch uses."""
-    import torch
-
     return {
         "cpu": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -108,26 +108,30 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]
     _check_model(run_dir, colony)
     with _damage(folder):
         restore_colony(colony, tensors, state["colony"])
+        state = {"teacher": None} | state  # which older checkpoints do not know
         return colony, {key: state[key] for key in NEW_HISTORY}
 
 
-def settle_founders(colony: Colony, run_dir: Path) -> None:
+def settle_founders(colony: Colony, config: TrainConfig, run_dir: Path) -> None:
     """Give a new colony what the newest population of another run passes on.
 
     Raises UserError where there is no such run, or its model, adapters or number of agents are others.
     """
-    found = checkpoints(run_dir)
+    found, told = checkpoints(run_dir), f"founders = {str(run_dir)!r}: must be"
     if not found:
-        raise UserError(f"founders = {str(run_dir)!r}: must be the folder of a run with a checkpoint")
-    read_config(run_dir)  # says what is wrong with a folder that is none of ours
-    if json.loads((run_dir / "run.json").read_text())["model_sha256"] != _model_sha256(colony):
-        raise UserError(f"founders = {str(run_dir)!r}: must be a run with the same model")
+        raise UserError(f"{told} the folder of a run with a checkpoint")
+    theirs = read_config(run_dir)
+    if _run_record(run_dir)["model_sha256"] != _model_sha256(colony) or theirs.learn.trains != "adapters":
+        raise UserError(f"{told} a run with the same model, in which adapters learned")
+    if theirs.adapter != config.adapter:
+        raise UserError(f"{told} a run with the same adapters, not {theirs.adapter}")
+    tensors, state = load_checkpoint(found[max(found)])
+    evolution = theirs.evolution
+    step = evolution.reptile_step if evolution.inheritance == "reptile" else None
     try:
-        tensors, state = load_checkpoint(found[max(found)])
-        found_with(colony, tensors, state["colony"])
+        found_with(colony, tensors, state["colony"], step)
     except (KeyError, ValueError) as error:
-        reason = f"as many agents, and adapters of the same shape ({error})"
-        raise UserError(f"founders = {str(run_dir)!r}: must be a run with {reason}") from error
+        raise UserError(f"{told} a run with as many agents ({error})") from error
 
 
 @contextmanager
@@ -141,15 +145,20 @@ def _damage(folder: Path) -> Iterator[None]:
 
 def _check_model(run_dir: Path, colony: Colony) -> None:
     """Refuse to go on with other weights; say so where last digits may differ."""
+    record = _run_record(run_dir)
+    if record["model_sha256"] != _model_sha256(colony):
+        raise DamagedRun(f"{colony.policy.mind.base.folder}: its weights are not those that the run began with")
+    if record["versions"] != _versions() or record["machine"] != machine():
+        print("note: another machine or other versions than before; figures may differ in their last digits")
+
+
+def _run_record(run_dir: Path) -> dict[str, Any]:
+    """What run.json says; DamagedRun if it does not say all."""
     try:
-        record = json.loads((run_dir / "run.json").read_text())
-        weights, versions, computer = record["model_sha256"], record["versions"], record["machine"]
+        record: dict[str, Any] = json.loads((run_dir / "run.json").read_text())
+        return {key: record[key] for key in ("model_sha256", "versions", "machine")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{run_dir / 'run.json'}: damaged or missing ({error})") from error
-    if weights != _model_sha256(colony):
-        raise DamagedRun(f"{colony.policy.mind.base.folder}: its weights are not those that the run began with")
-    if versions != _versions() or computer != machine():
-        print("note: another machine or other versions than before; figures may differ in their last digits")
 
 
 def lines_until(file: Path, last_generation: int) -> list[str]:
@@ -189,15 +198,21 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony:
     return folder
 
 
-def open_fittest(run_dir: Path) -> tuple[Policy, int]:
-    """The newest policy of a run, and the number of its fittest agent; DamagedRun if the run cannot be read."""
-    colony, _, generation = open_run(run_dir)
+def open_fittest(run_dir: Path) -> tuple[Colony, int]:
+    """The colony of a run's newest checkpoint, and the number of its fittest agent; DamagedRun if there is none.
+
+    It leaves torch's threads as they are.
+    """
+    read_config(run_dir)  # says what is wrong with a folder that is none of ours
     saved = checkpoints(run_dir)
-    if generation not in saved:
+    if not saved:
         raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint, so nobody knows who is the fittest")
+    threads = torch.get_num_threads()
+    colony, _, generation = open_run(run_dir, max(saved))
+    torch.set_num_threads(threads)
     _, state = load_checkpoint(saved[generation])
     fitness = [person["fitness"] for person in state["colony"]["population"]]
-    return colony.policy, int(np.argmax(fitness))
+    return colony, int(np.argmax(fitness))
 
 
 def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, TrainConfig, int]:
@@ -214,6 +229,9 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, Trai
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
     if config.learn.trains == "model":
+        newest = max(saved, default=-1)
+        if generation != newest:
+            raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
         model, learn = replace(config.model, name=str(run_dir / "model")), replace(config.learn, trains="adapters")
         config = replace(config, model=model, learn=learn)
     colony = found_colony(config)

@@ -24,6 +24,7 @@ TAGS = {
     "life/reward": "reward_mean",
     "life/energy": "energy_mean",
     "learn/approx_kl": "approx_kl",
+    "learn/teacher_kl": "teacher_kl",
     "learn/entropy": "entropy",
     "learn/mutual_information": "mutual_information",
     "learn/kl_to_base": "kl_to_base",

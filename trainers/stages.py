@@ -70,6 +70,7 @@ class Run:
     teacher: Teacher | None  # where somebody says how it is done
     started: float = 0.0  # of this generation, perf_counter
     steps: int = 0  # of this generation, of all agents together
+    first_return: np.ndarray | None = None  # (W, N), of this generation's first life
 
     @property
     def generation(self) -> int:
@@ -93,30 +94,30 @@ class Run:
 
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
-    """Open the run folder, and found the colony or restore it."""
+    """Found the colony or restore it, and open the run folder; what is wrong is found before anything is written."""
     run_dir = Path(config.run_dir)
     if resume is None:
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
         if config.founders:
-            run_folder.settle_founders(colony, Path(config.founders))
+            run_folder.settle_founders(colony, config, Path(config.founders))
         config = replace(config, model=replace(config.model, dtype=product_dtype(colony.policy.mind.base.decoder)))
-        run_folder.create(run_dir, config, colony)
     else:
         colony, history = run_folder.restore(run_dir, config)
         done = history["generation"] + 1
         if done >= config.generations and (run_dir / "results.json").is_file():
             raise UserError(f"generations = {config.generations}: must be above the {done} already done")
+    teacher = _teacher(config, colony, history)
+    worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
+    hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
+    if resume is None:
+        run_folder.create(run_dir, config, colony)
     log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
     if resume is None:
         log.events(births([], colony.population))
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
-    worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
-    hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
-    asked, temperature = config.learn.teacher, config.learn.temperature
-    teacher = open_teacher(asked, config.env, colony.policy, temperature) if asked else None
     run = Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall, teacher)
     if resume and colony.student:
         texts = colony.policy.mind.memory.reading_order()
@@ -125,11 +126,23 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     return run
 
 
+def _teacher(config: TrainConfig, colony: Colony, history: dict[str, Any]) -> Teacher | None:
+    """Who says how it is done, if somebody does; UserError where it is not who it was when the run began."""
+    name = config.learn.teacher
+    if not name:
+        return None
+    teacher = open_teacher(name, config.env, colony.codec, config.learn.temperature)
+    if history["teacher"] not in (None, teacher.name):
+        raise UserError(f"learn.teacher = {name!r}: must be as it was when this run began; it has learned since")
+    history["teacher"] = teacher.name
+    return teacher
+
+
 def generations(run: Run) -> Iterator[int]:
     """The generations still to live, with progress shown meanwhile."""
     with run.progress:
         while run.generation < run.config.generations:
-            run.started, run.steps = perf_counter(), 0
+            run.started, run.steps, run.first_return = perf_counter(), 0, None
             run.progress.generation(run.generation)
             yield run.generation
 
@@ -202,6 +215,7 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
 
 def live(run: Run, lesson: Witness | None = None) -> Life:
     """One life in worlds that nobody has seen; the lesson witnesses it."""
+    run.progress.life()
     streams = run.colony.streams
     life = rollout(
         run.colony.policy,
@@ -216,13 +230,16 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
     )
     run.steps += life.steps
+    if run.first_return is None:
+        run.first_return = life.outcome.episode_return
     return life
 
 
 def _keeps_states(run: Run) -> bool:
     """Whether somebody will look at a life: in TensorBoard, on the page, or a teacher."""
     is_shown = _is_shown(run, run.generation) or run.config.log.recordings_mb > 0
-    return run.config.env.is_forage and (is_shown or run.teacher is not None)
+    is_asked = run.teacher is not None and run.teacher.needs_states
+    return run.config.env.is_forage and (is_shown or is_asked)
 
 
 @contextmanager
@@ -258,7 +275,7 @@ def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, floa
 def _learn_as_a_whole(run: Run, t: Trajectory, student: WholeModel, targets: np.ndarray) -> dict[str, float]:
     """Update the model that all share, and act by it from now on."""
     start = perf_counter()
-    student.remember(t.texts, targets, np.bincount(t.text[t.is_alive], minlength=len(t.texts)))
+    student.remember(t, targets)
     figures = student.learn(run.colony.streams["learner"]) | {"learn_s": perf_counter() - start}
     figures |= health(run.colony.policy, t)
     _act_by_student(run, student)
@@ -311,7 +328,10 @@ def _beside_champions(run: Run, hall: Hall, seeds: np.ndarray) -> Outcome:
 
 
 def compete(run: Run) -> dict[str, float]:
-    """Let the new champions of populations that breed apart play past ones; their ratings, from all matches so far."""
+    """Let the new champions of populations that breed apart play past ones.
+
+    Returns their ratings, from all matches so far, over those of the first generation's champions.
+    """
     if run.hall is None:
         return {}
     run.progress.stage("competing")
@@ -326,11 +346,12 @@ def compete(run: Run) -> dict[str, float]:
     ]
     run.log.matches(matches)
     rated, figures = ratings(run.log.played), dict[str, float]()
+    founders = float(np.mean([rated[Player(population, 0)] for population in range(env.populations)]))
     for population in range(env.populations):
         own = [m for m in matches if m["sides"][0][0] == population and m["sides"][1][1] < generation]
         fitness = [genome.fitness for genome in colony.population[members(env)[population]]]
         figures |= {f"fitness_{population}": float(np.mean(fitness))}
-        figures |= {f"rating_{population}": rated[Player(population, generation)]}
+        figures |= {f"rating_{population}": rated[Player(population, generation)] - founders}
         figures |= {f"won_{population}": share_won(own)} if own else {}
     return figures
 
@@ -381,7 +402,8 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
     if run.config.env.is_forage:  # elsewhere an episode can end without anybody dying
         run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
-    run.log.events(lives(population, life.outcome.episode_return, generation))
+    assert run.first_return is not None
+    run.log.events(lives(population, run.first_return, generation))
     run.log.metrics(figures)
     run.log.adapters(population, generation)
     show(run, life, generation)
@@ -419,7 +441,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     sections = {"learn": config.learn, "evolution": config.evolution, "adapter": config.adapter}
     told = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
     told |= {"seed": config.seed, "env": config.env.preset if config.env.is_forage else config.env.id}
-    told |= {"model.name": config.model.name}
+    told |= {"model.name": config.model.name, "lives": config.lives, "founders": config.founders}
     return {key: value for key, value in told.items() if isinstance(value, bool | int | float | str)}
 
 

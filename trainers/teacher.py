@@ -6,12 +6,13 @@ text that it met what should have been done (DAgger, Ross et al. 2011, arXiv:101
 Symbols: T steps, M agents, K distinct texts, A actions.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from agents.codec import TextCodec
 from agents.policy import Policy
 from agents.types import UserError
 from envs.bots.planner import Planner
@@ -24,12 +25,22 @@ from trainers.run_folder import open_fittest
 class Teacher(Protocol):
     """What a student asks."""
 
+    needs_states: bool
+    """Whether it must see the states of a life."""
+    name: str
+    """Which teacher this is, to the last bit of its adapter: a resumed run must have the same."""
+
     def targets(self, life: Life) -> np.ndarray:
-        """What should be done after each text of a life: probabilities (K, A)."""
+        """What should have been done in each step of a life: probabilities (T, M, A), nothing that was not allowed.
+
+        A pure function of the life, so that a resumed run is taught the same. Where nobody acted they mean nothing.
+        """
 
 
 class PlannerTeacher:
     """The planner knows the whole world, a text does not: its target is how often the planner did what after a text."""
+
+    needs_states, name = True, PLANNER
 
     def __init__(self, world: WorldConfig, actions: int):
         self.planner, self.actions = Planner(world), actions
@@ -40,33 +51,47 @@ class PlannerTeacher:
         did = np.stack([self.planner(state) for state in life.states[: len(t.text)]]).reshape(t.text.shape)
         counts = np.zeros((len(t.texts), self.actions))
         np.add.at(counts, (t.text[t.is_alive], did[t.is_alive]), 1)
-        return counts / counts.sum(axis=1, keepdims=True)
+        return among_legal(counts[t.text], t.legal)
 
 
 class RunTeacher:
-    """The fittest agent of a run, softened by a temperature (Hinton et al. 2015, arXiv:1503.02531)."""
+    """An agent of another run, softened by a temperature (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    needs_states = False
 
     def __init__(self, policy: Policy, agent: int, temperature: float):
         self.policy, self.agent, self.temperature = policy, agent, temperature
+        adapter = policy.mind.bank.values[agent].numpy().tobytes()
+        self.name = hashlib.sha256(adapter).hexdigest()
 
     def targets(self, life: Life) -> np.ndarray:
-        """Whatever the world allows: that is masked where actions are chosen."""
-        texts = life.trajectory.texts
-        return softmax(self.policy.logits(texts, np.full(len(texts), self.agent)) / self.temperature)
+        """Reads the texts of the life anew: what was read before would change last digits."""
+        t = life.trajectory
+        self.policy.forget_answers()
+        self.policy.mind.memory.clear()
+        logits = self.policy.logits(t.texts, np.full(len(t.texts), self.agent)) / self.temperature
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return among_legal(odds[t.text], t.legal)
 
 
-def softmax(logits: ArrayLike) -> np.ndarray:
-    """Probabilities along the last axis."""
-    odds = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
+def among_legal(weight: np.ndarray, legal: np.ndarray) -> np.ndarray:
+    """Weights (..., A) as probabilities of what is allowed; even ones where no weight is on it."""
+    allowed = np.where(legal, weight, 0.0)
+    total = allowed.sum(axis=-1, keepdims=True)
+    even = legal / legal.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, allowed / np.where(total > 0, total, 1.0), even)
 
 
-def open_teacher(name: str, world: WorldConfig, student: Policy, temperature: float) -> Teacher:
-    """The planner, or the fittest agent of the run in a folder; UserError where its actions are not the student's."""
-    actions = len(student.mind.action_ids)
+def open_teacher(name: str, world: WorldConfig, codec: TextCodec, temperature: float) -> Teacher:
+    """The planner, or the fittest agent of the run in a folder; UserError where it does not speak the student's words.
+
+    codec: the student's.
+    """
     if name == PLANNER:
-        return PlannerTeacher(world, actions)
-    policy, agent = open_fittest(Path(name))
-    if len(policy.mind.action_ids) != actions:
-        raise UserError(f"learn.teacher = {name!r}: must be a run in the same world, with {actions} actions")
-    return RunTeacher(policy, agent, temperature)
+        return PlannerTeacher(world, len(codec.action_words))
+    colony, agent = open_fittest(Path(name))
+    for part in ("instructions", "action_words", "answer"):
+        ours, theirs = (getattr(one, part) for one in (codec, colony.codec))
+        if ours != theirs:
+            raise UserError(f"learn.teacher = {name!r}: must be a run with the same {part}, not {theirs!r}")
+    return RunTeacher(colony.policy, agent, temperature)

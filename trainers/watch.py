@@ -8,6 +8,8 @@ A window needs the extra `render`, an .mp4 file the extra `video`.
 import sys
 import time
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +44,16 @@ def watch(
 ) -> None:
     """Play one held-out episode with the adapters of a generation, and show it live or write it to `out`.
 
-    Raises UserError for an `fps` that is not above 0 and at most 100, a file that cannot be written, a missing extra,
+    Raises UserError for an `fps` that is not between 0.01 and 100, a file that cannot be written, a missing extra,
     or a run that cannot be read.
     """
-    require(0 < fps <= 100, "fps", fps, "above 0 and at most 100")
+    require(0.01 <= fps <= 100, "fps", fps, "between 0.01 and 100")
     require(not (window and out), "out", str(out), "left out with --window")
     if out:
         is_fine = out.suffix in FILMS and out.parent.is_dir() and not out.is_dir()
         require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
+        is_there = out.suffix != ".mp4" or find_spec("av") is not None
+        require(is_there, "out", str(out), "a .gif, or needs `pip install 'terrarium-lm[video]'` for an .mp4")
     from trainers.run_folder import open_run
 
     colony, config, generation = open_run(run_dir, generation)
@@ -59,8 +63,13 @@ def watch(
         states = play(colony, config.env, seed, lambda state, details: None)
         FILMS[out.suffix](frames_of(states, config.env), out, fps)
         print(f"wrote {out}: {len(states)} frames of {title}")
+    elif window:
+        show = in_window(config.env, fps, title)
+        last = play(colony, config.env, seed, show)[-1]
+        while True:  # until it is closed
+            show(last, lambda agent: ["the end of the episode"])
     else:
-        play(colony, config.env, seed, in_window(config.env, fps, title) if window else in_terminal(config.env, fps))
+        play(colony, config.env, seed, in_terminal(config.env, fps))
 
 
 def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState]":
@@ -75,9 +84,11 @@ def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState
 
     def on_moment(texts: list[str], moment: dict[str, Any]) -> None:
         def details(agent: int) -> list[str]:
+            if not moment["is_alive"][agent]:
+                return ["starved"]
             odds = np.exp(moment["log_probs"][agent])
             told = ", ".join(f"{word} {share:.0%}" for word, share in zip(words, odds, strict=True) if share >= 0.005)
-            return [f"read:{texts[moment['text'][agent]]}", f"chose among: {told}"]
+            return [f"before, it read:{texts[moment['text'][agent]]}", f"and chose among: {told}"]
 
         show(world.state(), details)
 
@@ -130,16 +141,12 @@ def write_gif(frames: "Sequence[np.ndarray]", file: Path, fps: float) -> None:
 
 
 def write_mp4(frames: "Sequence[np.ndarray]", file: Path, fps: float) -> None:
-    """H.264 in an MP4 file, as browsers play it; UserError where the package `av` is missing."""
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(f"out = {str(file)!r}: an .mp4 file needs `pip install 'terrarium-lm[video]'`") from error
-    from fractions import Fraction
+    """H.264 in an MP4 file, as browsers play it. Needs the package `av`."""
+    import av
 
     height, width, _ = frames[0].shape
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"})
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000), options={"crf": "20"})
         stream.height, stream.width, stream.pix_fmt = height - height % 2, width - width % 2, "yuv420p"
         for frame in frames:  # yuv420p knows even sides only
             picture = av.VideoFrame.from_ndarray(frame[: stream.height, : stream.width].copy(), format="rgb24")

@@ -15,7 +15,6 @@ const EMPTY = {
   family: "Nobody has been born yet.",
   compare: "Nothing to compare yet.\nLives are recorded at the end of each generation. Give several folders, python -m dashboard RUN_DIR RUN_DIR, to compare runs.",
 };
-const DISTILLED = "Distance from the teacher"; // what other runs call by the same name is another loss
 const at = (id) => document.getElementById(id);
 
 const page = { runs: [], run: 0, view: "world", data: new Map(), shown: new Set() };
@@ -80,8 +79,8 @@ const SHOW = {
     }
     if (!metrics.some((lines) => lines.length)) return page.runs.length > 1 && numbers.length === 0;
     const isTold = ([, , keys]) => runs.some((run) => keys.some(([key]) => run.metrics.some((line) => line[key] !== undefined)));
-    CURVES.forEach((about, i) => (host.children[i].hidden = !isTold(about) || (about[0] === DISTILLED && !runs.some(({ number }) => page.runs[number].algorithm === "distil"))));
-    await Promise.all(CURVES.map((about, i) => curve(host.children[i].lastChild, about, runs, at("axis").value)));
+    CURVES.forEach((about, i) => (host.children[i].hidden = !isTold(about)));
+    await Promise.all(CURVES.map((about, i) => isTold(about) && curve(host.children[i].lastChild, about, runs, at("axis").value)));
     return true;
   },
   async adapters() {

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -186,3 +187,14 @@ def test_letting_others_read_is_warned_of(two_runs):
             assert ask(f"http://127.0.0.1:{urlsplit(place).port}", Host="evil.example")[0] == 421
         finally:
             server.terminate()
+
+
+def test_what_a_run_writes_is_told_at_once_though_answers_are_remembered(two_runs, serving, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(two_runs[0], folder)
+    with serving(folder) as address:
+        before = json.loads(ask(address, "/runs/0/metrics")[2])
+        file = folder / "metrics.jsonl"
+        file.write_text(file.read_text() + json.dumps(before[-1] | {"generation": 99}) + "\n")
+        after = json.loads(ask(address, "/runs/0/metrics")[2])
+    assert [line["generation"] for line in after] == [*(line["generation"] for line in before), 99]

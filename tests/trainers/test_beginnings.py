@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.types import UserError
+from envs.generator import generate
 from trainers import stages
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import found_colony
@@ -36,8 +37,23 @@ def meta_run(tiny_arguments, tmp_path_factory):
 
 
 def test_generations_live_in_one_preset_each_by_turns(meta_run):
-    walls = [read_recording(meta_run / "recordings" / f"life_{g:04d}.safetensors").world.walls for g in range(4)]
-    assert walls == [0, 3, 0, 3]
+    for generation in range(4):
+        life = read_recording(meta_run / "recordings" / f"life_{generation:04d}.safetensors")
+        assert life.world.walls == (3 if generation % 2 else 0)
+        assert np.array_equal(life.rock, generate(life.world, np.array([int(life.seed)])).rock[0])
+
+
+def test_what_lives_and_what_is_judged_are_worlds_of_the_same_preset(tiny_arguments, tmp_path):
+    run = stages.begin(parse([*tiny_arguments, *META, "--run_dir", str(tmp_path / "run")])[0], None)
+    seeds = np.array([3])
+    for generation in range(3):
+        run.history["generation"] = generation - 1
+        for world in (run.world, run.trial):
+            world.reset(seeds)
+            expected = generate(run.env_of(generation), seeds)
+            assert np.array_equal(world.state().rock, expected.rock)
+    kinds = [generate(run.env_of(generation), seeds).rock for generation in (0, 1)]
+    assert not np.array_equal(*kinds)
 
 
 def test_a_generation_lives_as_often_as_it_is_told(tiny_arguments, tmp_path):
@@ -63,6 +79,23 @@ def test_the_beginning_moves_to_the_mean_of_all_ends(tiny_config):
     assert (colony.learner.optimiser.steps == 0).all()
 
 
+def test_what_learning_brought_is_counted_from_the_first_life_on(tiny_arguments, tmp_path, monkeypatch):
+    returns = []
+    live = stages.live
+
+    def noted(run, lesson=None):
+        life = live(run, lesson)
+        returns.append(life.outcome.episode_return.mean(axis=0).tolist())
+        return life
+
+    monkeypatch.setattr(stages, "live", noted)
+    folder = tmp_path / "run"
+    train(parse([*tiny_arguments, "--lives", "2", "--generations", "1", "--run_dir", str(folder)])[0])
+    events = [json.loads(line) for line in (folder / "lineage.jsonl").read_text().splitlines()]
+    assert [event["return"] for event in events if event["event"] == "life"] == returns[0]
+    assert returns[0] != returns[1]
+
+
 def test_with_reptile_nobody_breeds(meta_run):
     events = [json.loads(line) for line in (meta_run / "lineage.jsonl").read_text().splitlines()]
     assert {event["operator"] for event in events if event["event"] == "birth"} == {"founder"}
@@ -83,8 +116,9 @@ def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
 
 def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path):
     colony = found_colony(tiny_config)
-    settle_founders(colony, meta_run)
-    assert torch.equal(colony.policy.mind.bank.values, newest(meta_run)[0]["birth"])
+    settle_founders(colony, tiny_config, meta_run)
+    tensors, _ = newest(meta_run)
+    torch.testing.assert_close(colony.policy.mind.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move")
     bred = tmp_path / "bred"
     train(parse([*tiny_arguments, "--generations", "2", "--run_dir", str(bred)])[0])
     tensors, state = newest(bred)
@@ -101,8 +135,10 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     ("more", "said"),
     [
         (["--founders", "{tmp}/nowhere"], "must be the folder of a run with a checkpoint"),
-        (["--founders", "{run}", "--env.agents", "5"], "as many agents, and adapters of the same shape"),
-        (["--founders", "{run}", "--adapter.rank", "1"], "as many agents, and adapters of the same shape"),
+        (["--founders", "{run}", "--env.agents", "5"], "must be a run with as many agents"),
+        (["--founders", "{run}", "--adapter.rank", "1"], "a run with the same adapters"),
+        (["--founders", "{run}", "--adapter.rank", "4", "--adapter.top_layers", "1"], "a run with the same adapters"),
+        (["--founders", "{run}", "--adapter.alpha", "8"], "a run with the same adapters"),
     ],
 )
 def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path, more, said):
@@ -121,9 +157,11 @@ def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path
             "learn.algorithm = 'none': must be another",
         ),
         (["--evolution.reptile_step", "0"], "evolution.reptile_step = 0.0: must be above 0 and at most 1"),
+        (["--evolution.inheritance", "reptile", "--evolution.enabled", "false"], "enabled = False: must be true with"),
+        (["--env.by_turns", "true"], "env.by_turns = True: must be false without env.also"),
+        (["--env.also", "[meadow]", "--worlds", "2"], "each once, env.preset not"),
         (["--lives", "0"], "lives = 0: must be 1 or more"),
         (["--lives", "2", "--evolution.births_in_life", "true"], "lives = 2: must be 1 with evolution.births_in_life"),
-        (["--env.id", "FrozenLake-v1", "--env.by_turns", "true"], "env.by_turns = True: must be left out"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):

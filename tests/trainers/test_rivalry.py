@@ -10,6 +10,7 @@ from agents.forage_codec import ForageCodec
 from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
+from trainers import stages
 from trainers.checkpoint import DamagedRun
 from trainers.parser import parse
 from trainers.rivalry import (
@@ -60,9 +61,24 @@ def test_each_generation_is_rated_and_its_champions_are_kept(run_dir):
     assert [len(Hall(run_dir / "hall", g).champions) for g in range(4)] == [1, 2, 3, 4]
     assert all({"rating_0", "rating_1", "fitness_0", "fitness_1"} <= line.keys() for line in metrics)
     assert "won_0" not in metrics[0]
+    assert metrics[0]["rating_0"] + metrics[0]["rating_1"] == pytest.approx(0), "counted from the first champions"
     assert all(0 <= line["won_1"] <= 1 for line in metrics[1:])
     champions = [match["sides"] for match in lines(run_dir, "matches") if match["generation"] == 1]
     assert champions == [[[0, 1], [1, 1]], [[0, 1], [1, 0]], [[1, 1], [0, 0]]]
+
+
+def test_fitness_is_measured_beside_champions_of_the_past(rival_arguments, tmp_path, monkeypatch):
+    seen = []
+
+    def noted(outcome, carried):
+        seen.append(carried)
+        return of_themselves(outcome, carried)
+
+    monkeypatch.setattr(stages, "of_themselves", noted)
+    train(parse([*rival_arguments, "--generations", "3", "--run_dir", str(tmp_path / "run")])[0])
+    assert len(seen) == 2, "in all generations but the first, which has no past"
+    assert all(carried.shape == (4, 6) for carried in seen), "two worlds of all, and one for each population"
+    assert all((carried[2:] >= 6).sum(axis=1).tolist() == [3, 3] for carried in seen)
 
 
 def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
@@ -161,6 +177,8 @@ def test_ratings_come_from_who_ate_more():
             ["--env.preset", "rivals", "--evolution.apart", "true", "--evolution.elites", "11"],
             "must be at most the 10 agents of a population",
         ),
+        (["--env.preset", "rivals", "--evolution.apart", "true", "--learn.social", "best"], "must be nobody with"),
+        (["--env.preset", "rivals", "--evolution.apart", "true", "--evolution.enabled", "false"], "must be true with"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from agents.types import UserError
+from envs.types import WorldConfig
+from envs.worlds.mixed_world import MixedWorld
+from envs.worlds.world import ForageWorld
 from trainers.config import LearnConfig, TrainConfig
 from trainers.learning.imitation import Examples, lived
 from trainers.learning.learner import Learner
@@ -83,11 +86,19 @@ def test_shuffled_examples_have_others_actions_and_none_that_is_not_allowed():
     legal = rng.random((500, 5)) < 0.7
     legal[:, 0] = True
     action = np.where(legal, rng.random((500, 5)), -1).argmax(axis=1)
-    dealt = shuffled(Examples(TEXTS, np.zeros(500, int), legal, action, np.ones(500)), rng).action
+    alive = np.ones(500, bool)
+    dealt = shuffled(Examples(TEXTS, np.zeros(500, int), legal, action, np.ones(500)), alive, rng).action
     assert np.take_along_axis(legal, dealt[:, None], axis=1).all()
     assert 0.1 < (dealt == action).mean() < 0.5
     everything = Examples(TEXTS, np.zeros(500, int), np.ones_like(legal), action, np.ones(500))
-    assert np.bincount(shuffled(everything, rng).action).tolist() == np.bincount(action).tolist()
+    assert np.bincount(shuffled(everything, alive, rng).action).tolist() == np.bincount(action).tolist()
+
+
+def test_what_the_dead_did_not_do_is_not_dealt_out():
+    alive = np.arange(200) < 50
+    action = np.where(alive, 3, 0)
+    examples = Examples(TEXTS, np.zeros(200, int), np.ones((200, 5), bool), action, np.ones(200))
+    assert (shuffled(examples, alive, np.random.default_rng(0)).action[alive] == 3).all()
 
 
 def test_who_sees_others_succeed_does_as_they_did(tiny_policy):
@@ -130,9 +141,23 @@ def test_a_run_with_social_learning_can_be_repeated_and_resumed(tiny_arguments, 
     assert any(line["examples_mean"] > 0 for line in lines[0])
 
 
-def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path):
-    more = ["--env.also", "[maze]", "--worlds", "2", "--evolution.episodes", "2", "--learn.social", "best"]
-    train(parse([*tiny_arguments, *more, "--generations", "1", "--run_dir", str(tmp_path / "run")])[0])
+def test_positions_of_mixed_worlds_are_those_of_each_world():
+    configs = [WorldConfig(agents=4, rocks=0.1), WorldConfig(agents=4, rocks=0.1, height=14, width=14, food=20)]
+    mixed = MixedWorld(configs)
+    mixed.reset([5, 6, 7, 8])
+    for kind, config in enumerate(configs):
+        alone = ForageWorld(config)
+        alone.reset([5 + kind, 7 + kind])
+        assert np.array_equal(mixed.positions()[kind::2], alone.positions())
+
+
+@pytest.mark.parametrize("trainer", ["ppo", "online"])
+def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path, trainer):
+    more = ["--env.also", "[maze]", "--worlds", "2", "--evolution.episodes", "2", "--learn.social", "neighbour"]
+    folder = tmp_path / "run"
+    train(parse([*tiny_arguments, *more, "--trainer", trainer, "--generations", "2", "--run_dir", str(folder)])[0])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["examples_mean"] for line in lines) > 0
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class Matter(NamedTuple):
     lore: list[Lore]
     learning_rate: Tensor  # (P,)
     entropy_coef: Tensor  # (P,)
-    targets: Tensor | None  # (K, A), what a teacher says of each distinct text
+    targets: Tensor | None  # (S, A), what a teacher says of each sample
 
 
 Witness = OnlineLesson | BackgroundLesson
@@ -113,8 +113,8 @@ class Learner:
 
         learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
         have learned already. seen: for each agent, which steps of others it has seen, by number in the flattened
-        trajectory. targets: (K, A), what a teacher says of each distinct text. KL, clip fraction and entropy are
-        those at the end of the life, on a minibatch of each agent (online: on all that it read).
+        trajectory. targets: (T, M, A), what a teacher says of each step. KL, clip fraction and entropy are those at
+        the end of the life, on a minibatch of each agent (online: on all that it read).
         """
         start = perf_counter()
         agents = len(self.policy.mind.bank)
@@ -123,7 +123,7 @@ class Learner:
             lesson.stop()
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
         lore = self._lore(trajectory, samples.returns, seen, rng)
-        told = None if targets is None else torch.from_numpy(targets).float()
+        told = None if targets is None else torch.from_numpy(targets).float().flatten(0, 1)
         matter = Matter(samples, alive, lore, learning_rate, entropy_coef, told)
         if lesson:
             for cohort in self._cohorts():
@@ -136,6 +136,8 @@ class Learner:
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
             figures |= {"replay_steps": float(len(self.replay))}
+        if targets is not None:
+            figures |= {"teacher_kl": figures["policy_loss"]}
         if seen is not None:
             figures |= {"examples_mean": float(np.mean(list(map(len, seen))))}
         return figures | {"learn_s": perf_counter() - start}
@@ -157,7 +159,9 @@ class Learner:
             lore.append(own_lore(self.policy, self.replay))
         if seen is not None:
             examples = lived(self.policy, t, returned.numpy())
-            lore.append((shuffled(examples, rng) if self.config.social == "shuffled" else examples, seen))
+            if self.config.social == "shuffled":
+                examples = shuffled(examples, t.is_alive.reshape(-1), rng)
+            lore.append((examples, seen))
         return lore
 
     def _learn_adapters(self, matter: Matter, rng: np.random.Generator) -> dict[str, float]:
@@ -218,7 +222,7 @@ class Learner:
         log_prob, entropy = chosen(logits, samples.action[index], samples.legal[index])
         old, advantage = samples.log_prob[index], samples.advantage[index]
         if matter.targets is not None:
-            loss = distil_loss(logits, matter.targets[text], self.config.temperature)
+            loss = distil_loss(logits, matter.targets[index], self.config.temperature, samples.legal[index])
         elif self.config.algorithm == "reinforce":
             loss = reinforce_loss(log_prob, advantage)
         else:

@@ -15,12 +15,16 @@ def reinforce_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
     return -log_prob * advantage
 
 
-def distil_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+def distil_loss(logits: Tensor, target: Tensor, temperature: float, legal: Tensor | None = None) -> Tensor:
     """KL(target || softmax(logits / temperature)) times temperature squared, which keeps gradients as large (B,).
 
     Hinton et al. 2015, arXiv:1503.02531, section 2. logits, target: (B, A); target: probabilities at that temperature.
+    legal: (B, A) bool, to which both are confined; the target must be 0 elsewhere.
     """
-    log_probs = (logits / temperature).log_softmax(dim=1)
+    scaled = logits / temperature
+    if legal is not None:
+        scaled = scaled.masked_fill(~legal, -torch.inf)
+    log_probs = scaled.log_softmax(dim=1).masked_fill(target == 0, 0.0)
     return temperature**2 * (torch.xlogy(target, target) - target * log_probs).sum(dim=1)
 
 

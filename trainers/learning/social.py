@@ -27,20 +27,27 @@ def models(
     earned most, if more than itself; anyone, somebody else in its world who lives.
     """
     steps, worlds, agents = position.shape[:3]
-    earned = trajectory.reward.cumsum(axis=0).reshape(steps, worlds, 1, agents)
+    earned = trajectory.reward.cumsum(axis=0).reshape(steps, worlds, agents)
     alive = trajectory.is_alive.reshape(steps, worlds, agents)
-    is_open = alive[:, :, :, None] & alive[:, :, None, :]  # (T, W, N, N): who looks, and who is looked at
-    is_open &= ~np.eye(agents, dtype=bool)
+    chosen = [_models(*moment, rule, radius, rng) for moment in zip(position, earned, alive, strict=True)]
+    return np.stack(chosen).reshape(steps, -1)
+
+
+def _models(
+    position: np.ndarray, earned: np.ndarray, alive: np.ndarray, rule: str, radius: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The same of one step, (W, N); position: (W, N, 2), earned and alive: (W, N)."""
+    worlds, agents = earned.shape
+    is_open = alive[:, :, None] & alive[:, None, :] & ~np.eye(agents, dtype=bool)  # (W, N, N): who looks, and at whom
     if rule == "anyone":
         worth = rng.random(is_open.shape)
     else:
-        worth = np.broadcast_to(earned, is_open.shape)
-        is_open &= worth > earned.reshape(steps, worlds, agents, 1)
+        worth = np.broadcast_to(earned[:, None], is_open.shape)
+        is_open &= worth > earned[:, :, None]
         if rule != "best":
-            apart = np.abs(position[:, :, :, None] - position[:, :, None, :]).max(axis=-1)
-            is_open &= apart <= radius
-    chosen = np.where(is_open, worth, -np.inf).argmax(axis=-1) + agents * np.arange(worlds)[:, None]
-    return np.where(is_open.any(axis=-1), chosen, NOBODY).reshape(steps, -1)
+            is_open &= np.abs(position[:, :, None] - position[:, None]).max(axis=-1) <= radius
+    best = np.where(is_open, worth, -np.inf).argmax(axis=-1) + agents * np.arange(worlds)[:, None]
+    return np.where(is_open.any(axis=-1), best, NOBODY)
 
 
 def pools(model: np.ndarray, is_alive: np.ndarray, window: int, agents: int) -> list[np.ndarray]:
@@ -58,12 +65,13 @@ def pools(model: np.ndarray, is_alive: np.ndarray, window: int, agents: int) -> 
     return [np.flatnonzero(row) for row in seen & is_alive.reshape(-1)]
 
 
-def shuffled(examples: Examples, rng: np.random.Generator) -> Examples:
+def shuffled(examples: Examples, is_alive: np.ndarray, rng: np.random.Generator) -> Examples:
     """The same with actions dealt out anew: of what was learned only that others were imitated is left.
 
-    What would not be allowed is replaced by chance, evenly over what is.
+    is_alive: (S,) bool, where somebody acted. What would not be allowed is replaced by chance, evenly over what is.
     """
-    action = rng.permutation(examples.action)
+    action = examples.action.copy()
+    action[is_alive] = rng.permutation(action[is_alive])
     draw = np.where(examples.legal, rng.random(examples.legal.shape), -1.0).argmax(axis=1)
     is_legal = np.take_along_axis(examples.legal, action[:, None].astype(np.int64), axis=1)[:, 0]
     return examples._replace(action=np.where(is_legal, action, draw))

@@ -4,7 +4,7 @@ Adapters stay as they are. After each life the weights learn from all texts that
 2011, arXiv:1011.0686), and the population acts by a copy of them. The loss is that of `losses.distil_loss`, on the
 action words after the answer token.
 
-Symbols: K distinct texts, A actions, V visits of a text.
+Symbols: T steps, M agents, K distinct texts, A actions.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 from trainers.config import LearnConfig
 from trainers.learning.losses import distil_loss
+from trainers.rollout import Trajectory
 
 WARM_UP = 10
 """Steps after each life in which the step size rises to its full one: AdamW begins anew every time."""
@@ -35,19 +36,21 @@ class WholeModel:
         base = load_base_model(ModelConfig(name=str(mind.base.folder)))
         self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
         self.folder, self.config = base.folder, config
-        self._prompt = lambda text: [*mind.instruction_ids, *base.tokens(text), mind.answer_id]
+        ids, answer = mind.instruction_ids, mind.answer_id
+        self._prompt = lambda text: [*ids, *base.tokens(text), answer]
         self._words = mind.action_ids
         self.texts: list[str] = []
         self.told = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
 
-    def remember(self, texts: Sequence[str], targets: np.ndarray, visits: np.ndarray) -> None:
-        """Add the texts of a life: targets (K, A), visits (K,)."""
+    def remember(self, t: Trajectory, targets: np.ndarray) -> None:
+        """Add the texts of a life; targets: (T, M, A)."""
         number = {text: i for i, text in enumerate(self.texts)}
-        rows = torch.tensor([number.setdefault(text, len(number)) for text in texts])
+        rows = np.array([number.setdefault(text, len(number)) for text in t.texts])
         self.texts = list(number)
         told = torch.zeros(len(number), self.told.shape[1])
         told[: len(self.told)] = self.told
-        self.told = told.index_add_(0, rows, torch.from_numpy(targets * visits[:, None]).float())
+        read = torch.from_numpy(rows[t.text[t.is_alive]])
+        self.told = told.index_add_(0, read, torch.from_numpy(targets[t.is_alive]).float())
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:
         """`epochs` times as many minibatches as there are distinct texts to fill them, each text as often as met."""
@@ -68,7 +71,8 @@ class WholeModel:
             optimiser.step()
             schedule.step()
             losses.append(float(mean.detach()))
-        return {"policy_loss": float(np.mean(losses)), "texts_told": float(len(self.texts))}
+        mean_loss = float(np.mean(losses))
+        return {"policy_loss": mean_loss, "teacher_kl": mean_loss, "texts_told": float(len(self.texts))}
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (B, A) of the action words after B texts. Short ones are filled up behind, where nobody looks."""
@@ -93,8 +97,8 @@ class WholeModel:
         """Write the weights in bfloat16 as a model folder, in the place of what is there."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        self.causal_lm.to(torch.bfloat16).save_pretrained(partial)
-        self.causal_lm.float()
+        halved = {name: tensor.bfloat16() for name, tensor in self.causal_lm.state_dict().items()}
+        self.causal_lm.save_pretrained(partial, state_dict=halved)
         self.tokenizer.save_pretrained(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
