@@ -23,7 +23,7 @@ from agents.policy import Policy
 from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
-from trainers.rivalry import Hall, Player, play_matches
+from trainers.matches import Hall, Player, play_matches
 from trainers.run_folder import machine, open_fittest, open_run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "rivals.yaml"

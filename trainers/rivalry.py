@@ -1,104 +1,61 @@
-"""Populations that share a world: who plays whom, the champions of the past, and what came of their matches.
+"""What is different where populations breed apart: who shares worlds with whom, and how their arms race goes.
 
-The hall of fame (Rosin & Belew 1997, "New methods for competitive coevolution") keeps the fittest of each population of
-each generation. Some of the worlds in which fitness is measured are shared with them, so that what once worked is not
-forgotten; and matches between champions of all generations tell whether an arms race makes progress or goes in circles.
-
-Symbols: Q populations, N agents in a world, F numbers in an adapter, W worlds.
+Some of the worlds in which fitness is measured are shared with champions of the past, so that what once worked is not
+forgotten; after each generation the new champions play past ones (see `trainers.matches`).
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from agents.codec import TextCodec
-from agents.mind import Mind
-from agents.policy import Policy
 from envs.types import WorldConfig, members
-from envs.worlds.world import ForageWorld
-from evolution.rating import bradley_terry
-from trainers.checkpoint import DamagedRun, sync
-from trainers.evaluate import held_out_seeds
+from trainers.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
 from trainers.rollout import Outcome, rollout
-
-MATCH_WORLDS = 4
-"""Worlds of a match; the same for all matches of a run."""
-MATCH_SEED = 1
-"""Of the held-out worlds in which matches are played."""
-MATCHES = 3
-"""Champions of the past that each new one meets, besides its contemporary."""
+from trainers.run import Run
 
 
-class Guests:
-    """Answers like a mind, by adapters that need not be the bank's (`agents.backends.Backend`)."""
-
-    def __init__(self, mind: Mind, values: Tensor):
-        """values: (G, F); who answers is a row of it."""
-        self.mind, self.values, self.is_batched = mind, values, False
-
-    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the guests."""
-        return self.mind.answer(texts, adapters, self.values)
-
-
-def with_guests(policy: Policy, values: Tensor) -> Policy:
-    """The same policy for the adapters `values` (G, F) in place of the bank's."""
-    guests = Policy(policy.mind, policy.critic)
-    guests.backend = Guests(policy.mind, values)
-    return guests
+def beside_champions(run: Run, hall: Hall, seeds: np.ndarray) -> Outcome:
+    """What everybody came to in as many worlds (E,), the last of which each population shares with past champions."""
+    env, shared, stream = run.config.env, run.config.evolution.hall_episodes, run.colony.streams["fitness"]
+    among_us = len(seeds) - shared
+    guests = [hall.draw(population, shared, stream) for population in range(env.populations)]
+    values = torch.cat([run.colony.policy.mind.bank.values, *guests])
+    numbers = np.arange(shared * env.populations).reshape(env.populations, shared)
+    carried = line_up(env, among_us, numbers.tolist())
+    seeds = np.concatenate([seeds[:among_us], np.tile(seeds[among_us:], env.populations)])
+    policy, stream = with_guests(run.colony.policy, values), run.colony.streams["policy"]
+    return of_themselves(rollout(policy, run.colony.codec, run.trial, seeds, stream, carried=carried).outcome, carried)
 
 
-class Player(NamedTuple):
-    """The champion of a population in a generation."""
+def compete(run: Run) -> dict[str, float]:
+    """Let the new champions of populations that breed apart play past ones.
 
-    population: int
-    generation: int
-
-
-class Hall:
-    """The hall of fame of a run: one file for each generation, of the champions' adapters (Q, F)."""
-
-    def __init__(self, folder: Path, last_generation: int):
-        """Read the champions until `last_generation`; later ones will be chosen again. DamagedRun if one is missing."""
-        self.folder = folder
-        self.champions = [_read(self._file(generation)) for generation in range(last_generation + 1)]
-
-    def _file(self, generation: int) -> Path:
-        return self.folder / f"gen_{generation:04d}.safetensors"
-
-    def add(self, champions: Tensor) -> None:
-        """The champions (Q, F) of the next generation come in."""
-        self.folder.mkdir(exist_ok=True)
-        file = self._file(len(self.champions))
-        partial = file.with_name(f".{file.name}.partial")
-        save_file({"champions": champions.contiguous()}, partial)
-        sync(partial)
-        partial.replace(file)
-        sync(self.folder)
-        self.champions.append(champions.clone())
-
-    def draw(self, population: int, count: int, rng: np.random.Generator) -> Tensor:
-        """Champions (count, F) of populations other than this one, of any generation, by chance."""
-        others = [q for q in range(len(self.champions[0])) if q != population]
-        drawn = zip(rng.integers(len(self.champions), size=count), rng.choice(others, size=count), strict=True)
-        return torch.stack([self.champions[generation][other] for generation, other in drawn])
-
-    def of(self, player: Player) -> Tensor:
-        """The adapter (F,) of a champion."""
-        return self.champions[player.generation][player.population]
-
-
-def _read(file: Path) -> Tensor:
-    try:
-        return load_file(file)["champions"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise DamagedRun(f"{file}: damaged or missing ({error})") from error
+    Returns their ratings, from all matches so far, over those of the first generation's champions.
+    """
+    if run.hall is None:
+        return {}
+    run.progress.stage("competing")
+    env, colony, generation = run.config.env, run.colony, run.generation
+    fittest = [max(range(*own.indices(env.agents)), key=lambda n: colony.population[n].fitness) for own in members(env)]
+    run.hall.add(colony.policy.mind.bank.values[fittest])
+    pairs = pairings(generation, env.populations)
+    food = play_matches(colony.policy, colony.codec, env, [[run.hall.of(p) for p in pair] for pair in pairs])
+    matches: list[dict[str, Any]] = [
+        {"generation": generation, "sides": [list(player) for player in pair], "food": told}
+        for pair, told in zip(pairs, food, strict=True)
+    ]
+    run.log.matches(matches)
+    rated, figures = ratings(run.log.played), dict[str, float]()
+    founders = float(np.mean([rated[Player(population, 0)] for population in range(env.populations)]))
+    for population in range(env.populations):
+        own = [m for m in matches if m["sides"][0][0] == population and m["sides"][1][1] < generation]
+        fitness = [genome.fitness for genome in colony.population[members(env)[population]]]
+        figures |= {f"fitness_{population}": float(np.mean(fitness))}
+        figures |= {f"rating_{population}": rated[Player(population, generation)] - founders}
+        figures |= {f"won_{population}": share_won(own)} if own else {}
+    return figures
 
 
 def line_up(world: WorldConfig, episodes: int, guests: Sequence[Sequence[int]]) -> np.ndarray:
@@ -126,70 +83,3 @@ def of_themselves(outcome: Outcome, adapters: np.ndarray) -> Outcome:
 
     figures = {name: own(values) for name, values in outcome.figures.items()}
     return Outcome(own(outcome.episode_return), own(outcome.lifetime), own(outcome.is_alive), figures)
-
-
-def pairings(generation: int, populations: int) -> list[tuple[Player, Player]]:
-    """Whom the new champions of a generation meet: each other, and some of the past, evenly back to the first."""
-    past = sorted(set(np.linspace(0, generation - 1, MATCHES).astype(int).tolist())) if generation else []
-    pairs = []
-    for one in range(populations):
-        for other in range(populations):
-            if one < other:
-                pairs.append((Player(one, generation), Player(other, generation)))
-            if one != other:
-                pairs += [(Player(one, generation), Player(other, before)) for before in past]
-    return pairs
-
-
-def play_matches(
-    policy: Policy, codec: TextCodec, env: WorldConfig, pairs: Sequence[Sequence[Tensor]]
-) -> list[list[list[float]]]:
-    """Let the copies of one adapter (F,) play those of another, in the same held-out worlds for each pair.
-
-    Returns for each pair and each of `MATCH_WORLDS` worlds the food of an agent of each side. In half of
-    the worlds they change homes; where there are more than two, the second of a pair has all others.
-    """
-    values, rows = _distinct([value for pair in pairs for value in pair])
-    seats = np.stack([seat for one, other in np.reshape(rows, (-1, 2)) for seat in _seats(env, one, other)])
-    seeds = np.tile(held_out_seeds(MATCH_WORLDS, MATCH_SEED), len(pairs))
-    rng, world = np.random.default_rng(MATCH_SEED), ForageWorld(env)
-    life = rollout(with_guests(policy, values), codec, world, seeds, rng, carried=seats)
-    food = life.outcome.figures["food_eaten"].reshape(len(pairs), MATCH_WORLDS, -1)
-    is_first = np.tile(np.stack(_seats(env, 1, 0)).astype(bool), (len(pairs), 1, 1))
-    of_sides = [np.where(side, food, 0).sum(-1) / side.sum(-1) for side in (is_first, ~is_first)]
-    return np.stack(of_sides, axis=-1).tolist()
-
-
-def _seats(env: WorldConfig, one: int, other: int) -> list[np.ndarray]:
-    """Which of two adapters each agent (N,) carries, in each world of a match."""
-    first, last = members(env)[0], members(env)[-1]
-    seats = []
-    for number in range(MATCH_WORLDS):
-        seats.append(np.full(env.agents, other))
-        seats[-1][first if number % 2 == 0 else last] = one
-    return seats
-
-
-def _distinct(values: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-    """Different adapters among some (F,) as (G, F), and which of them each is: answers are computed once for each."""
-    known: dict[bytes, int] = {}
-    rows = [known.setdefault(value.numpy().tobytes(), len(known)) for value in values]
-    return torch.stack([values[rows.index(row)] for row in range(len(known))]), rows
-
-
-def ratings(matches: Sequence[dict[str, Any]]) -> dict[Player, float]:
-    """Rating of each champion that played, from all matches as they stand in matches.jsonl; who eats more wins."""
-    players = sorted({Player(*side) for match in matches for side in match["sides"]})
-    wins = np.zeros((len(players), len(players)))
-    for match in matches:
-        one, other = (players.index(Player(*side)) for side in match["sides"])
-        for mine, theirs in match["food"]:
-            wins[one, other] += 0.5 * (np.sign(mine - theirs) + 1)
-            wins[other, one] += 0.5 * (np.sign(theirs - mine) + 1)
-    return dict(zip(players, bradley_terry(wins).tolist(), strict=True))
-
-
-def share_won(matches: Sequence[dict[str, Any]]) -> float:
-    """Share of worlds in which the first side ate more; a draw counts half."""
-    food = np.array([world for match in matches for world in match["food"]])
-    return float((np.sign(food[:, 0] - food[:, 1]) + 1).mean() / 2) if len(food) else 0.5

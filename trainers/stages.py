@@ -1,9 +1,8 @@
-"""The stages of a run, in the order in which `trainers.train` goes through them."""
+"""The stages of a run but the last (`trainers.record`), in the order in which `trainers.train` goes through them."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -14,37 +13,24 @@ import torch
 
 from agents.types import UserError
 from agents.weights.frozen import product_dtype
-from envs.look.render import rgb_array
 from envs.types import members
-from envs.worlds.world import ForageWorld, World
 from evolution import next_generation, select_top_k
-from evolution.events import births, deaths, lives, starvations
+from evolution.events import births, deaths
 from evolution.generation import with_children
-from evolution.genome import Adapter, diversity
+from evolution.genome import Adapter
 from evolution.mutation import add_safe_noise
 from trainers import run_folder
-from trainers.checkpoint import prune_checkpoints, save_checkpoint
-from trainers.colony import Colony, colony_state, colony_tensors, found_colony
-from trainers.config import EnvConfig, TrainConfig
-from trainers.evaluate import compare, contestants, held_out_seeds, table
+from trainers.colony import Colony, found_colony
+from trainers.config import TrainConfig
 from trainers.learning import social
 from trainers.learning.health import health
 from trainers.learning.learner import Witness
 from trainers.learning.whole_model import WholeModel
-from trainers.progress import Progress, counted
-from trainers.recording import prune_recordings, recorded, write_recording
-from trainers.rivalry import (
-    Hall,
-    Player,
-    line_up,
-    of_themselves,
-    pairings,
-    play_matches,
-    ratings,
-    share_won,
-    with_guests,
-)
+from trainers.matches import Hall
+from trainers.progress import Progress
+from trainers.rivalry import beside_champions
 from trainers.rollout import Life, Outcome, Trajectory, rollout
+from trainers.run import Run
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
 from trainers.teacher import Teacher, open_teacher
@@ -52,45 +38,6 @@ from trainers.worlds import make_worlds
 
 MAX_RATIO_ERROR = 0.05
 """Who learns computes with other rows in its batches than who acts; that changes last digits, and no more."""
-
-
-@dataclass
-class Run:
-    """A run under way."""
-
-    config: TrainConfig
-    run_dir: Path
-    colony: Colony
-    log: RunLog
-    history: dict[str, Any]  # what must be known of the generations before: saved in every checkpoint
-    progress: Progress
-    worlds: list[World]  # to learn in, by turns
-    trials: list[World]  # to be judged in, by turns
-    hall: Hall | None  # champions of the past, where populations breed apart
-    teacher: Teacher | None  # where somebody says how it is done
-    started: float = 0.0  # of this generation, perf_counter
-    steps: int = 0  # of this generation, of all agents together
-    first_return: np.ndarray | None = None  # (W, N), of this generation's first life
-
-    @property
-    def generation(self) -> int:
-        """The generation that is living now."""
-        return self.history["generation"] + 1
-
-    def env_of(self, generation: int) -> EnvConfig:
-        """The world in which a generation lives."""
-        env = self.config.env
-        return list(env.kinds.values())[generation % len(self.worlds)] if env.by_turns else env
-
-    @property
-    def world(self) -> World:
-        """In which this generation learns."""
-        return self.worlds[self.generation % len(self.worlds)]
-
-    @property
-    def trial(self) -> World:
-        """In which this generation is judged."""
-        return self.trials[self.generation % len(self.trials)]
 
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
@@ -237,7 +184,7 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
 
 def _keeps_states(run: Run) -> bool:
     """Whether somebody will look at a life: in TensorBoard, on the page, or a teacher."""
-    is_shown = _is_shown(run, run.generation) or run.config.log.recordings_mb > 0
+    is_shown = run.is_shown(run.generation) or run.config.log.recordings_mb > 0
     is_asked = run.teacher is not None and run.teacher.needs_states
     return run.config.env.is_forage and (is_shown or is_asked)
 
@@ -307,171 +254,8 @@ def measure(run: Run) -> Outcome:
     colony, streams, settings = run.colony, run.colony.streams, run.config.evolution
     seeds = world_seeds(streams["fitness"], settings.episodes)
     if run.hall and run.hall.champions and settings.hall_episodes:
-        outcome = _beside_champions(run, run.hall, seeds)
+        outcome = beside_champions(run, run.hall, seeds)
     else:
         outcome = rollout(colony.policy, colony.codec, run.trial, seeds, streams["policy"]).outcome
     colony.measure(outcome)
     return outcome
-
-
-def _beside_champions(run: Run, hall: Hall, seeds: np.ndarray) -> Outcome:
-    """What everybody came to in as many worlds (E,), the last of which each population shares with past champions."""
-    env, shared, stream = run.config.env, run.config.evolution.hall_episodes, run.colony.streams["fitness"]
-    among_us = len(seeds) - shared
-    guests = [hall.draw(population, shared, stream) for population in range(env.populations)]
-    values = torch.cat([run.colony.policy.mind.bank.values, *guests])
-    numbers = np.arange(shared * env.populations).reshape(env.populations, shared)
-    carried = line_up(env, among_us, numbers.tolist())
-    seeds = np.concatenate([seeds[:among_us], np.tile(seeds[among_us:], env.populations)])
-    policy, stream = with_guests(run.colony.policy, values), run.colony.streams["policy"]
-    return of_themselves(rollout(policy, run.colony.codec, run.trial, seeds, stream, carried=carried).outcome, carried)
-
-
-def compete(run: Run) -> dict[str, float]:
-    """Let the new champions of populations that breed apart play past ones.
-
-    Returns their ratings, from all matches so far, over those of the first generation's champions.
-    """
-    if run.hall is None:
-        return {}
-    run.progress.stage("competing")
-    env, colony, generation = run.config.env, run.colony, run.generation
-    fittest = [max(range(*own.indices(env.agents)), key=lambda n: colony.population[n].fitness) for own in members(env)]
-    run.hall.add(colony.policy.mind.bank.values[fittest])
-    pairs = pairings(generation, env.populations)
-    food = play_matches(colony.policy, colony.codec, env, [[run.hall.of(p) for p in pair] for pair in pairs])
-    matches: list[dict[str, Any]] = [
-        {"generation": generation, "sides": [list(player) for player in pair], "food": told}
-        for pair, told in zip(pairs, food, strict=True)
-    ]
-    run.log.matches(matches)
-    rated, figures = ratings(run.log.played), dict[str, float]()
-    founders = float(np.mean([rated[Player(population, 0)] for population in range(env.populations)]))
-    for population in range(env.populations):
-        own = [m for m in matches if m["sides"][0][0] == population and m["sides"][1][1] < generation]
-        fitness = [genome.fitness for genome in colony.population[members(env)[population]]]
-        figures |= {f"fitness_{population}": float(np.mean(fitness))}
-        figures |= {f"rating_{population}": rated[Player(population, generation)] - founders}
-        figures |= {f"won_{population}": share_won(own)} if own else {}
-    return figures
-
-
-def _is_shown(run: Run, generation: int) -> bool:
-    """Whether this is one of the generations of which there are pictures."""
-    every = run.config.log.episode_every
-    return run.config.env.is_forage and bool(every) and generation % every == 0
-
-
-def show(run: Run, life: Life, generation: int) -> None:
-    """Keep the life to be looked at; of some generations also one in a held-out world."""
-    if _is_shown(run, generation):
-        run.log.episode([rgb_array(state, run.env_of(generation), cell=12) for state in life.states[::2]], generation)
-        keep_held_out(run, generation)
-    keep(run, life, "life", generation)
-
-
-def keep_held_out(run: Run, generation: int) -> None:
-    """Let all live in a held-out world, the same for all runs in such worlds, and keep it to be looked at."""
-    if run.config.env.is_forage and run.config.log.recordings_mb:
-        policy, codec, world = run.colony.policy, run.colony.codec, ForageWorld(run.env_of(generation))
-        rng = np.random.default_rng(generation)
-        life = rollout(policy, codec, world, held_out_seeds(1, 0), rng, keep_states=True)
-        keep(run, life, "held_out", generation)
-
-
-def keep(run: Run, life: Life, kind: str, generation: int) -> None:
-    """Record a life, as far as recordings are wanted and there is a picture of this world."""
-    if run.config.env.is_forage and run.config.log.recordings_mb:
-        folder, ids = run.run_dir / "recordings", [genome.id for genome in run.colony.population]
-        recording = recorded(life, run.env_of(generation), ids, generation)
-        write_recording(recording, folder / f"{kind}_{generation:04d}.safetensors")
-        prune_recordings(folder, run.config.log.recordings_mb)
-
-
-def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
-    """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
-    generation, history, population = run.generation, run.history, run.colony.population
-    if generation == 0:
-        run.progress.stage("comparing")
-        compared = run.colony, run.config.env, run.config.held_out_episodes, run.config.seed
-        history["first"] = compare(*compared, run.progress.stage)
-        run_folder.replace_text(run.run_dir / "first.json", json.dumps(history["first"], indent=2) + "\n")
-    figures = _figures(run, life, learned, outcome)
-    history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
-    if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
-        history |= {"best": generation, "best_fitness": figures["fitness_mean"]}
-    if run.config.env.is_forage:  # elsewhere an episode can end without anybody dying
-        run.log.events(starvations(population, life.outcome.lifetime, life.outcome.is_alive, generation))
-    assert run.first_return is not None
-    run.log.events(lives(population, run.first_return, generation))
-    run.log.metrics(figures)
-    run.log.adapters(population, generation)
-    show(run, life, generation)
-    # A run that is resumed here has no answers either, and has not counted what was read to be shown
-    run.colony.policy.forget_answers()
-    run.colony.policy.mind.memory.take_counts()
-    # Before the checkpoint: once that is there, nothing of this generation is done again.
-    if generation % run.config.log.adapters_every == 0 or generation == run.config.generations - 1:
-        run_folder.export_adapters(run.run_dir, generation, run.config, run.colony)
-    state = {**history, "colony": colony_state(run.colony)}
-    save_checkpoint(run.run_dir, generation, colony_tensors(run.colony), state)
-    run.colony.learner.optimiser.let_go()
-    prune_checkpoints(run.run_dir, run.config.log.checkpoints, history["best"])
-    run.progress.done(figures)
-
-
-def report(run: Run) -> dict[str, Any]:
-    """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
-    env, first = run.config.env, run.history["first"]
-    with counted(len(contestants(env))) as tell:
-        last = compare(run.colony, env, run.config.held_out_episodes, run.config.seed, tell)
-    generation = run.history["generation"]
-    keep_held_out(run, generation)
-    run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
-    run.log.outcome(_settings(run.config), _results(last), run.colony.population)
-    run.log.close()
-    print("\n" + table(last, f"generation {generation}", first if generation else None))
-    watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
-    print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")
-    return last
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What tells runs apart, as TensorBoard shows it."""
-    sections = {"learn": config.learn, "evolution": config.evolution, "adapter": config.adapter}
-    told = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
-    told |= {"seed": config.seed, "env": config.env.preset if config.env.is_forage else config.env.id}
-    told |= {"model.name": config.model.name, "lives": config.lives, "founders": config.founders}
-    return {key: value for key, value in told.items() if isinstance(value, bool | int | float | str)}
-
-
-def _results(last: dict[str, Any]) -> dict[str, float]:
-    """What a run came to in held-out worlds."""
-    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in ("fitness", "food_eaten") if key in last}
-    return found | ({"held_out/share_of_planner": last["share_of_planner"]} if "share_of_planner" in last else {})
-
-
-def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> dict[str, Any]:
-    lived, memory = life.trajectory, run.colony.policy.mind.memory
-    asked, read = memory.take_counts()
-    told = {f"{name}_mean": float(values.mean()) for name, values in outcome.figures.items()}
-    fitness = [genome.fitness for genome in run.colony.population]
-    return {
-        "generation": run.generation,
-        "env_steps": run.history["env_steps"] + run.steps,
-        "fitness_steps": run.history["fitness_steps"] + int(outcome.lifetime.sum()),
-        "wall_s": perf_counter() - run.started,
-        "fitness_mean": float(np.mean(fitness)),
-        "fitness_max": max(fitness),
-        "fitness_std": float(np.std(fitness)),
-        "lifetime_mean": float(outcome.lifetime.mean()),
-        "diversity": diversity([genome.adapter for genome in run.colony.population]),
-        "reward_mean": float(lived.reward[lived.is_alive].mean()),
-        "decide_ms": float(np.median(life.decide_s)) * 1000,
-        "texts_known": len(memory),
-        "text_memory_mb": memory.bytes_used / 2**20,
-        "texts_read": read,
-        "text_hit_rate": 1 - read / asked,
-        **told,
-        **learned,
-    }

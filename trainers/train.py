@@ -27,7 +27,7 @@ from trainers.command_line import run_command
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
-    from trainers.stages import Run
+    from trainers.run import Run
 
 
 def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
@@ -37,17 +37,17 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     dashboard: show the run in a browser until it ends. Raises UserError for a run folder that is not empty, or that
     cannot be resumed.
     """
-    from trainers import stages  # here, not above: torch takes seconds to import, and --help should not wait for it
+    from trainers import record, stages  # here, not above: torch takes seconds to import, and --help should not wait
 
     run = stages.begin(config, resume)
     with page_beside(run.run_dir) if dashboard else nullcontext():
         live_through(run)
-        return stages.report(run)
+        return record.report(run)
 
 
 def live_through(run: "Run") -> None:
     """All generations of a run, one after the other."""
-    from trainers import stages
+    from trainers import record, rivalry, stages
 
     for generation in stages.generations(run):
         inherited = stages.evolve(run) if generation > 0 and run.config.evolution.enabled else {}
@@ -56,7 +56,8 @@ def live_through(run: "Run") -> None:
                 life = stages.live(run, lesson)
                 learned = stages.learn(run, life, lesson)
         outcome = stages.measure(run)
-        stages.record(run, life, inherited | learned | stages.compete(run), outcome)
+        competed = rivalry.compete(run)
+        record.record(run, life, inherited | learned | competed, outcome)
 
 
 @contextmanager

@@ -10,20 +10,11 @@ from agents.forage_codec import ForageCodec
 from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
-from trainers import stages
+from trainers import rivalry
 from trainers.checkpoint import DamagedRun
+from trainers.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
 from trainers.parser import parse
-from trainers.rivalry import (
-    Hall,
-    Player,
-    line_up,
-    of_themselves,
-    pairings,
-    play_matches,
-    ratings,
-    share_won,
-    with_guests,
-)
+from trainers.rivalry import line_up, of_themselves
 from trainers.rollout import Outcome
 from trainers.train import train
 
@@ -74,7 +65,7 @@ def test_fitness_is_measured_beside_champions_of_the_past(rival_arguments, tmp_p
         seen.append(carried)
         return of_themselves(outcome, carried)
 
-    monkeypatch.setattr(stages, "of_themselves", noted)
+    monkeypatch.setattr(rivalry, "of_themselves", noted)
     train(parse([*rival_arguments, "--generations", "3", "--run_dir", str(tmp_path / "run")])[0])
     assert len(seen) == 2, "in all generations but the first, which has no past"
     assert all(carried.shape == (4, 6) for carried in seen), "two worlds of all, and one for each population"
@@ -146,7 +137,7 @@ def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
             told[row, words.index(way) if is_good else 0] = 20.0
         return told
 
-    monkeypatch.setattr("trainers.rivalry.Guests.answer", answer)
+    monkeypatch.setattr("trainers.matches.Guests.answer", answer)
     matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
     one, other, even = np.array(matches)
     assert (one[:, 0] > one[:, 1]).all()
