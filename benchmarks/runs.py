@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from trainers.parser import parse, read_config
 HELD_OUT = 32
 """Held-out worlds in which a run is judged; each seed has its own."""
 QUIET = ["--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters_every", "1000"]
+PARSING = Lock()
+"""jsonargparse is not for several threads at a time."""
 Item = TypeVar("Item")
 
 
@@ -34,7 +37,8 @@ class Run(NamedTuple):
         settings = ["--run_dir", self.run_dir, "--seed", self.seed, "--model.threads", 1, *QUIET]
         words = [str(word) for word in (*self.arguments, *settings)]
         if (self.run_dir / "config.yaml").is_file():
-            wanted, found = parse(words)[0], read_config(self.run_dir)
+            with PARSING:
+                wanted, found = parse(words)[0], read_config(self.run_dir)
             if replace(found, model=replace(found.model, dtype=wanted.model.dtype)) != wanted:
                 raise RuntimeError(f"{self.run_dir}: was made with other settings; name another folder for the runs")
         if (self.run_dir / "results.json").is_file():

@@ -40,7 +40,7 @@ def test_a_written_config_reads_back_equal(tmp_path):
         (["--seed", "many"], ["seed", "many", "int"]),
         (["--learn.clip", "-1"], ["learn.clip", "-1", "above 0"]),
         (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
-        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, none"]),
+        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
         (["--model.dtype", "int3"], ["model.dtype", "int3", "one of auto, float32, bfloat16"]),

@@ -248,7 +248,7 @@ def test_watch_opens_a_window_that_tells_what_an_agent_read(finished, monkeypatc
         watch([str(finished[0]), "--window"])
     assert closed.value.code == 0
     assert [step for step, _ in told] == [1, 2, 3]
-    assert all(text.startswith("read: ") and "%" in odds for _, (text, odds) in told)
+    assert all(text.startswith("before, it read: ") and "%" in odds for _, (text, odds) in told)
 
 
 def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
