@@ -103,10 +103,11 @@ def main(argv: list[str] | None = None) -> None:
             columns = (curves[:, 0], curves[:, 1], curves[:, -1], curves.mean(axis=1))
             rows.append([preset, name, *(told(interval(column.tolist())) for column in columns)])
     head = ["preset", "beginning", "before learning", "after one life", f"after {options.lives}", "area"]
-    put(options.page, "table", table(head, rows))
+    picture = options.page.with_suffix(".png")
+    put(options.page, "table", f"{table(head, rows)}\n\n![Adaptation]({picture.name})")
     draw(
         {p: {n: of(p, n).mean(axis=0).tolist() for n in BEGINNINGS} for p in options.unseen},
-        options.page.with_suffix(".png"),
+        picture,
     )
     curves = {" ".join(map(str, key)): line for key, line in found.items()}
     numbers = {"machine": machine(), "generations": options.generations, "shares": curves}

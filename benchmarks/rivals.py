@@ -150,8 +150,10 @@ def main(argv: list[str] | None = None) -> None:
         for name, found in races.items()
     ]
     stages = [f"generation {generation}" for generation in races["rivals"][0]["stages"]]
-    put(options.page, "race", table(["", *stages, "beats older rivals", "circles"], lines))
-    draw(races, options.page.with_suffix(".png"))
+    picture = options.page.with_suffix(".png")
+    draw(races, picture)
+    race = table(["", *stages, "beats older rivals", "circles"], lines)
+    put(options.page, "race", f"{race}\n\n![Ratings of champions by generation]({picture.name})")
     numbers = {
         "machine": machine(),
         "generations": options.generations,

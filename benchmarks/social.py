@@ -85,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     all_at(options.jobs, Run.live, by_seed)
     found = compare(runs)
     head = ["imitated", *(f"{breeding}, {when}" for breeding in found for when in ("end", "on the way"))]
-    put(options.page, "table", table(head, rows(found)))
     picture = options.page.with_suffix(".png")
     draw(found, picture)
+    put(options.page, "table", f"{table(head, rows(found))}\n\n![By generation]({picture.name})")
     numbers = {"machine": machine(), "seeds": options.seeds, "generations": options.generations, "found": found}
     options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(table(head, rows(found)))
