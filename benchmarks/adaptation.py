@@ -11,13 +11,12 @@ the adaptation curve. What is finished is not done again, and keys of the main p
 all. The table goes into the page, the picture and every number beside it. Needs the `dev` extra.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
 from trainers.run_folder import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "meta.yaml"
@@ -69,14 +68,9 @@ def draw(curves: dict[str, dict[str, list[float]]], file: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generations", type=int, default=15, help="of the runs that make beginnings")
+    parser = options_of(__doc__, "meta", generations=15)
     parser.add_argument("--lives", type=int, default=8)
     parser.add_argument("--unseen", nargs="+", default=["night", "rivals"])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/meta"))
-    parser.add_argument("--page", type=Path, default=Path("docs/meta.md"))
     options, keys = parser.parse_known_args(argv)  # keys of the main program
     makers, learners = [], {}
     for seed in range(options.seeds):
@@ -105,10 +99,8 @@ def main(argv: list[str] | None = None) -> None:
     head = ["preset", "beginning", "before learning", "after one life", f"after {options.lives}", "area"]
     picture = options.page.with_suffix(".png")
     put(options.page, "table", f"{table(head, rows)}\n\n![Adaptation]({picture.name})")
-    draw(
-        {p: {n: of(p, n).mean(axis=0).tolist() for n in BEGINNINGS} for p in options.unseen},
-        picture,
-    )
+    means = {preset: {name: of(preset, name).mean(axis=0).tolist() for name in BEGINNINGS} for preset in options.unseen}
+    draw(means, picture)
     curves = {" ".join(map(str, key)): line for key, line in found.items()}
     numbers = {"machine": machine(), "generations": options.generations, "shares": curves}
     options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")

@@ -23,7 +23,7 @@ import numpy as np
 
 from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import found_colony, restore_adapters
@@ -106,14 +106,9 @@ def students(options: argparse.Namespace, keys: list[str], seed: int, teacher: P
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, measure, then write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generations", type=int, default=20, help="of the teachers")
+    parser = options_of(__doc__, "distillation", generations=20)
     parser.add_argument("--lessons", type=int, default=12, help="generations of the students")
     parser.add_argument("--gemma", action="store_true")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/distillation"))
-    parser.add_argument("--page", type=Path, default=Path("docs/distillation.md"))
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--memory", default="full", help=argparse.SUPPRESS)
     options, keys = parser.parse_known_args(argv)  # keys of the main program
@@ -139,15 +134,8 @@ def main(argv: list[str] | None = None) -> None:
             figures = measured(first.run_dir, "compact")
             rows.append(row(f"{name}, then 8 bits", who, [figures["share"]], best[:1], figures))
             numbers[f"{name}, then 8 bits"] = figures
-    head = [
-        "student",
-        "teacher",
-        "share of the planner's food",
-        "of the full model's",
-        "ms a step",
-        "memory, MB",
-        "weights, MB",
-    ]
+    head = ["student", "teacher", "share of the planner's food", "of the full model's"]
+    head += ["ms a step", "memory, MB", "weights, MB"]
     put(options.page, "table", table(head, rows))
     options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(table(head, rows))

@@ -8,7 +8,6 @@ other, which rates them and counts circles; and so do the fittest of the last ge
 Tables go into the page, the picture and every number beside it. Needs the `dev` extra.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from itertools import combinations
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from agents.codec import TextCodec
 from agents.policy import Policy
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
 from trainers.matches import Hall, Player, play_matches
@@ -111,12 +110,7 @@ def draw(races: dict[str, list[dict[str, Any]]], file: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, let champions play, then write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generations", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/rivals"))
-    parser.add_argument("--page", type=Path, default=Path("docs/rivals.md"))
+    parser = options_of(__doc__, "rivals", generations=20)
     options, keys = parser.parse_known_args(argv)  # keys of the main program
     base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = [

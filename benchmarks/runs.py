@@ -1,5 +1,6 @@
 """Runs of the main program for a comparison: made if they are not there, gone on with if they were interrupted."""
 
+import argparse
 import json
 import re
 import shutil
@@ -23,6 +24,17 @@ QUIET = ["--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters
 PARSING = Lock()
 """jsonargparse is not for several threads at a time."""
 Item = TypeVar("Item")
+
+
+def options_of(about: str | None, name: str, generations: int) -> argparse.ArgumentParser:
+    """The options that all comparisons have; `name` is that of their folder of runs and of their page."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--generations", type=int, default=generations)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / name)
+    parser.add_argument("--page", type=Path, default=Path("docs") / f"{name}.md")
+    return parser
 
 
 class Run(NamedTuple):

@@ -7,14 +7,13 @@ done again. Keys of the main program that are given besides hold for all. The ta
 every number beside it. A score is as in `benchmarks.ablation`. Needs the `dev` extra.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, put, table, told
 from trainers.run_folder import machine
 
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
@@ -61,12 +60,7 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generations", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/social"))
-    parser.add_argument("--page", type=Path, default=Path("docs/social.md"))
+    parser = options_of(__doc__, "social", generations=20)
     options, keys = parser.parse_known_args(argv)  # keys of the main program
     base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = {

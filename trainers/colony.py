@@ -74,11 +74,8 @@ class Colony:
 
     def act_by(self, config: TrainConfig, folder: Path) -> None:
         """From now on act by the model in a folder, with newborn adapters and a new critic."""
-        fresh = found_colony(
-            replace(
-                config, model=replace(config.model, name=str(folder)), learn=replace(config.learn, trains="adapters")
-            )
-        )
+        model, learn = replace(config.model, name=str(folder)), replace(config.learn, trains="adapters")
+        fresh = found_colony(replace(config, model=model, learn=learn))
         self.policy, self.learner = fresh.policy, fresh.learner
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(self.population)]
 

@@ -74,9 +74,8 @@ class EnvConfig(WorldConfig):
     @property
     def kinds(self) -> dict[str, "EnvConfig"]:
         """The forage worlds to live in, by the names of their presets; the first is this one."""
-        return {self.preset: replace(self, also=[], by_turns=False)} | {
-            name: self.of_preset(name) for name in self.also
-        }
+        alone = replace(self, also=[], by_turns=False)
+        return {self.preset: alone} | {name: self.of_preset(name) for name in self.also}
 
     def of_preset(self, name: str) -> "EnvConfig":
         """Another preset's world for the same agents: with as many, who see as far and live as long."""
@@ -149,18 +148,8 @@ class LearnConfig:
         require(self.social in SOCIAL, "learn.social", self.social, f"one of {', '.join(SOCIAL)}")
         is_silent = self.social == "nobody" or self.algorithm != "none"
         require(is_silent, "learn.social", self.social, "nobody with learn.algorithm = none")
-        _positive(
-            self,
-            "learn",
-            "trace",
-            "social_window",
-            "learning_rate",
-            "epochs",
-            "minibatch",
-            "clip",
-            "max_kl",
-            "max_grad_norm",
-        )
+        _positive(self, "learn", "trace", "social_window", "learning_rate", "epochs", "minibatch")
+        _positive(self, "learn", "clip", "max_kl", "max_grad_norm")
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")

@@ -139,7 +139,8 @@ def play(
     from trainers.rollout import rollout
 
     world, rng = make_world(env, renews=False), np.random.default_rng(seed)
-    return rollout(actor or colony.policy, colony.codec, world, seeds, rng, bare=bare).outcome
+    carried = np.full((len(seeds), env.agents), -1) if bare else None
+    return rollout(actor or colony.policy, colony.codec, world, seeds, rng, carried=carried).outcome
 
 
 def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":

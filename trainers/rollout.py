@@ -73,7 +73,6 @@ def rollout(
     seeds: np.ndarray,
     rng: np.random.Generator,
     *,
-    bare: bool = False,
     carried: np.ndarray | None = None,
     keep_states: bool = False,
     keep_positions: bool = False,
@@ -83,21 +82,19 @@ def rollout(
 ) -> Life:
     """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
 
-    bare: all agents act by the frozen base, without adapters. carried: (W, N), who acts by which adapter; None:
-    agent n of every world by adapter n. rng: samples the actions. keep_states: needs a world that has `state()`;
-    keep_positions: one that has `positions()`. on_step: is told of each step how many were done, how many agents
-    play and how many there are. on_moment: is told of each step all that there is to learn from, the texts so far
-    by number and the columns (M, ...) of `Trajectory`; it may change the policy. births: needs the forage world. It
-    is told after a step who died in it, who lives, and what each has earned since birth, (M,) each; it puts
-    newcomers into the policy, and says in whose slots, (M,) bool. What the dead lived through is no experience of
-    theirs, and is left out of the trajectory.
+    carried: (W, N), who acts by which adapter, -1 for the frozen base; None: agent n of every world by adapter n.
+    rng: samples the actions. keep_states: needs a world that has `state()`; keep_positions: one that has
+    `positions()`. on_step: is told of each step how many were done, how many agents play and how many there are.
+    on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns (M,
+    ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
+    in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says
+    in whose slots, (M,) bool. What the dead lived through is no experience of theirs, and is left out of the
+    trajectory.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
     everyone = worlds * agents
     adapters = np.tile(np.arange(agents), worlds) if carried is None else carried.reshape(-1)
-    if bare:
-        adapters = np.full(everyone, -1)
     reader = _Reader(codec)
     moments: list[Moment] = []
     steps = 0

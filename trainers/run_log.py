@@ -73,7 +73,7 @@ class RunLog:
         files = (self._metrics, self._lineage, self._adapters, self._matches)
         kept = {file: lines_until(file, last_generation) for file in files}
         for file, lines in kept.items():
-            if lines or file != self._matches:  # most runs have no matches
+            if file.is_file():
                 replace_text(file, "".join(line + "\n" for line in lines))
         self.played = [json.loads(line) for line in kept[self._matches]]
         self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)

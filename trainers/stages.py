@@ -17,7 +17,7 @@ from envs.types import members
 from evolution import next_generation, select_top_k
 from evolution.events import births, deaths
 from evolution.generation import with_children
-from evolution.genome import Adapter
+from evolution.genome import Adapter, Genome
 from evolution.mutation import add_safe_noise
 from trainers import run_folder
 from trainers.colony import Colony, found_colony
@@ -103,7 +103,7 @@ def evolve(run: Run) -> dict[str, float]:
         run.colony.begin_nearer(run.config.evolution.reptile_step)
         return {}
     settings, before = run.config.evolution, run.colony.population
-    heritage, after, new_id = run.colony.heritage(), [], 1 + max(genome.id for genome in before)
+    heritage, after = run.colony.heritage(), list[Genome]()
     for slots in members(run.config.env) if settings.apart else [slice(None)]:
         after += next_generation(
             heritage[slots],
@@ -112,10 +112,9 @@ def evolve(run: Run) -> dict[str, float]:
             parents=settings.parents,
             selection=settings.selection,
             rng=run.colony.streams["evolution"],
-            first_id=new_id,
+            first_id=1 + max(genome.id for genome in [*before, *after]),
             **_breeding(run),
         )
-        new_id = max(new_id - 1, *(genome.id for genome in after)) + 1
     born = [new for old, new in zip(before, after, strict=True) if new.id != old.id]
     figures = {"kl_to_parent": run.colony.kl_to_parent(born)} if born else {}
     run.colony.settle(after)

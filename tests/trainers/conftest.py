@@ -6,6 +6,7 @@ import pytest
 
 from trainers.config import TrainConfig
 from trainers.parser import parse
+from trainers.train import train
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,10 @@ def tiny_arguments(tiny_model: Path) -> list[str]:
 def tiny_config(tiny_arguments: list[str], tmp_path: Path) -> TrainConfig:
     """The same as a config, with a run folder of its own."""
     return parse([*tiny_arguments, "--run_dir", str(tmp_path / "run")])[0]
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_arguments, tmp_path_factory):
+    """A finished run of three generations: its folder and its result."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    return run_dir, train(parse([*tiny_arguments, "--run_dir", str(run_dir)])[0])

@@ -78,7 +78,14 @@ def test_bare_agents_all_act_by_the_base(colony, tiny_config):
     colony.policy.mind.bank.values += 1.0
     colony.policy.mind.bank.version += 1
     world = ForageWorld(tiny_config.env)
-    life = rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), bare=True)
+    life = rollout(
+        colony.policy,
+        colony.codec,
+        world,
+        np.array([3]),
+        np.random.default_rng(0),
+        carried=np.full((1, world.agents), -1),
+    )
     text = life.trajectory.texts[life.trajectory.text[0, 0]]
     logits = colony.policy.logits([text], np.array([-1]))[0]
     legal = life.trajectory.legal[0, 0]

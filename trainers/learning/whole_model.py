@@ -35,7 +35,7 @@ class WholeModel:
         """mind: by which the population acts; it stays as it is."""
         base = load_base_model(ModelConfig(name=str(mind.base.folder)))
         self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
-        self.folder, self.config = base.folder, config
+        self.config = config
         ids, answer = mind.instruction_ids, mind.answer_id
         self._prompt = lambda text: [*ids, *base.tokens(text), answer]
         self._words = mind.action_ids

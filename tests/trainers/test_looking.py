@@ -1,0 +1,115 @@
+"""Programs that look at a finished run: `trainers.evaluate` and `trainers.watch`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trainers.evaluate import YARDSTICKS
+from trainers.evaluate import main as evaluate
+from trainers.watch import main as watch
+
+
+def test_evaluate_gives_the_run_s_own_figures(finished, capsys):
+    run_dir, result = finished
+    evaluate([str(run_dir), "--episodes", "2", "--json"])
+    assert json.loads(capsys.readouterr().out) == result
+    evaluate([str(run_dir), "--generation", "0", "--episodes", "2", "--json"])
+    first = json.loads((run_dir / "results.json").read_text())["first"]
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_evaluate_lets_another_backend_answer(finished, monkeypatch, capsys):
+    import agents.backends
+
+    asked = []
+
+    class Counting:
+        is_batched = False
+
+        def __init__(self, mind):
+            self.mind = mind
+
+        def answer(self, texts, adapters):
+            asked.extend(adapters.tolist())
+            return self.mind.answer(texts, adapters)
+
+    monkeypatch.setattr(agents.backends, "open_backend", lambda name, mind: {"llama_cpp": Counting}[name](mind))
+    run_dir, result = finished
+    evaluate([str(run_dir), "--episodes", "2", "--backend", "llama_cpp", "--json"])
+    theirs = json.loads(capsys.readouterr().out)
+    assert theirs["lifetime"].keys() == result["lifetime"].keys()
+    assert set(asked) == {-1, *range(6)}
+
+
+def test_evaluate_refuses_a_backend_that_is_not_known(finished, capsys):
+    with pytest.raises(SystemExit) as end:
+        evaluate([str(finished[0]), "--backend", "jax"])
+    assert end.value.code == 2
+    assert "backend = 'jax': must be one of torch, llama_cpp" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_a_preset_that_there_is_not(finished, capsys):
+    with pytest.raises(SystemExit):
+        evaluate([str(finished[0]), "--preset", "desert"])
+    assert "preset = 'desert': must be one of meadow, maze, famine, night, rivals" in capsys.readouterr().err
+
+
+def test_evaluate_prints_a_table(finished, capsys):
+    evaluate([str(finished[0]), "--episodes", "2"])
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("frozen", *YARDSTICKS, "generation 2", "food eaten"))
+
+
+def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):
+    from PIL import Image
+
+    for wrong in (["--out", str(tmp_path / "episode.avi")], ["--out", str(tmp_path / "a.gif"), "--window"]):
+        with pytest.raises(SystemExit):
+            watch([str(finished[0]), *wrong])
+    said = capsys.readouterr().err
+    assert "a .gif or .mp4 file in a folder that exists" in said
+    assert "must be left out with --window" in said
+    watch([str(finished[0]), "--out", str(tmp_path / "episode.gif")])
+    frames = Image.open(tmp_path / "episode.gif").n_frames
+    assert frames > 5
+    capsys.readouterr()
+    watch([str(finished[0]), "--fps", "100"])
+    assert capsys.readouterr().out.count("food eaten") == frames - 1
+
+
+def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
+    av = pytest.importorskip("av")
+    watch([str(finished[0]), "--out", str(tmp_path / "episode.mp4"), "--fps", "5"])
+    with av.open(str(tmp_path / "episode.mp4")) as film:
+        stream = film.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert (stream.codec_context.name, float(stream.average_rate)) == ("h264", 5.0)
+    assert len(frames) > 5
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100
+
+
+def test_watch_opens_a_window_that_tells_what_an_agent_read(finished, monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    told = []
+
+    def show(self, state, details):
+        told.append((int(state.step[0]), details(0)))
+        if len(told) == 3:
+            self.close()
+
+    monkeypatch.setattr("envs.look.window.Window.show", show)
+    with pytest.raises(SystemExit) as closed:
+        watch([str(finished[0]), "--window"])
+    assert closed.value.code == 0
+    assert [step for step, _ in told] == [1, 2, 3]
+    assert all(text.startswith("before, it read: ") and "%" in odds for _, (text, odds) in told)
+
+
+def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
+    with pytest.raises(SystemExit):
+        watch([str(finished[0]), "--window"])
+    assert "--window: cannot open a window" in capsys.readouterr().err
