@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     put(options.page, "table", f"{table(head, rows)}\n\n![Adaptation]({picture.name})")
     means = {preset: {name: of(preset, name).mean(axis=0).tolist() for name in BEGINNINGS} for preset in options.unseen}
     draw(means, picture)
-    curves = {" ".join(map(str, key)): line for key, line in found.items()}
-    numbers = {"machine": machine(), "generations": options.generations, "shares": curves}
+    lines = {" ".join(map(str, key)): line for key, line in found.items()}
+    numbers = {"machine": machine(), "generations": options.generations, "shares": lines}
     options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(table(head, rows))
 

@@ -141,9 +141,10 @@ def main() -> None:
     ours = decisions(policy, texts, options.repeats)
     one = {f"one agent: {name}": ms for name, ms in decisions(alone, texts[:1], options.repeats).items()}
     cold = trunk(policy, texts, ours["cold, nothing known"])
-    theirs, differences, training = ({}, {}, {})
+    compared: tuple[Rows, Rows, Rows] = ({}, {}, {})
     if not options.no_peers:
-        theirs, differences, training = peers(policy, texts, max(2, options.repeats // 3))
+        compared = peers(policy, texts, max(2, options.repeats // 3))
+    theirs, differences, training = compared
     ours |= one | updates(policy, life, texts, options.repeats)
     for name, ms in ours.items():
         print(f"{name:50s} {ms:9.1f} ms")

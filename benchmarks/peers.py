@@ -26,6 +26,7 @@ class Peft:
         for name in self.names[1:]:
             self.model.load_adapter(folder / name, adapter_name=name)
         self.model.to(dtype).eval()
+        self.decoder = base.base_model  # with PEFT's layers in it by now
         self.head = base.get_output_embeddings().weight[self.mind.action_ids]
         with torch.no_grad():
             ids = torch.tensor([self.mind.instruction_ids])
@@ -69,7 +70,7 @@ class Peft:
         )
         hooks = self.model._enable_peft_forward_hooks(adapter_names=self.names, alora_offsets=[1] * len(texts))
         with hooks:
-            hidden = self.model.get_base_model().base_model(
+            hidden = self.decoder(
                 input_ids=ids,
                 attention_mask=torch.cat([mask.new_ones(len(texts), known), mask], dim=1),
                 position_ids=known + (mask.cumsum(1) - 1).clamp(min=0),

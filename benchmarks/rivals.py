@@ -87,8 +87,8 @@ def tournament(runs: dict[str, Run]) -> dict[str, float]:
     """Ratings of the fittest of all conditions' last generations, who play each other in the world of rivals."""
     champions = {}
     for name, run in runs.items():
-        policy, agent = open_fittest(run.run_dir)
-        champions[name] = policy.mind.bank.values[agent].clone()
+        colony, agent = open_fittest(run.run_dir)
+        champions[name] = colony.policy.mind.bank.values[agent].clone()
     colony, config, _ = open_run(runs["rivals"].run_dir)
     wins = table_of_wins(list(champions.values()), colony.policy, colony.codec, config.env)
     return dict(zip(champions, bradley_terry(wins).tolist(), strict=True))
@@ -98,13 +98,13 @@ def draw(races: dict[str, list[dict[str, Any]]], file: Path) -> None:
     """Ratings of champions by generation, a line for each run."""
     import matplotlib.pyplot as plt
 
-    figure, charts = plt.subplots(1, len(races), figsize=(9, 3.6), sharey=True, layout="constrained")
-    for chart, (name, found) in zip(charts, races.items(), strict=True):
+    figure, charts = plt.subplots(1, len(races), figsize=(9, 3.6), sharey=True, layout="constrained", squeeze=False)
+    for chart, (name, found) in zip(charts[0], races.items(), strict=True):
         for race in found:
             chart.plot(race["stages"], np.mean(race["rating"], axis=1), marker="o", alpha=0.7)
         chart.set(title=name, xlabel="generation of the champion")
         chart.spines[["top", "right"]].set_visible(False)
-    charts[0].set_ylabel("rating (Elo), founders at 0")
+    charts[0][0].set_ylabel("rating (Elo), founders at 0")
     figure.savefig(file, dpi=120)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import runs, social
+from benchmarks import adaptation, distillation, rivals, runs, social
 from benchmarks.runs import Run, curve, interval, put, table, told
 
 ROOT = Path(__file__).parents[1]
@@ -80,11 +80,17 @@ def test_every_page_has_places_for_its_tables():
         assert all(f"<!-- {name} -->" in text for name in names)
 
 
+def in_short(folder, *places, generations):
+    """A page with places for tables, and the options of a comparison that is over soon."""
+    page = folder / "page.md"
+    page.write_text("".join(f"<!-- {place} -->\n<!-- end -->\n" for place in places))
+    options = ["--seeds", "1", "--generations", str(generations), "--runs", str(folder / "runs"), "--page", str(page)]
+    return page, options
+
+
 def test_the_comparison_of_social_learning_in_short(tiny_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(social, "RULES", ("nobody", "neighbour"))
-    page = tmp_path / "social.md"
-    page.write_text("<!-- table -->\n<!-- end -->\n")
-    options = ["--seeds", "1", "--generations", "2", "--runs", str(tmp_path / "runs"), "--page", str(page)]
+    page, options = in_short(tmp_path, "table", generations=2)
     social.main([*options, *tiny_keys])
     assert page.read_text().count("| neighbour |") == 1
     found = json.loads(page.with_suffix(".json").read_text())["found"]
@@ -92,3 +98,52 @@ def test_the_comparison_of_social_learning_in_short(tiny_keys, tmp_path, monkeyp
     assert page.with_suffix(".png").stat().st_size > 10_000
     monkeypatch.setattr(runs, "command", lambda *words: pytest.fail("what is finished is done again"))
     social.main([*options, *tiny_keys])
+
+
+def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch):
+    page, options = in_short(tmp_path, "race", "champions", generations=3)
+    for condition in ("one gene pool", "rivals without a hall of fame"):
+        monkeypatch.delitem(rivals.CONDITIONS, condition)
+    monkeypatch.setitem(rivals.CONDITIONS, "no rivals", [*rivals.ALONE, "--env.agents", "3"])
+    monkeypatch.setattr(rivals, "STAGES", 3)
+    breeding = ["--evolution.parents", "2", "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
+    rivals.main([*options, *tiny_keys, *breeding])
+    numbers = json.loads(page.with_suffix(".json").read_text())
+    assert set(numbers["finals"][0]) == {"rivals", "no rivals"}
+    assert sum(numbers["finals"][0].values()) == pytest.approx(0, abs=1e-6)
+    (race,) = numbers["races"]["rivals"]
+    assert race["stages"] == [0, 1, 2]
+    assert sum(race["rating"][0]) == pytest.approx(0), "counted from the founders"
+    assert 0 <= race["beats older rivals"] <= 1
+    assert page.read_text().count("| no rivals |") == 1
+    monkeypatch.setattr(rivals, "STAGES", 4)
+    with pytest.raises(ValueError, match=r"generations = 3: must be 4 or more"):
+        rivals.main([*options, *tiny_keys, *breeding])
+
+
+def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):
+    page, options = in_short(tmp_path, "table", generations=2)
+    monkeypatch.setattr(distillation, "model_folder", lambda name: None)
+    own = ["--learn.trains", "model", "--learn.epochs", "1"]
+    students = {"50 MB": ("full model", own), "led": ("planner", distillation.PLANNER)}
+    monkeypatch.setattr(distillation, "STUDENTS", students)
+    distillation.main([*options, "--lessons", "2", *tiny_keys])
+    numbers = json.loads(page.with_suffix(".json").read_text())
+    cost, small = numbers["50 MB"]["cost"], numbers["50 MB, then 8 bits"]
+    assert small["megabytes"] < cost["megabytes"]
+    assert small["share"] == pytest.approx(cost["share"], abs=0.3)
+    assert numbers["led"]["cost"]["step_ms"] > 0
+    assert [line.split("|")[2].strip() for line in page.read_text().splitlines() if line.startswith("| ")][2:] == [
+        *("nobody", "full model", "full model", "planner", "nobody")
+    ]
+
+
+def test_the_comparison_of_beginnings_in_short(tiny_keys, tmp_path, monkeypatch):
+    page, options = in_short(tmp_path, "table", generations=3)
+    monkeypatch.delitem(adaptation.BEGINNINGS, "Lamarckian")
+    adaptation.main([*options, "--lives", "2", "--unseen", "night", *tiny_keys])
+    found = json.loads(page.with_suffix(".json").read_text())["shares"]
+    assert {name: len(line) for name, line in found.items()} == {
+        f"night {name} 0": 3 for name in ("newborn", "Baldwinian", "Reptile")
+    }
+    assert len({line[0] for line in found.values()}) == 3, "each begins as something else"
