@@ -78,8 +78,13 @@ const SHOW = {
       }));
     }
     if (!metrics.some((lines) => lines.length)) return page.runs.length > 1 && numbers.length === 0;
-    const isTold = ([, , keys]) => runs.some((run) => keys.some(([key]) => run.metrics.some((line) => line[key] !== undefined)));
-    CURVES.forEach((about, i) => (host.children[i].hidden = !isTold(about)));
+    const isKnown = ([key]) => runs.some((run) => run.metrics.some((line) => line[key] !== undefined));
+    const isTold = ([, , keys]) => keys.some(isKnown);
+    CURVES.forEach((about, i) => {
+      const figure = host.children[i];
+      figure.hidden = !isTold(about);
+      [...figure.children[1].children].forEach((stroke, line) => (stroke.hidden = !isKnown(about[2][line])));
+    });
     await Promise.all(CURVES.map((about, i) => isTold(about) && curve(host.children[i].lastChild, about, runs, at("axis").value)));
     return true;
   },

@@ -1,8 +1,12 @@
 // Charts by Plotly, in the colours of the page. Names from a run are shown as text, whatever is in them.
 
 const RUNS = ["#1f7a4a", "#3c6fd1", "#c0562a", "#8a4fb0", "#b08a1f", "#2f9a9a", "#c23f6f", "#6b7280"];
-export const STROKES = ["solid", "dot", "dash"];
+export const STROKES = ["solid", "dot", "dash", "dashdot"];
 const YARDSTICKS = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
+
+function ofPopulations(figure) {
+  return [0, 1, 2, 3].map((population) => [`${figure}_${population}`, `population ${population}`]);
+}
 
 // Each: title, explanation, the lines of it as [key, name], the figure whose yardsticks are drawn
 export const CURVES = [
@@ -13,8 +17,8 @@ export const CURVES = [
   ["Entropy", "Of the actions, in nats: 1.6 is pure chance among five, 0 is certainty. And the mutual information of action and text: 0 if what is read does not matter.", [["entropy", "entropy"], ["mutual_information", "mutual information"]]],
   ["KL", "How far policies have moved: in one life, from the model without adapters, and children from their parents.", [["approx_kl", "in a life"], ["kl_to_base", "from the base"], ["kl_to_parent", "from parents"]]],
   ["Explained variance", "Share of the returns' variance that the critic foresees; 1 is all.", [["explained_variance", "explained variance"]]],
-  ["Rating", "Of each population's champion, on Elo's scale, from all matches of champions so far; 400 points more are odds of ten to one.", [["rating_0", "population 0"], ["rating_1", "population 1"]]],
-  ["Matches won", "Share of worlds in which a population's champion ate more than past champions of the others.", [["won_0", "population 0"], ["won_1", "population 1"]]],
+  ["Rating", "Of each population's champion, on Elo's scale, from all matches of champions so far; 400 points more are odds of ten to one.", ofPopulations("rating")],
+  ["Matches won", "Share of worlds in which a population's champion ate more than past champions of the others.", ofPopulations("won")],
   ["Examples", "Steps of others that an agent saw in a life and may imitate, mean over the agents.", [["examples_mean", "examples"]]],
   ["Distance from the teacher", "KL of the student's actions from its teacher's, on what the student read.", [["teacher_kl", "KL"]]],
   ["Diversity", "Mean distance between what two adapters do.", [["diversity", "diversity"]]],
