@@ -61,10 +61,7 @@ class Mind:
         # Where adapters act on all of a text, the bare base need only bring it to the first of the adapted layers.
         self._reader = some_layers(base.decoder, 0, self.first_layer + 1) if self._acts_on_text else base.decoder
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
-        head = base.causal_lm.get_output_embeddings()
-        self.head = head.weight[self.action_ids].float()  # (A, D)
-        bias = torch.zeros(head.out_features) if head.bias is None else head.bias
-        self.head_bias = bias[self.action_ids].float()  # (A,)
+        self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
         self._instructions = self._read_instructions()
         if not self.is_compact:  # it reads the whole output head, which compact memory is to spare
             self._check_logits(f" {codec.action_words[0]}")

@@ -12,6 +12,7 @@ Needs the `dev` extra.
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
@@ -52,7 +54,7 @@ def measure(run_dir: Path, memory: str) -> dict[str, float]:
     """A life of a run's agents in a held-out world, then their share of the planner's food in others.
 
     step_ms: mean time in which all decide, with nothing known at first. peak_mb: of this process, after that life.
-    megabytes: of the weights as they are kept. memory: as in the config.
+    megabytes: of the weights, in bfloat16 or as compact memory has them. memory: as in the config.
     """
     config = read_config(run_dir)
     if config.learn.trains == "model":
@@ -66,15 +68,22 @@ def measure(run_dir: Path, memory: str) -> dict[str, float]:
     life = rollout(colony.policy, colony.codec, world, held_out_seeds(1, 0), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     base = colony.policy.mind.base
-    weights = list(base.folder.glob("*.safetensors"))
     if memory == "compact":
-        weights = [compact_file(base.folder, base.name, lambda: None)]
+        size = compact_file(base.folder, base.name, lambda: None).stat().st_size
+    else:
+        size = sum(map(bfloat16_bytes, base.folder.glob("*.safetensors")))
     return {
         "step_ms": 1000 * float(life.decide_s.mean()),
         "peak_mb": peak,
-        "megabytes": sum(file.stat().st_size for file in weights) / 1e6,
+        "megabytes": size / 1e6,
         "share": compare(colony, config.env, HELD_OUT, config.seed)["share_of_planner"],
     }
+
+
+def bfloat16_bytes(file: Path) -> int:
+    """What a safetensors file would take in bfloat16."""
+    with safe_open(file, "np") as opened:
+        return sum(2 * math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
 
 
 def measured(run_dir: Path, memory: str = "full") -> dict[str, float]:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from agents.types import ModelConfig, UserError
-from agents.weights.compact import Blocks, compact_file, load_compact, spare_memory
+from agents.weights.compact import BlockEmbedding, Blocks, compact_file, load_compact, spare_memory
 from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.weights.old_architectures import modernise
 
@@ -45,6 +46,14 @@ class BaseModel(NamedTuple):
     def decoder(self) -> Any:
         """The model without its output head."""
         return self.causal_lm.base_model
+
+    def head_rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the output head has for A tokens, in float32: weights (A, D) and biases (A,)."""
+        head, embedding = self.causal_lm.get_output_embeddings(), self.causal_lm.get_input_embeddings()
+        weight = (
+            embedding.rows(ids) if isinstance(embedding, BlockEmbedding) and head.weight.is_meta else head.weight[ids]
+        )
+        return weight.float(), torch.zeros(len(ids)) if head.bias is None else head.bias[ids].float()
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text within a prompt, no special tokens added."""

@@ -3,6 +3,7 @@
 Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16.
 Where a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and
 made here. Our file is written once, into the cache, and holds everything else of the model as well, by its own names.
+Of the embedding, rows are unpacked as they are looked up.
 """
 
 import ctypes
@@ -32,6 +33,10 @@ from agents.weights.old_architectures import modernise
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
+EMBEDDING = "embedding"
+"""Its path among the blocks."""
+FORMAT = b"2"
+"""Of our file; what was written in another is written anew."""
 KINDS = ("Q4_0", "Q4_1", "Q8_0")
 MODULES = (
     *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
@@ -66,7 +71,7 @@ class Blocks(NamedTuple):
 def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     """The cached file of the model `name` in blocks, written at need; `load` gives it in float32, from `folder`."""
     digests = "".join(sha256_of(weights) for weights in sorted(folder.glob("*.safetensors")))
-    digest = hashlib.sha256(digests.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(digests.encode() + FORMAT).hexdigest()[:12]
     file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
     if not file.is_file():
         print(f"Writing {file.name} for compact memory (once)", flush=True)
@@ -79,8 +84,8 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
 
 @torch.no_grad()
 def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
-    linears = layer_linears(causal_lm)
-    own = {module.weight.data_ptr() for module in linears.values()}
+    modules = layer_linears(causal_lm) | {EMBEDDING: causal_lm.get_input_embeddings()}
+    own = {module.weight.data_ptr() for module in modules.values()}
     rest: dict[int, tuple[str, Tensor]] = {}  # tied weights, and layers known by two names, once
     for name, tensor in causal_lm.state_dict().items():
         if tensor.data_ptr() not in own:
@@ -88,9 +93,9 @@ def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
     is_known = gguf is not None and causal_lm.config.model_type in ARCHITECTURES
     known = gguf_blocks(gguf, Shape.of(causal_lm.config)) if gguf is not None and is_known else {}
     blocks = {}
-    for path, linear in linears.items():
-        is_same = path in known and torch.equal(known[path].unpacked(), linear.weight)
-        blocks[path] = known[path] if is_same else eight_bit(linear.weight)
+    for path, module in modules.items():
+        is_same = path in known and torch.equal(known[path].unpacked(), module.weight)
+        blocks[path] = known[path] if is_same else eight_bit(module.weight)
     kinds = json.dumps({path: b.kind for path, b in blocks.items()})
     save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
 
@@ -98,7 +103,7 @@ def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
 def gguf_blocks(gguf: Path, shape: Shape) -> dict[str, Blocks]:
     """The blocks of a GGUF file in transformers' order of rows, by path (`layers.N....`); only kinds known here."""
     names = get_tensor_name_map(ARCHITECTURES[shape.model_type][0], shape.layers)
-    paths = {}
+    paths = {f"{names.get_name('model.embed_tokens')}.weight": EMBEDDING}
     for layer in range(shape.layers):
         for module in MODULES:
             stored = names.get_name(f"model.layers.{layer}.{module}")
@@ -129,6 +134,22 @@ def layer_linears(causal_lm: Any) -> dict[str, nn.Linear]:
     }
 
 
+class BlockEmbedding(nn.Module):
+    """An embedding of which only the rows that are asked for are unpacked."""
+
+    def __init__(self, blocks: Blocks, scale: float):
+        super().__init__()
+        self._blocks, self._scale = blocks, scale
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map token ids (...) to (..., D), float32."""
+        return self.rows(ids) * self._scale
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """The same before any factor: what a tied output head has for these tokens."""
+        return self._blocks._replace(raw=self._blocks.raw[ids.flatten()]).unpacked().view(*ids.shape, -1)
+
+
 class StoredBlocks(Mapping[str, Blocks]):
     """The blocks of a safetensors file by path, mapped into memory: read when used, and let go at will."""
 
@@ -156,7 +177,7 @@ class StoredBlocks(Mapping[str, Blocks]):
 def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
     """A model whose layers' linear weights are not there (on the meta device), and their blocks by path.
 
-    All is mapped from `file` and read when it is used: of the embedding only the rows of the tokens that occur.
+    Neither is its output head where that is tied to the embedding. All is mapped from `file` and read when it is used.
     """
     blocks = StoredBlocks(file)
     with init_empty_weights(include_buffers=False):
@@ -166,7 +187,8 @@ def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
         names = set(opened.keys()) - set(blocks)
         tensors = {name: opened.get_tensor(name) for name in names}
     causal_lm.load_state_dict(tensors, strict=False, assign=True)
-    causal_lm.tie_weights()
+    scale = float(getattr(causal_lm.get_input_embeddings(), "embed_scale", 1.0))  # Gemma has one
+    causal_lm.set_input_embeddings(BlockEmbedding(blocks[EMBEDDING], scale))
     lacking = {name for name, parameter in causal_lm.base_model.named_parameters() if parameter.is_meta}
     if not lacking <= {f"{path}.weight" for path in blocks}:
         raise ValueError(f"{file} lacks {sorted(lacking)}")

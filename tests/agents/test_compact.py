@@ -12,7 +12,7 @@ from agents.optimiser import StackedAdam
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights.base_model import load_base_model
-from agents.weights.compact import Blocks, StoredBlocks, compact_file, eight_bit
+from agents.weights.compact import EMBEDDING, BlockEmbedding, Blocks, StoredBlocks, compact_file, eight_bit
 
 TEXTS = [" food two north one east, rock north", " no food", " food here"]
 ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
@@ -45,16 +45,38 @@ def test_the_file_holds_the_blocks_and_the_rest_of_the_model(tiny_model):
     base = load_base_model(ModelConfig(name=str(tiny_model), memory="compact"))
     whole = load_base_model(ModelConfig(name=str(tiny_model))).causal_lm
     assert isinstance(base.blocks, StoredBlocks)
-    assert len(base.blocks) == 4 * 7
+    assert len(base.blocks) == 4 * 7 + 1
     for path, blocks in base.blocks.items():
-        weight = whole.base_model.get_submodule(path).weight
+        is_layer = path != EMBEDDING
+        weight = whole.base_model.get_submodule(path).weight if is_layer else whole.get_input_embeddings().weight
         torch.testing.assert_close(blocks.unpacked(), weight, rtol=0.01, atol=0.01)
         before = blocks.unpacked()
         blocks.let_go()
         assert torch.equal(blocks.unpacked(), before)
-        assert base.causal_lm.base_model.get_submodule(path).weight.is_meta
+        assert not is_layer or base.causal_lm.base_model.get_submodule(path).weight.is_meta
     for name, parameter in base.causal_lm.named_parameters():
         assert parameter.is_meta or torch.equal(parameter, whole.get_parameter(name)), name
+
+
+def test_rows_of_an_embedding_are_looked_up_and_scaled():
+    blocks, ids = eight_bit(random(9, 64)), torch.tensor([[3, 8], [0, 3]])
+    embedding = BlockEmbedding(blocks, 2.0)
+    assert torch.equal(embedding.rows(ids), blocks.unpacked()[ids])
+    assert torch.equal(embedding(ids), 2 * blocks.unpacked()[ids])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_output_head_has_the_rows_of_the_whole_one(tiny_model, tmp_path, tied):
+    whole = load_base_model(ModelConfig(name=str(tiny_model)))
+    whole.causal_lm.config.tie_word_embeddings = tied
+    if not tied:
+        whole.causal_lm.lm_head.weight = torch.nn.Parameter(random(*whole.causal_lm.lm_head.weight.shape))
+    whole.causal_lm.save_pretrained(tmp_path / "model")
+    whole.tokenizer.save_pretrained(tmp_path / "model")
+    compact = load_base_model(ModelConfig(name=str(tmp_path / "model"), memory="compact"))
+    ids = torch.tensor([5, 2, 7])
+    for ours, theirs in zip(compact.head_rows(ids), whole.head_rows(ids), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0.01)
 
 
 def test_the_file_is_written_once(tiny_model):

@@ -7,6 +7,7 @@ action words after the answer token.
 Symbols: T steps, M agents, K distinct texts, A actions.
 """
 
+import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,8 +98,7 @@ class WholeModel:
         """Write the weights in bfloat16 as a model folder, in the place of what is there."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        halved = {name: tensor.bfloat16() for name, tensor in self.causal_lm.state_dict().items()}
-        self.causal_lm.save_pretrained(partial, state_dict=halved)
+        copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(partial)  # tied weights once
         self.tokenizer.save_pretrained(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
