@@ -6,8 +6,8 @@
 A teacher is an ordinary run of `trainers.train`, or the planner. Each student is one too, with `configs/distill.yaml`;
 what is finished is not done again, and keys of the main program that are given besides hold for all. Then everybody
 decides for a life in the same held-out world, in a process of its own, one after the other: decision time and memory.
-The table goes into the page, every number beside it. --gemma adds a larger teacher, `gemma3-270m`, which takes longer.
-Needs the `dev` extra.
+The table goes into the page, the picture and every number beside it. --gemma adds a larger teacher, `gemma3-270m`,
+which takes longer. Needs the `dev` extra.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from safetensors import safe_open
 
 from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, put, table, told
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import found_colony, restore_adapters
@@ -145,9 +145,27 @@ def main(argv: list[str] | None = None) -> None:
             numbers[f"{name}, then 8 bits"] = figures
     head = ["student", "teacher", "share of the planner's food", "of the full model's"]
     head += ["ms a step", "memory, MB", "weights, MB"]
-    put(options.page, "table", table(head, rows))
+    picture = options.page.with_suffix(".png")
+    draw({name: [seed[name][1] for seed in taught] for name in taught[0]}, float(np.mean(best)), picture)
+    put(options.page, "table", f"{table(head, rows)}\n\n![By generation]({picture.name})")
     options.page.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(table(head, rows))
+
+
+def draw(runs: dict[str, list[Run]], teacher: float, file: Path) -> None:
+    """How far students had come by generation, and where the full model, their teacher, had."""
+    import matplotlib.pyplot as plt
+
+    figure, chart = plt.subplots(figsize=(9, 4), layout="constrained")
+    chart.axhline(100 * teacher, color="grey", linestyle="dotted", label="full model (the teacher)")
+    for name, group in runs.items():
+        shares = np.mean([[point["share"] for point in curve(run)] for run in group], axis=0)
+        chart.plot(100 * shares, label=name)
+    chart.set(xlabel="generation", ylabel="% of the planner's food", ylim=(0, 85))
+    chart.xaxis.get_major_locator().set_params(integer=True)
+    chart.spines[["top", "right"]].set_visible(False)
+    chart.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="student")
+    figure.savefig(file, dpi=120)
 
 
 def row(name: str, teacher: str, shares: list[float], best: list[float], cost: dict[str, float]) -> list[str]:

@@ -129,6 +129,7 @@ def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "STUDENTS", students)
     distillation.main([*options, "--lessons", "2", *tiny_keys])
     numbers = json.loads(page.with_suffix(".json").read_text())
+    assert page.with_suffix(".png").stat().st_size > 10_000
     cost, small = numbers["50 MB"]["cost"], numbers["50 MB, then 8 bits"]
     assert small["megabytes"] < cost["megabytes"]
     assert small["share"] == pytest.approx(cost["share"], abs=0.3)
