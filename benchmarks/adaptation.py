@@ -60,9 +60,10 @@ def draw(curves: dict[str, dict[str, list[float]]], file: Path) -> None:
         for name, line in lines.items():
             chart.plot(100 * np.array(line), label=name)
         chart.set(title=f"{preset}, never seen before", xlabel="lives", ylim=(0, 80))
+        chart.xaxis.get_major_locator().set_params(integer=True)
         chart.spines[["top", "right"]].set_visible(False)
     charts[0][0].set_ylabel("% of the planner's food")
-    charts[0][-1].legend(frameon=False, title="beginning")
+    charts[0][-1].legend(frameon=False, title="beginning", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=120)
 
 

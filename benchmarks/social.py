@@ -26,10 +26,12 @@ def compare(runs: dict[tuple[str, str], list[Run]]) -> dict[str, dict[str, Any]]
     found: dict[str, dict[str, Any]] = {}
     for (breeding, rule), group in runs.items():
         curves = [[point["share"] for point in curve(run)] for run in group]
+        ends = [run.last["share_of_planner"] for run in group]
         found.setdefault(breeding, {})[rule] = {
-            "end": interval([run.last["share_of_planner"] for run in group]),
+            "end": interval(ends),
             "on the way": interval([float(np.mean(shares)) for shares in curves]),
-            "curve": np.mean(curves, axis=0).tolist(),
+            "ends": ends,
+            "curves": curves,
             "seconds": float(np.mean([sum(line["wall_s"] for line in run.metrics) for run in group])),
         }
     return found
@@ -50,11 +52,12 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
     figure, charts = plt.subplots(1, len(found), figsize=(9, 3.6), sharey=True, layout="constrained")
     for chart, (breeding, rules) in zip(charts, found.items(), strict=True):
         for rule, figures in rules.items():
-            chart.plot(100 * np.array(figures["curve"]), label=rule)
+            chart.plot(100 * np.mean(figures["curves"], axis=0), label=rule)
         chart.set(title=breeding, xlabel="generation", ylim=(0, 80))
+        chart.xaxis.get_major_locator().set_params(integer=True)
         chart.spines[["top", "right"]].set_visible(False)
     charts[0].set_ylabel("% of the planner's food")
-    charts[-1].legend(frameon=False, title="imitated")
+    charts[-1].legend(frameon=False, title="imitated", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=120)
 
 
