@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, plain, put, table, told
 from trainers.run_folder import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "meta.yaml"
@@ -60,8 +60,7 @@ def draw(curves: dict[str, dict[str, list[float]]], file: Path) -> None:
         for name, line in lines.items():
             chart.plot(100 * np.array(line), label=name)
         chart.set(title=f"{preset}, never seen before", xlabel="lives", ylim=(0, 80))
-        chart.xaxis.get_major_locator().set_params(integer=True)
-        chart.spines[["top", "right"]].set_visible(False)
+        plain(chart)
     charts[0][0].set_ylabel("% of the planner's food")
     charts[0][-1].legend(frameon=False, title="beginning", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=120)

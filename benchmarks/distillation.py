@@ -25,7 +25,7 @@ from safetensors import safe_open
 
 from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
-from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, plain, put, table, told
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import found_colony, restore_adapters
@@ -162,8 +162,7 @@ def draw(runs: dict[str, list[Run]], teacher: float, file: Path) -> None:
         shares = np.mean([[point["share"] for point in curve(run)] for run in group], axis=0)
         chart.plot(100 * shares, label=name)
     chart.set(xlabel="generation", ylabel="% of the planner's food", ylim=(0, 85))
-    chart.xaxis.get_major_locator().set_params(integer=True)
-    chart.spines[["top", "right"]].set_visible(False)
+    plain(chart)
     chart.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="student")
     figure.savefig(file, dpi=120)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.codec import TextCodec
 from agents.policy import Policy
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, plain, put, table, told
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
 from trainers.matches import Hall, Player, play_matches
@@ -27,7 +27,7 @@ from trainers.run_folder import machine, open_fittest, open_run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "rivals.yaml"
 ALONE = ["--env.populations", 1, "--env.agents", 10, "--evolution.apart", "false", "--evolution.hall_episodes", 0]
-POOLED = [
+POOLED: list[object] = [
     "--evolution.apart",
     "false",
     "--evolution.hall_episodes",
@@ -44,6 +44,8 @@ CONDITIONS: dict[str, list[object]] = {
     "no rivals": ALONE,
 }
 """What is changed in the config. One gene pool: the same world, in which all breed with all. No rivals: ten alone."""
+WORLDS = 32
+"""Worlds of each match between champions."""
 STAGES = 5
 """Generations whose champions all play each other, from the first to the last."""
 
@@ -51,7 +53,8 @@ STAGES = 5
 def table_of_wins(players: Sequence[Tensor], policy: Policy, codec: TextCodec, world: WorldConfig) -> np.ndarray:
     """Worlds (n, n) in which the copies of one adapter (F,) ate more than those of another; draws are half."""
     pairs = list(combinations(range(len(players)), 2))
-    food = np.array(play_matches(policy, codec, world, [(players[i], players[j]) for i, j in pairs]))  # (pairs, W, 2)
+    sides = [(players[i], players[j]) for i, j in pairs]
+    food = np.array([play_matches(policy, codec, world, [pair], WORLDS)[0] for pair in sides])  # (pairs, W, 2)
     won = (np.sign(food[..., 0] - food[..., 1]) + 1).sum(axis=1) / 2
     wins = np.zeros((len(players), len(players)))
     for (i, j), share in zip(pairs, won, strict=True):
@@ -103,7 +106,7 @@ def draw(races: dict[str, list[dict[str, Any]]], file: Path) -> None:
         for race in found:
             chart.plot(race["stages"], np.mean(race["rating"], axis=1), marker="o", alpha=0.7)
         chart.set(title=name, xlabel="generation of the champion")
-        chart.spines[["top", "right"]].set_visible(False)
+        plain(chart)
     charts[0][0].set_ylabel("rating (Elo), founders at 0")
     figure.savefig(file, dpi=120)
 

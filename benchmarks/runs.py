@@ -108,6 +108,14 @@ def told(figure: Mapping[str, float], form: str = ".0%") -> str:
     return f"{figure['iqm']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"
 
 
+def plain(chart: Any) -> None:
+    """Give a chart of generations whole numbers along, and no frame."""
+    from matplotlib.ticker import MaxNLocator
+
+    chart.xaxis.set_major_locator(MaxNLocator(integer=True))
+    chart.spines[["top", "right"]].set_visible(False)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, plain, put, table, told
 from trainers.run_folder import machine
 
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
@@ -54,8 +54,7 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
         for rule, figures in rules.items():
             chart.plot(100 * np.mean(figures["curves"], axis=0), label=rule)
         chart.set(title=breeding, xlabel="generation", ylim=(0, 80))
-        chart.xaxis.get_major_locator().set_params(integer=True)
-        chart.spines[["top", "right"]].set_visible(False)
+        plain(chart)
     charts[0].set_ylabel("% of the planner's food")
     charts[-1].legend(frameon=False, title="imitated", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=120)

@@ -106,6 +106,7 @@ def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch):
         monkeypatch.delitem(rivals.CONDITIONS, condition)
     monkeypatch.setitem(rivals.CONDITIONS, "no rivals", [*rivals.ALONE, "--env.agents", "3"])
     monkeypatch.setattr(rivals, "STAGES", 3)
+    monkeypatch.setattr(rivals, "WORLDS", 4)
     breeding = ["--evolution.parents", "2", "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
     rivals.main([*options, *tiny_keys, *breeding])
     numbers = json.loads(page.with_suffix(".json").read_text())

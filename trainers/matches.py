@@ -28,7 +28,7 @@ from trainers.evaluate import held_out_seeds
 from trainers.rollout import rollout
 
 MATCH_WORLDS = 4
-"""Worlds of a match; the same for all matches of a run."""
+"""Worlds of a match while a run goes on; the same for all its matches."""
 MATCH_SEED = 1
 """Of the held-out worlds in which matches are played."""
 MATCHES = 3
@@ -115,29 +115,29 @@ def pairings(generation: int, populations: int) -> list[tuple[Player, Player]]:
 
 
 def play_matches(
-    policy: Policy, codec: TextCodec, env: WorldConfig, pairs: Sequence[Sequence[Tensor]]
+    policy: Policy, codec: TextCodec, env: WorldConfig, pairs: Sequence[Sequence[Tensor]], worlds: int = MATCH_WORLDS
 ) -> list[list[list[float]]]:
     """Let the copies of one adapter (F,) play those of another, in the same held-out worlds for each pair.
 
-    Returns for each pair and each of `MATCH_WORLDS` worlds the food of an agent of each side. In half of
+    Returns for each pair and each of so many worlds the food of an agent of each side. In half of
     the worlds they change homes; where there are more than two, the second of a pair has all others.
     """
     values, rows = _distinct([value for pair in pairs for value in pair])
-    seats = np.stack([seat for one, other in np.reshape(rows, (-1, 2)) for seat in _seats(env, one, other)])
-    seeds = np.tile(held_out_seeds(MATCH_WORLDS, MATCH_SEED), len(pairs))
+    seats = np.stack([seat for one, other in np.reshape(rows, (-1, 2)) for seat in _seats(env, one, other, worlds)])
+    seeds = np.tile(held_out_seeds(worlds, MATCH_SEED), len(pairs))
     rng, world = np.random.default_rng(MATCH_SEED), ForageWorld(env)
     life = rollout(with_guests(policy, values), codec, world, seeds, rng, carried=seats)
-    food = life.outcome.figures["food_eaten"].reshape(len(pairs), MATCH_WORLDS, -1)
-    is_first = np.tile(np.stack(_seats(env, 1, 0)).astype(bool), (len(pairs), 1, 1))
+    food = life.outcome.figures["food_eaten"].reshape(len(pairs), worlds, -1)
+    is_first = np.tile(np.stack(_seats(env, 1, 0, worlds)).astype(bool), (len(pairs), 1, 1))
     of_sides = [np.where(side, food, 0).sum(-1) / side.sum(-1) for side in (is_first, ~is_first)]
     return np.stack(of_sides, axis=-1).tolist()
 
 
-def _seats(env: WorldConfig, one: int, other: int) -> list[np.ndarray]:
+def _seats(env: WorldConfig, one: int, other: int, worlds: int) -> list[np.ndarray]:
     """Which of two adapters each agent (N,) carries, in each world of a match."""
     first, last = members(env)[0], members(env)[-1]
     seats = []
-    for number in range(MATCH_WORLDS):
+    for number in range(worlds):
         seats.append(np.full(env.agents, other))
         seats[-1][first if number % 2 == 0 else last] = one
     return seats
