@@ -23,20 +23,12 @@ from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, plain, 
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
 from trainers.matches import Hall, Player, play_matches
-from trainers.run_folder import machine, open_fittest, open_run
+from trainers.run_folder import machine, open_fittest, open_run, threads_kept
 
 CONFIG = Path(__file__).parents[1] / "configs" / "rivals.yaml"
 ALONE = ["--env.populations", 1, "--env.agents", 10, "--evolution.apart", "false", "--evolution.hall_episodes", 0]
-POOLED: list[object] = [
-    "--evolution.apart",
-    "false",
-    "--evolution.hall_episodes",
-    0,
-    "--evolution.parents",
-    5,
-    "--evolution.elites",
-    5,
-]
+POOLED: list[object] = ["--evolution.apart", "false", "--evolution.hall_episodes", 0]
+POOLED += ["--evolution.parents", 5, "--evolution.elites", 5]
 CONDITIONS: dict[str, list[object]] = {
     "rivals": [],
     "rivals without a hall of fame": ["--evolution.hall_episodes", 0],
@@ -125,8 +117,9 @@ def main(argv: list[str] | None = None) -> None:
     ]
     all_at(options.jobs, Run.live, [run for seed in runs for run in seed.values()])
     apart = [name for name in CONDITIONS if name.startswith("rivals")]
-    races = {name: [arms_race(seed[name]) for seed in runs] for name in apart}
-    finals = [tournament(seed) for seed in runs]
+    with threads_kept():
+        races = {name: [arms_race(seed[name]) for seed in runs] for name in apart}
+        finals = [tournament(seed) for seed in runs]
     shares = {name: [seed[name].last["share_of_planner"] for seed in runs] for name in CONDITIONS}
     ends = [
         [name, told(interval(shares[name])), told(interval([final[name] for final in finals]), ".0f")]

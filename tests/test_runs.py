@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import adaptation, distillation, rivals, runs, social
 from benchmarks.runs import Run, curve, interval, put, table, told
@@ -108,7 +109,9 @@ def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "STAGES", 3)
     monkeypatch.setattr(rivals, "WORLDS", 4)
     breeding = ["--evolution.parents", "2", "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
+    threads = torch.get_num_threads()
     rivals.main([*options, *tiny_keys, *breeding])
+    assert torch.get_num_threads() == threads, "what its runs are told is not told to who looks at them"
     numbers = json.loads(page.with_suffix(".json").read_text())
     assert set(numbers["finals"][0]) == {"rivals", "no rivals"}
     assert sum(numbers["finals"][0].values()) == pytest.approx(0, abs=1e-6)

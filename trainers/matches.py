@@ -119,8 +119,8 @@ def play_matches(
 ) -> list[list[list[float]]]:
     """Let the copies of one adapter (F,) play those of another, in the same held-out worlds for each pair.
 
-    Returns for each pair and each of so many worlds the food of an agent of each side. In half of
-    the worlds they change homes; where there are more than two, the second of a pair has all others.
+    Returns for each pair and each of so many worlds the food of an agent of each side. In half of the worlds they
+    change homes; where there are more than two, the second of a pair has all others.
     """
     values, rows = _distinct([value for pair in pairs for value in pair])
     seats = np.stack([seat for one, other in np.reshape(rows, (-1, 2)) for seat in _seats(env, one, other, worlds)])

@@ -207,12 +207,21 @@ def open_fittest(run_dir: Path) -> tuple[Colony, int]:
     saved = checkpoints(run_dir)
     if not saved:
         raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint, so nobody knows who is the fittest")
-    threads = torch.get_num_threads()
-    colony, _, generation = open_run(run_dir, max(saved))
-    torch.set_num_threads(threads)
+    with threads_kept():
+        colony, _, generation = open_run(run_dir, max(saved))
     _, state = load_checkpoint(saved[generation])
     fitness = [person["fitness"] for person in state["colony"]["population"]]
     return colony, int(np.argmax(fitness))
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Within the block, opening a run may set torch's threads to what its config says; then they are as before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, TrainConfig, int]:

@@ -50,10 +50,10 @@ class BaseModel(NamedTuple):
     def head_rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the output head has for A tokens, in float32: weights (A, D) and biases (A,)."""
         head, embedding = self.causal_lm.get_output_embeddings(), self.causal_lm.get_input_embeddings()
-        weight = (
-            embedding.rows(ids) if isinstance(embedding, BlockEmbedding) and head.weight.is_meta else head.weight[ids]
-        )
-        return weight.float(), torch.zeros(len(ids)) if head.bias is None else head.bias[ids].float()
+        is_tied_to_blocks = isinstance(embedding, BlockEmbedding) and head.weight.is_meta
+        weight = embedding.rows(ids) if is_tied_to_blocks else head.weight[ids]
+        bias = torch.zeros(len(ids)) if head.bias is None else head.bias[ids]
+        return weight.float(), bias.float()
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text within a prompt, no special tokens added."""
