@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.types import AdapterConfig, UserError
+from agents.types import AdapterConfig, UserError, require
 from evolution.genome import Adapter
 
 Rows = slice | Tensor
@@ -105,6 +105,9 @@ class AdapterBank:
         if adapters < 1:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
         targets = adapted_modules(causal_lm, config)
+        narrowest = min(min(linear.in_features, linear.out_features) for linear in targets.values())
+        told = f"at most {narrowest}, the width of the narrowest module that is adapted"
+        require(config.rank <= narrowest, "adapter.rank", config.rank, told)
         self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
         self.version = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, plain, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, check_places, interval, options_of, plain, put, table, told
 from trainers.run_folder import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "meta.yaml"
@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lives", type=int, default=8)
     parser.add_argument("--unseen", nargs="+", default=["night", "rivals"])
     options, keys = parser.parse_known_args(argv)  # keys of the main program
+    check_places(options.page, "table")
     makers, learners = [], {}
     for seed in range(options.seeds):
         for name, changes in BEGINNINGS.items():

@@ -14,8 +14,6 @@ import argparse
 import json
 import math
 import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,20 @@ from safetensors import safe_open
 
 from agents.weights.compact import compact_file
 from agents.weights.fetch import model_folder
-from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, plain, put, table, told
+from benchmarks.runs import (
+    HELD_OUT,
+    Run,
+    all_at,
+    check_places,
+    command,
+    curve,
+    interval,
+    options_of,
+    plain,
+    put,
+    table,
+    told,
+)
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import found_colony, restore_adapters
@@ -37,7 +48,7 @@ from trainers.run_folder import machine
 CONFIG = Path(__file__).parents[1] / "configs" / "distill.yaml"
 PLANNER: list[object] = ["--learn.teacher", "planner", "--learn.temperature", 1]
 WHOLE: list[object] = ["--model.name", "custom-50m", "--learn.trains", "model"]
-WHOLE += ["--learn.learning_rate", 3e-4, "--learn.epochs", 2]
+WHOLE += ["--learn.learning_rate", 3e-4, "--learn.epochs", 2, "--learn.max_grad_norm", 1]
 STUDENTS: dict[str, tuple[str, list[object]]] = {
     "half the layers, adapters": ("full model", []),
     "half the layers, adapters (planner)": ("planner", PLANNER),
@@ -88,11 +99,10 @@ def bfloat16_bytes(file: Path) -> int:
 
 def measured(run_dir: Path, memory: str = "full") -> dict[str, float]:
     """The same in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.distillation", "--measure", str(run_dir), "--memory", memory]
+    words = ["benchmarks.distillation", "--measure", str(run_dir), "--memory", memory]
     if memory == "compact":  # the first time the file with the blocks is written, which takes memory of its own
-        subprocess.run(words, capture_output=True, check=True)
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        command(*words)
+    figures: dict[str, float] = json.loads(command(*words).splitlines()[-1])
     return figures
 
 
@@ -124,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.measure:
         print(json.dumps(measure(options.measure, options.memory)))
         return
+    check_places(options.page, "table")
     model_folder("smollm2-half"), model_folder("custom-50m")  # made once, not by two runs at a time
     grown: list[object] = ["--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     teachers = [Run(options.runs / "teacher" / f"seed_{seed}", seed, grown) for seed in range(options.seeds)]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.codec import TextCodec
 from agents.policy import Policy
-from benchmarks.runs import HELD_OUT, Run, all_at, interval, options_of, plain, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, check_places, interval, options_of, plain, put, table, told
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
 from trainers.matches import Hall, Player, play_matches
@@ -59,8 +59,6 @@ def arms_race(run: Run) -> dict[str, Any]:
     colony, config, last = open_run(run.run_dir)
     hall = Hall(run.run_dir / "hall", last)
     stages = np.linspace(0, last, STAGES).round().astype(int).tolist()
-    if len(set(stages)) < STAGES:
-        raise ValueError(f"generations = {last + 1}: must be {STAGES} or more")
     players = [Player(population, generation) for generation in stages for population in (0, 1)]
     wins = table_of_wins([hall.of(p) for p in players], colony.policy, colony.codec, config.env)
     rating = bradley_terry(wins).reshape(STAGES, 2)
@@ -107,6 +105,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is missing, let champions play, then write the results."""
     parser = options_of(__doc__, "rivals", generations=20)
     options, keys = parser.parse_known_args(argv)  # keys of the main program
+    check_places(options.page, "champions", "race")
+    if options.generations < STAGES:
+        parser.error(f"--generations {options.generations}: must be {STAGES} or more")
     base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = [
         {

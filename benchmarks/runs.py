@@ -20,7 +20,7 @@ from trainers.parser import parse, read_config
 
 HELD_OUT = 32
 """Held-out worlds in which a run is judged; each seed has its own."""
-QUIET = ["--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters_every", "1000"]
+QUIET = ["--model.threads", "1", "--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters_every", "1000"]
 PARSING = Lock()
 """jsonargparse is not for several threads at a time."""
 Item = TypeVar("Item")
@@ -28,7 +28,9 @@ Item = TypeVar("Item")
 
 def options_of(about: str | None, name: str, generations: int) -> argparse.ArgumentParser:
     """The options that all comparisons have; `name` is that of their folder of runs and of their page."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--generations", type=int, default=generations)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
@@ -46,8 +48,7 @@ class Run(NamedTuple):
 
     def live(self) -> None:
         """Train, or go on training, unless it is done. RuntimeError where another run is in its place."""
-        settings = ["--run_dir", self.run_dir, "--seed", self.seed, "--model.threads", 1, *QUIET]
-        words = [str(word) for word in (*self.arguments, *settings)]
+        words = [str(word) for word in (*QUIET, *self.arguments, "--run_dir", self.run_dir, "--seed", self.seed)]
         if (self.run_dir / "config.yaml").is_file():
             with PARSING:
                 wanted, found = parse(words)[0], read_config(self.run_dir)
@@ -56,9 +57,10 @@ class Run(NamedTuple):
         if (self.run_dir / "results.json").is_file():
             return
         if any((self.run_dir / "checkpoints").glob("gen_*")):
-            return command("trainers.train", "--resume", self.run_dir)
-        shutil.rmtree(self.run_dir, ignore_errors=True)
-        command("trainers.train", *words)
+            command("trainers.train", "--resume", self.run_dir)
+        else:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+            command("trainers.train", *words)
 
     @property
     def last(self) -> dict[str, Any]:
@@ -72,12 +74,13 @@ class Run(NamedTuple):
         return [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def command(module: str, *arguments: object) -> None:
-    """Run a module of this project; RuntimeError with the end of what it said where it fails."""
+def command(module: str, *arguments: object) -> str:
+    """Run a module of this project; what it printed, or RuntimeError with the end of what it said where it fails."""
     words = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def all_at(jobs: int, work: Callable[[Item], None], items: Iterable[Item]) -> None:
@@ -89,9 +92,10 @@ def all_at(jobs: int, work: Callable[[Item], None], items: Iterable[Item]) -> No
 def curve(run: Run) -> list[dict[str, float]]:
     """By generation the steps for learning and in all, the seconds so far, and the food as a share of the planner's."""
     planner, seconds, points = run.last["food_eaten"]["planner"]["mean"], 0.0, []
+    learns = read_config(run.run_dir).learn.algorithm != "none"
     for line in run.metrics:
         seconds += line["wall_s"]
-        steps = {"learning": line["env_steps"], "all": line["env_steps"] + line["fitness_steps"]}
+        steps = {"learning": line["env_steps"] * learns, "all": line["env_steps"] + line["fitness_steps"]}
         points.append(steps | {"seconds": seconds, "share": line["food_eaten_mean"] / planner})
     return points
 
@@ -123,8 +127,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def put(page: Path, name: str, text: str) -> None:
     """Put text in its place in a page, between the comments `name` and `end`; ValueError where it has no place."""
-    found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    before = page.read_text()
-    if not found.search(before):
-        raise ValueError(f"{page}: must have a place <!-- {name} --> ... <!-- end -->")
-    page.write_text(found.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", before))
+    check_places(page, name)
+    page.write_text(_place(name).sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text()))
+
+
+def check_places(page: Path, *names: str) -> None:
+    """Before hours of work: ValueError where a page is missing or has no place of such a name."""
+    for name in names:
+        if not page.is_file() or not _place(name).search(page.read_text()):
+            raise ValueError(f"--page {page}: must be a file with a place <!-- {name} --> ... <!-- end -->")
+
+
+def _place(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)

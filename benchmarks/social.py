@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import HELD_OUT, Run, all_at, curve, interval, options_of, plain, put, table, told
+from benchmarks.runs import HELD_OUT, Run, all_at, check_places, curve, interval, options_of, plain, put, table, told
 from trainers.run_folder import machine
 
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
     parser = options_of(__doc__, "social", generations=20)
     options, keys = parser.parse_known_args(argv)  # keys of the main program
+    check_places(options.page, "table")
     base = ["--config", CONFIG, "--generations", options.generations, "--held_out_episodes", HELD_OUT, *keys]
     runs = {
         (breeding, rule): [

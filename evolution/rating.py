@@ -10,11 +10,12 @@ SWEEPS = 500
 
 
 def bradley_terry(wins: np.ndarray) -> np.ndarray:
-    """Ratings (n,) of n players, mean 0, that make the results most likely; a player without matches has 0.
+    """Ratings (n,) of n players, mean 0, that make the results most likely.
 
     wins: (n, n), how often row beat column, a draw counted as half a win for each. P(i beats j) is
     s_i / (s_i + s_j) (Bradley & Terry 1952), fitted by minorisation-maximisation (Hunter 2004, "MM algorithms for
-    generalized Bradley-Terry models", equation 3). One draw against a mean player keeps it finite for who never lost.
+    generalized Bradley-Terry models", equation 3). One draw against a mean player keeps it finite for who never lost;
+    who never played is where the prior has him, before the mean is taken off.
     Unlike Elo's own updates it does not depend on the order of the matches.
     """
     wins = np.asarray(wins, float)

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import adaptation, distillation, rivals, runs, social
 from benchmarks.runs import Run, curve, interval, put, table, told
+from trainers.parser import read_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,25 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(tiny_keys, tmp_path
             other.live()
 
 
+def test_what_is_asked_for_goes_before_what_is_usual(tiny_keys, tmp_path):
+    keys = [*tiny_keys, "--held_out_episodes", "2", "--generations", "1", "--log.recordings_mb", "3"]
+    Run(tmp_path / "run", 3, keys).live()
+    log = read_config(tmp_path / "run").log
+    assert (log.recordings_mb, log.episode_every) == (3, 0)
+
+
+def test_a_key_of_the_main_program_is_not_taken_for_an_option():
+    options, keys = runs.options_of("", "x", 3).parse_known_args(["--seed", "7", "--run_dir", "here"])
+    assert (options.seeds, keys) == (3, ["--seed", "7", "--run_dir", "here"])
+
+
+def test_steps_of_who_does_not_learn_are_no_steps_learned_from(tiny_keys, tmp_path):
+    run = Run(tmp_path / "run", 3, [*tiny_keys, "--held_out_episodes", "2", "--generations", "1", "--trainer", "none"])
+    run.live()
+    (point,) = curve(run)
+    assert point["learning"] == 0 < point["all"]
+
+
 def test_what_a_run_says_when_it_fails_is_told(tmp_path):
     with pytest.raises(RuntimeError, match=r"env.food|WorldConfig.food = 4000"):
         Run(tmp_path / "run", 0, ["--env.food", "4000"]).live()
@@ -60,7 +80,7 @@ def test_a_table_goes_to_its_place_and_nowhere_else(tmp_path):
         "before\n<!-- one -->\n\nnew\n\n<!-- end -->\nbetween\n"
         "<!-- two -->\n\n| a | b |\n| --- | --- |\n| 1 | \\1 |\n\n<!-- end -->\nafter\n"
     )
-    with pytest.raises(ValueError, match="must have a place <!-- three -->"):
+    with pytest.raises(ValueError, match=r"page.md: must be a file with a place <!-- three -->"):
         put(page, "three", "")
 
 
@@ -101,7 +121,15 @@ def test_the_comparison_of_social_learning_in_short(tiny_keys, tmp_path, monkeyp
     social.main([*options, *tiny_keys])
 
 
-def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch):
+def test_a_page_without_its_place_is_said_before_anything_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "live", lambda run: pytest.fail("hours of work that would be lost"))
+    for comparison in (social, rivals, distillation, adaptation):
+        for page in (tmp_path / "nowhere.md", ROOT / "README.md"):
+            with pytest.raises(ValueError, match=r"must be a file with a place <!-- (table|champions) -->"):
+                comparison.main(["--page", str(page)])
+
+
+def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch, capsys):
     page, options = in_short(tmp_path, "race", "champions", generations=3)
     for condition in ("one gene pool", "rivals without a hall of fame"):
         monkeypatch.delitem(rivals.CONDITIONS, condition)
@@ -121,8 +149,9 @@ def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch):
     assert 0 <= race["beats older rivals"] <= 1
     assert page.read_text().count("| no rivals |") == 1
     monkeypatch.setattr(rivals, "STAGES", 4)
-    with pytest.raises(ValueError, match=r"generations = 3: must be 4 or more"):
+    with pytest.raises(SystemExit):
         rivals.main([*options, *tiny_keys, *breeding])
+    assert "--generations 3: must be 4 or more" in capsys.readouterr().err
 
 
 def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from agents.types import AdapterConfig, ModelConfig, require
+from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.types import WorldConfig
 
@@ -114,11 +115,11 @@ class LearnConfig:
     discount: float = 0.95
     """Gamma: worth of a reward one step later."""
     gae_lambda: float = 0.9
-    """Lambda of generalised advantage estimation."""
+    """Lambda of generalised advantage estimation, and of online traces; REINFORCE takes whole returns, which is 1."""
     epochs: int = 2
     """Passes of PPO over a life's experience; REINFORCE makes one."""
     minibatch: int = 64
-    """Samples per agent in a minibatch."""
+    """Samples per agent in a minibatch; where the model learns, texts in one."""
     replay: int = 0
     """Steps of its former lives that each agent learns from again, by imitating what went well; 0 for none."""
     social: str = "nobody"
@@ -135,7 +136,7 @@ class LearnConfig:
     max_kl: float = 0.15
     """An adapter whose policy has moved further than this from the one that acted is reined in, and rests."""
     max_grad_norm: float = 0.5
-    """Bound on the gradient norm of each adapter."""
+    """Bound on the gradient norm of each adapter, or of the model."""
     critic_learning_rate: float = 1e-3
     """Adam's step size for the critic."""
     critic_epochs: int = 8
@@ -153,7 +154,10 @@ class LearnConfig:
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
-        require(self.replay >= 0, "learn.replay", self.replay, "0 (none) or more")
+        allowed = "0 (none) or more" if self.algorithm != "none" else "0 with learn.algorithm = none"
+        require(
+            self.replay == 0 or (self.replay > 0 and self.algorithm != "none"), "learn.replay", self.replay, allowed
+        )
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"
         )
@@ -187,7 +191,7 @@ class EvolutionConfig:
     """false: the founders live on and only learn."""
     selection: str = "top"
     """Who breeds: top (the fittest few, equally), rank (of them, the better more often), tournament (the fittest of a
-    few drawn by chance), or random (anyone; fitness counts for nothing, which is the control)."""
+    few drawn by chance), or random (a few of all by chance; fitness counts for nothing, which is the control)."""
     parents: int = 5
     """How many of the fittest may breed; in a tournament, how many take part."""
     elites: int = 5
@@ -328,14 +332,22 @@ class TrainConfig:
         if self.learn.teacher == PLANNER:
             require(self.env.is_forage, "env.id", self.env.id, "forage with learn.teacher = planner")
             require(not self.env.also, "env.also", self.env.also, "empty with learn.teacher = planner")
+            cells, told = self.env.height * self.env.width, f"at most {MAX_CELLS} with learn.teacher = planner"
+            require(cells <= MAX_CELLS, "env.height * env.width", cells, told)
+        if self.evolution.inheritance in ("baldwinian", "reptile"):
+            told = f"with evolution.inheritance = {self.evolution.inheritance}"
+            require(self.evolution.enabled, "evolution.enabled", False, f"true {told}")
+            forgets = f"0 {told} and lives = 1, since all begin anew after every life"
+            require(not self.learn.replay or self.lives > 1, "learn.replay", self.learn.replay, forgets)
         if self.evolution.inheritance == "reptile":
             learns = self.learn.algorithm
             require(learns != "none", "learn.algorithm", learns, "another with evolution.inheritance = reptile")
-            enabled = self.evolution.enabled
-            require(enabled, "evolution.enabled", enabled, "true with evolution.inheritance = reptile")
             for name in ("births_in_life", "apart"):
                 value = getattr(self.evolution, name)
                 require(not value, f"evolution.{name}", value, "false with evolution.inheritance = reptile")
+        self._check_breeding()
+
+    def _check_breeding(self) -> None:
         agents, allowed = self.env.agents, f"at most env.agents = {self.env.agents}"
         if self.evolution.apart:
             populations, agents = self.env.populations, self.env.agents // self.env.populations
@@ -345,9 +357,10 @@ class TrainConfig:
             require(self.learn.social == "nobody", "learn.social", self.learn.social, "nobody with evolution.apart")
             require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with evolution.apart")
             allowed = f"at most the {agents} agents of a population"
-        for name in ("parents", "elites"):
-            value = getattr(self.evolution, name)
-            require(value <= agents, f"evolution.{name}", value, allowed)
+        if self.evolution.enabled and self.evolution.inheritance != "reptile":  # otherwise nobody breeds
+            for name in ("parents", "elites"):
+                value = getattr(self.evolution, name)
+                require(value <= agents, f"evolution.{name}", value, allowed)
 
     def _check_whole_model(self) -> None:
         told = "with learn.trains = model"

@@ -15,6 +15,7 @@ import numpy as np
 
 from agents.types import require
 from envs import HELD_OUT, WorldConfig, bots
+from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.worlds.mixed_world import weave
 from trainers.command_line import parse_run_arguments, run_command
@@ -72,8 +73,11 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
 
 
 def contestants(env: EnvConfig) -> list[str]:
-    """The agents and their yardsticks, in the order in which they play."""
-    return ["agents", "frozen", *(YARDSTICKS if env.is_forage else ["random"])]
+    """The agents and their yardsticks, in the order in which they play; the planner only where worlds are small."""
+    if not env.is_forage:
+        return ["agents", "frozen", "random"]
+    is_planned = all(kind.height * kind.width <= MAX_CELLS for kind in env.kinds.values())
+    return ["agents", "frozen", *(who for who in YARDSTICKS if who != "planner" or is_planned)]
 
 
 def compare(
@@ -82,8 +86,8 @@ def compare(
     """Play `episodes` held-out worlds with the agents and with each yardstick; `tell` is told whose turn it is.
 
     Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
-    of each with a 95 % interval; in the forage world also the agents' share of the planner's food, in all worlds and
-    by preset.
+    of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and by
+    preset.
     """
     require(not env.also or episodes % len(env.kinds) == 0, "episodes", episodes, f"a multiple of {len(env.kinds)}")
     seeds = held_out_seeds(episodes, seed)
@@ -103,7 +107,7 @@ def compare(
         columns["food_eaten"] = lambda o: o.figures["food_eaten"]
     for key, column in columns.items():
         result[key] = {who: interval(column(outcome).mean(axis=1)) for who, outcome in outcomes.items()}
-    if env.is_forage:
+    if "planner" in outcomes:
         food = {who: outcomes[who].figures["food_eaten"] for who in ("agents", "planner")}  # (W, N)
         kinds = {name: slice(i, None, len(env.kinds)) for i, name in enumerate(env.kinds)}
         shares = {name: _share(food["agents"][rows], food["planner"][rows]) for name, rows in kinds.items()}
@@ -194,6 +198,8 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
         shares = result["share_by_preset"]
         if len(shares) > 1:
             lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    elif "food_eaten" in result:
+        lines.append(f"the planner is left out: it is for worlds of at most {MAX_CELLS} cells")
     return "\n".join([head, *lines])
 
 

@@ -24,12 +24,13 @@ from trainers.run import Run
 def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) -> None:
     """Write down the generation: metrics, lineage, pictures, then the checkpoint that makes it count."""
     generation, history, population = run.generation, run.history, run.colony.population
+    figures = _figures(run, life, learned, outcome)  # first: comparing takes time, and reads texts
     if generation == 0:
         run.progress.stage("comparing")
         compared = run.colony, run.config.env, run.config.held_out_episodes, run.config.seed
         history["first"] = compare(*compared, run.progress.stage)
         run_folder.replace_text(run.run_dir / "first.json", json.dumps(history["first"], indent=2) + "\n")
-    figures = _figures(run, life, learned, outcome)
+    # From here on `run.generation` is the next one
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
     if history["best_fitness"] is None or figures["fitness_mean"] > history["best_fitness"]:
         history |= {"best": generation, "best_fitness": figures["fitness_mean"]}

@@ -6,6 +6,7 @@ adapters/  recordings/; where populations breed apart matches.jsonl  hall/; wher
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
@@ -61,7 +63,7 @@ def create(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
         "git_commit": git_commit(),
         "versions": _versions(),
         "model": config.model.name,
-        "model_sha256": _model_sha256(colony),
+        "model_sha256": weights_sha256(colony.policy),
         "machine": machine(),
     }
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -77,8 +79,9 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def _model_sha256(colony: Colony) -> dict[str, str]:
-    return {file.name: sha256_of(file) for file in sorted(colony.policy.mind.base.folder.glob("*.safetensors"))}
+def weights_sha256(policy: Policy) -> dict[str, str]:
+    """Of the files with the model's weights, by name."""
+    return {file.name: sha256_of(file) for file in sorted(policy.mind.base.folder.glob("*.safetensors"))}
 
 
 def git_commit() -> str | None:
@@ -121,7 +124,7 @@ def settle_founders(colony: Colony, config: TrainConfig, run_dir: Path) -> None:
     if not found:
         raise UserError(f"{told} the folder of a run with a checkpoint")
     theirs = read_config(run_dir)
-    if _run_record(run_dir)["model_sha256"] != _model_sha256(colony) or theirs.learn.trains != "adapters":
+    if _run_record(run_dir)["model_sha256"] != weights_sha256(colony.policy) or theirs.learn.trains != "adapters":
         raise UserError(f"{told} a run with the same model, in which adapters learned")
     if theirs.adapter != config.adapter:
         raise UserError(f"{told} a run with the same adapters, not {theirs.adapter}")
@@ -144,12 +147,18 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 def _check_model(run_dir: Path, colony: Colony) -> None:
-    """Refuse to go on with other weights; say so where last digits may differ."""
-    record = _run_record(run_dir)
-    if record["model_sha256"] != _model_sha256(colony):
-        raise DamagedRun(f"{colony.policy.mind.base.folder}: its weights are not those that the run began with")
+    """Refuse other weights; say so where last digits may differ."""
+    record = _check_weights(run_dir, colony)
     if record["versions"] != _versions() or record["machine"] != machine():
         print("note: another machine or other versions than before; figures may differ in their last digits")
+
+
+def _check_weights(run_dir: Path, colony: Colony) -> dict[str, Any]:
+    """What run.json says; DamagedRun where the model has other weights."""
+    record = _run_record(run_dir)
+    if record["model_sha256"] != weights_sha256(colony.policy):
+        raise DamagedRun(f"{colony.policy.mind.base.folder}: its weights are not those that the run began with")
+    return record
 
 
 def _run_record(run_dir: Path) -> dict[str, Any]:
@@ -186,15 +195,19 @@ def replace_text(file: Path, text: str) -> None:
 
 
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony: Colony) -> Path:
-    """Write every agent's adapter in PEFT's format, and return their folder."""
+    """Write every agent's adapter in PEFT's format, all or none, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
+    box = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(box, ignore_errors=True)
     for slot, genome in enumerate(colony.population):
         card = (
             f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "
             f"parents {list(genome.parents)}), "
             f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
         )
-        colony.policy.mind.save_adapter(slot, folder / f"agent_{slot:02d}", card)
+        colony.policy.mind.save_adapter(slot, box / f"agent_{slot:02d}", card)
+    shutil.rmtree(folder, ignore_errors=True)
+    box.rename(folder)
     return folder
 
 
@@ -237,13 +250,16 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, Trai
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
-    if config.learn.trains == "model":
+    is_whole = config.learn.trains == "model"
+    if is_whole:
         newest = max(saved, default=-1)
         if generation != newest:
             raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
         model, learn = replace(config.model, name=str(run_dir / "model")), replace(config.learn, trains="adapters")
         config = replace(config, model=model, learn=learn)
     colony = found_colony(config)
+    if not is_whole:
+        _check_weights(run_dir, colony)
     if generation in saved:
         tensors, _ = load_checkpoint(saved[generation])
         with _damage(saved[generation]):

@@ -36,8 +36,9 @@ from trainers.seeding import world_seeds
 from trainers.teacher import Teacher, open_teacher
 from trainers.worlds import make_worlds
 
-MAX_RATIO_ERROR = 0.05
-"""Who learns computes with other rows in its batches than who acts; that changes last digits, and no more."""
+MAX_RATIO_ERROR = 0.2
+"""Who learns computes with other rows in its batches than who acts; that changes last digits, and no more: 0.03 at most
+was seen in bfloat16. Another text or adapter is off by 1 and more."""
 
 
 def begin(config: TrainConfig, resume: Path | None) -> Run:
@@ -202,11 +203,19 @@ def lesson(run: Run) -> Iterator[Witness | None]:
 def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, float]:
     """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
     run.progress.stage("learning")
-    stream = run.colony.streams["learner"]
     targets = run.teacher.targets(life) if run.teacher else None
     if run.colony.student and targets is not None:
-        return _learn_as_a_whole(run, life.trajectory, run.colony.student, targets)
-    settings = *_learning_settings(run), stream, lesson, _seen(run, life), targets
+        figures = _learn_as_a_whole(run, life.trajectory, run.colony.student, targets)
+    else:
+        figures = _learn_by_adapters(run, life, lesson, targets)
+    if targets is not None:
+        figures |= {"teacher_kl": figures["policy_loss"] / run.config.learn.temperature**2}
+    return figures
+
+
+def _learn_by_adapters(run: Run, life: Life, lesson: Witness | None, targets: np.ndarray | None) -> dict[str, float]:
+    """Update every adapter, and check that what learns is what acted."""
+    settings = *_learning_settings(run), run.colony.streams["learner"], lesson, _seen(run, life), targets
     figures = run.colony.learner.learn(life.trajectory, *settings)
     if figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(

@@ -7,6 +7,7 @@ Symbols: T steps, M agents, K distinct texts, A actions.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from envs.bots.planner import Planner
 from envs.types import WorldConfig
 from trainers.config import PLANNER
 from trainers.rollout import Life
-from trainers.run_folder import open_fittest
+from trainers.run_folder import open_fittest, weights_sha256
 
 
 class Teacher(Protocol):
@@ -28,7 +29,7 @@ class Teacher(Protocol):
     needs_states: bool
     """Whether it must see the states of a life."""
     name: str
-    """Which teacher this is, to the last bit of its adapter: a resumed run must have the same."""
+    """Which teacher this is, to the last bit of its adapter and model: a resumed run must have the same."""
 
     def targets(self, life: Life) -> np.ndarray:
         """What should have been done in each step of a life: probabilities (T, M, A), nothing that was not allowed.
@@ -62,7 +63,7 @@ class RunTeacher:
     def __init__(self, policy: Policy, agent: int, temperature: float):
         self.policy, self.agent, self.temperature = policy, agent, temperature
         adapter = policy.mind.bank.values[agent].numpy().tobytes()
-        self.name = hashlib.sha256(adapter).hexdigest()
+        self.name = hashlib.sha256(adapter + json.dumps(weights_sha256(policy)).encode()).hexdigest()
 
     def targets(self, life: Life) -> np.ndarray:
         """Reads the texts of the life anew: what was read before would change last digits."""

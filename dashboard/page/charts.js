@@ -20,7 +20,7 @@ export const CURVES = [
   ["Rating", "Of each population's champion, on Elo's scale, from all matches of champions so far; 400 points more are odds of ten to one.", ofPopulations("rating")],
   ["Matches won", "Share of worlds in which a population's champion ate more than past champions of the others.", ofPopulations("won")],
   ["Examples", "Steps of others that an agent saw in a life and may imitate, mean over the agents.", [["examples_mean", "examples"]]],
-  ["Distance from the teacher", "KL of the student's actions from its teacher's, on what the student read.", [["teacher_kl", "KL"]]],
+  ["Distance from the teacher", "KL of the student's actions from its teacher's on what the student read, both softened alike; mean over the lesson.", [["teacher_kl", "KL"]]],
   ["Diversity", "Mean distance between what two adapters do.", [["diversity", "diversity"]]],
   ["Decision time", "Milliseconds in which all agents together decide, median of a life.", [["decide_ms", "ms"]]],
   ["Learning time", "Seconds in which all adapters learn from a life.", [["learn_s", "s"]]],

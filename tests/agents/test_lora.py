@@ -101,7 +101,7 @@ def test_newborn_adapters_are_equal_and_change_nothing():
 def test_newborns_follow_from_the_seed_and_a_is_as_wide_as_its_input_asks():
     model = Net()
     for layer in model.layers:
-        layer.up = nn.Linear(400, 5)
+        layer.up = nn.Linear(400, 100)
     bank = AdapterBank(model, AdapterConfig(rank=100, alpha=1.0, top_layers=2, modules=["up"]), 1, seed=3)
     first = bank.values.clone()
     assert float(bank.read(0)["layers.2.up.lora_A.weight"].std()) == pytest.approx(400**-0.5, rel=0.03)
@@ -227,6 +227,8 @@ def test_settings_that_do_not_fit_the_model_are_refused_by_field():
         AdapterBank(Net(), AdapterConfig(rank=2, top_layers=2, modules=["norm"]), 1)
     with pytest.raises(ValueError, match=r"adapter\.top_layers = 4: must be at most the model's 3"):
         AdapterBank(Net(), AdapterConfig(rank=2, top_layers=4, modules=["up"]), 1)
+    with pytest.raises(ValueError, match=r"adapter\.rank = 9: must be at most 5"):
+        AdapterBank(Net(), AdapterConfig(rank=9, top_layers=2, modules=["up"]), 1)
     with pytest.raises(ValueError, match="adapters = 0"):
         AdapterBank(Net(), CONFIG, 0)
 

@@ -1,11 +1,13 @@
 """A student learns what its teacher would do where the student itself went: with adapters, or with all its weights."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from agents.types import UserError
 from envs.bots import Planner
@@ -181,6 +183,18 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
     evaluate([str(whole_run), "--episodes", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["food_eaten"]["agents"]["mean"] > 2
+
+
+def test_a_teacher_whose_whole_model_has_learned_since_is_another(whole_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole_run, copy)
+    before = RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name
+    assert RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name == before
+    file = copy / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.norm.weight"][0] += 1
+    save_file(tensors, file, {"format": "pt"})
+    assert RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name != before
 
 
 def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):

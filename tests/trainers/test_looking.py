@@ -1,12 +1,14 @@
 """Programs that look at a finished run: `trainers.evaluate` and `trainers.watch`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from trainers.evaluate import YARDSTICKS
 from trainers.evaluate import main as evaluate
+from trainers.train import train
 from trainers.watch import main as watch
 
 
@@ -59,6 +61,17 @@ def test_evaluate_prints_a_table(finished, capsys):
     evaluate([str(finished[0]), "--episodes", "2"])
     table = capsys.readouterr().out
     assert all(word in table for word in ("frozen", *YARDSTICKS, "generation 2", "food eaten"))
+
+
+def test_worlds_too_large_for_the_planner_are_compared_without_it(tiny_config, tmp_path, capsys):
+    env = replace(tiny_config.env, height=65, width=65, max_steps=3)
+    run_dir = tmp_path / "run"
+    result = train(replace(tiny_config, env=env, generations=1, run_dir=str(run_dir)))
+    assert "planner" not in result["food_eaten"]
+    assert "forager" in result["food_eaten"]
+    assert "share_of_planner" not in result
+    assert "the planner is left out: it is for worlds of at most 4096 cells" in capsys.readouterr().out
+    assert (run_dir / "results.json").is_file()
 
 
 def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):

@@ -42,6 +42,13 @@ def test_a_written_config_reads_back_equal(tmp_path):
         (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
         (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
+        (["--replay", "8", "--trainer", "none"], ["learn.replay", "8", "0 with learn.algorithm = none"]),
+        (["--evolution.inheritance", "baldwinian", "--replay", "8"], ["learn.replay", "8", "baldwinian", "lives = 1"]),
+        (["--evolution.inheritance", "baldwinian", "--evolution.enabled", "false"], ["evolution.enabled", "true with"]),
+        (
+            ["--env.height", "80", "--env.width", "80", "--trainer", "distil", "--learn.teacher", "planner"],
+            ["env.height * env.width", "6400", "at most 4096 with learn.teacher = planner"],
+        ),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
         (["--model.dtype", "int3"], ["model.dtype", "int3", "one of auto, float32, bfloat16"]),
         (["--held_out_episodes", "5000"], ["held_out_episodes", "5000", "at most 1000"]),
@@ -58,6 +65,10 @@ def test_a_mistake_is_one_sentence_that_names_key_value_and_what_is_allowed(argu
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in says), message
+
+
+def test_where_nobody_breeds_even_one_agent_is_enough():
+    assert parse(["--env.agents", "1", "--evolution.enabled", "false"])[0].env.agents == 1
 
 
 def test_an_unknown_key_in_a_file_is_named(tmp_path):

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from trainers import evaluate, record, stages
 from trainers.parser import parse, read_config
-from trainers.run_folder import require_free
+from trainers.run_folder import export_adapters, open_run, require_free
 from trainers.run_log import LAYOUT, TAGS, scaled
 from trainers.train import main, train
 
@@ -246,8 +247,44 @@ def test_a_run_is_not_continued_on_other_weights(finished, tmp_path):
     record = json.loads((copy / "run.json").read_text())
     record["model_sha256"] = {"model.safetensors": "0" * 64}
     (copy / "run.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="not those that the run began with"):
-        train(*_resume(copy, "--generations", "5"))
+    for use in (lambda: train(*_resume(copy, "--generations", "5")), lambda: open_run(copy)):
+        with pytest.raises(ValueError, match="not those that the run began with"):
+            use()
+
+
+def test_adapters_half_exported_by_a_killed_run_are_not_taken_for_its_newest(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    newest = open_run(copy)[2]
+    colony, config, _ = open_run(copy)
+    saved = []
+
+    def dies(slot, folder, card):
+        if slot == 2:
+            raise KeyboardInterrupt
+        saved.append(save(slot, folder, card))
+
+    save = colony.policy.mind.save_adapter
+    colony.policy.mind.save_adapter = dies
+    with pytest.raises(KeyboardInterrupt):
+        export_adapters(copy, newest + 1, config, colony)
+    assert len(saved) == 2
+    assert open_run(copy)[2] == newest
+
+
+def test_the_seconds_of_a_generation_are_without_the_comparison(tiny_config, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(record, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(stages, "perf_counter", lambda: clock[0])
+
+    def compare(*arguments):
+        clock[0] += 1000
+        return evaluate.compare(*arguments)
+
+    monkeypatch.setattr(record, "compare", compare)
+    config = replace(tiny_config, generations=2, run_dir=str(tmp_path / "run"))
+    train(config)
+    assert [line["wall_s"] for line in lines(tmp_path / "run" / "metrics.jsonl")] == [0, 0]
 
 
 def test_a_folder_that_holds_something_is_left_alone(tiny_config, tmp_path):

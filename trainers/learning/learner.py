@@ -126,7 +126,7 @@ class Learner:
         told = None if targets is None else torch.from_numpy(targets).float().flatten(0, 1)
         matter = Matter(samples, alive, lore, learning_rate, entropy_coef, told)
         if lesson:
-            for cohort in self._cohorts():
+            for cohort in self._cohorts():  # before `finish`, whose trust region is for the whole life
                 self.policy.mind.bank.gather(cohort)
                 self._imitate(matter, cohort, torch.zeros(agents, dtype=torch.bool), rng)
             figures = lesson.finish(trajectory.texts)
@@ -136,8 +136,6 @@ class Learner:
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
             figures |= {"replay_steps": float(len(self.replay))}
-        if targets is not None:
-            figures |= {"teacher_kl": figures["policy_loss"]}
         if seen is not None:
             figures |= {"examples_mean": float(np.mean(list(map(len, seen))))}
         return figures | {"learn_s": perf_counter() - start}
@@ -169,6 +167,8 @@ class Learner:
         lessons = [self._learn_cohort(matter, cohort, rng) for cohort in self._cohorts()]
         columns = zip(*lessons, strict=True)
         figures = dict(zip(Lesson._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
+        error = torch.cat([lesson.ratio_error for lesson in lessons])
+        figures |= {"ratio_error": max(error[error.isfinite()].tolist(), default=0.0)}
         return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
 
     def _cohorts(self) -> list[slice]:
@@ -203,12 +203,13 @@ class Learner:
                 norms.append(norm[batch.groups - cohort.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
         self._imitate(matter, cohort, is_resting, rng)
-        for everyone in minibatches(matter.alive, cohort, self.config.minibatch, rng, torch.zeros_like(is_resting)):
+        nobody_rests = torch.zeros_like(is_resting)
+        sample = next(minibatches(matter.alive, cohort, self.config.minibatch, rng, nobody_rests), None)
+        if sample:
             with torch.no_grad():
-                _, end = self._look(matter, everyone)
-            self._rein_in(everyone.groups, end.kl, before_life, is_resting)
+                _, end = self._look(matter, sample)
+            self._rein_in(sample.groups, end.kl, before_life, is_resting)
             ratio_errors.append(end.ratio_error)
-            break  # one minibatch of each is enough
         self.optimiser.let_go()
         strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
         steps = torch.cat(losses), torch.cat(norms)

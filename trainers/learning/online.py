@@ -126,8 +126,9 @@ class OnlineLesson:
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
         (-gain - self.entropy_coef[groups] * bonus).sum().backward()
-        if not self._losses:
-            self._ratio_error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
+        if not self.update_s:  # the first update, of which cohort ever
+            error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
+            self._ratio_error = max(self._ratio_error, error)
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
         norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)

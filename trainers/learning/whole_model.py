@@ -26,7 +26,6 @@ from trainers.rollout import Trajectory
 
 WARM_UP = 10
 """Steps after each life in which the step size rises to its full one: AdamW begins anew every time."""
-MAX_NORM = 1.0
 
 
 class WholeModel:
@@ -68,12 +67,12 @@ class WholeModel:
             mean = (loss * torch.from_numpy(count)).sum() / self.config.minibatch
             optimiser.zero_grad()
             mean.backward()
-            torch.nn.utils.clip_grad_norm_(self.causal_lm.parameters(), MAX_NORM)
+            torch.nn.utils.clip_grad_norm_(self.causal_lm.parameters(), self.config.max_grad_norm)
             optimiser.step()
             schedule.step()
             losses.append(float(mean.detach()))
         mean_loss = float(np.mean(losses))
-        return {"policy_loss": mean_loss, "teacher_kl": mean_loss, "texts_told": float(len(self.texts))}
+        return {"policy_loss": mean_loss, "texts_told": float(len(self.texts))}
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (B, A) of the action words after B texts. Short ones are filled up behind, where nobody looks."""
