@@ -33,9 +33,8 @@ CONDITIONS: dict[str, list[str]] = {
     ],
     "evolution only": ["--learn.algorithm", "none", "--evolution.mutation", "safe", "--evolution.mutation_kl", "0.1"],
     "random parents": ["--evolution.selection", "random"],
-    "4 worlds of fitness": ["--evolution.episodes", "4"],
     "2 worlds of fitness": ["--evolution.episodes", "2"],
-    "1 world of fitness": ["--evolution.episodes", "1"],
+    "2 worlds of fitness, all steps": ["--evolution.episodes", "2", "--generations", "{generations_of_2_worlds}"],
     "mean": ["--evolution.crossover", "mean"],
     "components": ["--evolution.crossover", "components"],
     "merge": ["--evolution.crossover", "merge"],
@@ -158,6 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     options.words = {  # that conditions leave open
         "random_weights": random_weights_folder() if "random weights" in options.conditions else "",
         "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
+        "generations_of_2_worlds": options.generations * (1 + EvolutionConfig().episodes) // 3,
     }
     wanted = jobs(options)
     all_at(options.jobs, lambda job: run(job, options), wanted)

@@ -27,6 +27,7 @@ SYNONYMS = {
     "dusk": "evening",
     "night": "midnight",
 }
+OPPOSITES = {"north": "south", "south": "north", "west": "east", "east": "west"}
 
 
 class _Retold(ForageCodec):
@@ -58,6 +59,17 @@ class Reordered(_Retold):
     def retell(self, text: str) -> str:
         """Clauses in reverse."""
         return " " + ", ".join(reversed(text.strip().split(", ")))
+
+
+class Mirrored(_Retold):
+    """North is called south, east is called west, and the other way round, while actions keep their names.
+
+    What a reader knows of these words, from pretraining or from lives before, is wrong here.
+    """
+
+    def retell(self, text: str) -> str:
+        """Each direction replaced by its opposite."""
+        return re.sub(r"\w+", lambda word: OPPOSITES.get(word[0], word[0]), text)
 
 
 class Examples(_Retold):

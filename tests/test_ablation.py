@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import ablation, report
 from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_improvement
-from benchmarks.words import SYNONYMS, Examples, Renamed, Reordered
+from benchmarks.words import SYNONYMS, Examples, Mirrored, Renamed, Reordered
 from envs import WorldConfig
 
 
@@ -128,6 +128,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
         (Renamed, " food north two, east far", " bread north two, east distant"),
         (Reordered, " no food, grown west, new east", " new east, grown west, no food"),
         (Reordered, " food here", " food here"),
+        (Mirrored, " food north two, east far", " food south two, west far"),
         (Examples, " food north two", " food north two"),
     ],
 )
