@@ -1,7 +1,7 @@
 """Does learning help, does evolution, do both? Every condition with the same seeds; what is left without a part.
 
     python -m benchmarks.ablation [--presets meadow ...] [--conditions NAME ...] [--seeds N] [--generations N] [--short]
-                                  [--jobs N] [--runs DIR] [--out DIR]
+                                  [--jobs N] [--runs DIR] [--out DIR] [--finished]
 
 Each run is an ordinary one of `trainers.train` in a folder of its own under --runs; what is finished is not done again,
 and what was interrupted goes on: for other code or defaults, name another folder. Then all runs are read, and
@@ -10,7 +10,8 @@ and what was interrupted goes on: for other code or defaults, name another folde
 A score is the food eaten in held-out worlds by a run's last generation, as a share of what the full-knowledge planner
 eats in them. Told are interquartile means over seeds with 95 % stratified bootstrap intervals, how often a run of the
 whole method beats one of the condition, and who learns how fast (`benchmarks.report`). Needs the `dev` extra.
---short: one seed, few generations, the main conditions, in less than ten minutes.
+--short: one seed, few generations, the main conditions, in less than ten minutes. --finished: run nothing, tell of the
+runs that are there.
 """
 
 import argparse
@@ -92,6 +93,11 @@ def run(job: Job, options: argparse.Namespace) -> None:
     print(f"{job.preset:8s} {job.condition:24s} seed {job.seed}  {result['score']:.0%}", flush=True)
 
 
+def is_finished(job: Job) -> bool:
+    """Whether a run is done."""
+    return (job.run_dir / ("mlp.json" if job.condition.startswith(MLP) else "results.json")).is_file()
+
+
 def run_mlp(job: Job, options: argparse.Namespace) -> None:
     """Train a plain network on the most steps that a run of the language model can take, fitness included."""
     file = job.run_dir / "mlp.json"
@@ -141,6 +147,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--generations", type=int, default=20)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--finished", action="store_true")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread (2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -154,15 +161,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
     options = parse(argv)
+    needs_random = "random weights" in options.conditions
     options.words = {  # that conditions leave open
-        "random_weights": random_weights_folder() if "random weights" in options.conditions else "",
+        "random_weights": "" if options.finished or not needs_random else random_weights_folder(),
         "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
         "generations_of_2_worlds": options.generations * (1 + EvolutionConfig().episodes) // 3,
     }
     wanted = jobs(options)
-    all_at(options.jobs, lambda job: run(job, options), wanted)
+    if options.finished:
+        wanted = [job for job in wanted if is_finished(job)]
+    else:
+        all_at(options.jobs, lambda job: run(job, options), wanted)
     results = [read(job) for job in wanted]
-    changes = {name: CONDITIONS[name] for name in options.conditions}
+    changes = {name: CONDITIONS[name] for name in options.conditions if name in {job.condition for job in wanted}}
     report(results, options.out, options.presets, options.generations, changes)
 
 

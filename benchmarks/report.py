@@ -16,6 +16,8 @@ Curve = list[dict[str, float]]
 """Points in time, each with its steps `learning` and `all`, its `seconds`, and the `share` of the planner."""
 WHOLE, MLP = "both", "MLP"
 """The condition that others are compared with, and how the names of plain networks begin."""
+FRUGAL = "2 worlds of fitness, all steps"
+"""The condition that takes as many steps as the whole method, but few for fitness."""
 FEW = 3
 """Runs below which there is no telling of intervals."""
 
@@ -45,9 +47,9 @@ def report(
         picture = out / f"results_{preset}.png"
         draw(results, preset, picture)
         shown = [markdown(tables[preset]), f"![{preset}]({picture.name})", early(results, preset)]
-        parts += [f"## {preset}", *shown, *catching_up(results, preset)]
+        parts += [f"## {preset}", *shown, *catching_up(results, preset), *catching_up(results, preset, FRUGAL)]
     if len(presets) > 1:
-        tables["all"] = summary(results)
+        tables["all"] = summary(in_all(results, presets))
         parts.append(f"## All presets\n\n{markdown(tables['all'])}")
     told = [f"- {name}: {'`' + ' '.join(words) + '`' if words else 'the default'}" for name, words in changes.items()]
     parts.append("## What the conditions change\n\n" + "\n".join(told))
@@ -55,6 +57,12 @@ def report(
     numbers = {"machine": machine(), "summary": tables, "runs": results}
     (out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
     print("\n\n".join(parts[1:]))
+
+
+def in_all(results: list[Result], presets: Sequence[str]) -> list[Result]:
+    """Of conditions that have runs in all presets."""
+    known = {(r["condition"], r["preset"]) for r in results}
+    return [r for r in results if all((r["condition"], preset) in known for preset in presets)]
 
 
 def summary(results: list[Result], whole: str = WHOLE) -> dict[str, dict[str, Any]]:

@@ -115,6 +115,23 @@ def test_a_comparison_runs_what_is_missing_and_nothing_twice(tiny_model, tmp_pat
     assert stamps == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("results.json")}
 
 
+def test_only_what_is_finished_is_told_if_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "run", lambda *arguments: pytest.fail("nothing is to be run"))
+    options = ablation.parse(["--seeds", "2", "--runs", str(tmp_path), "--conditions", "MLP", "both"])
+    done = next(job for job in ablation.jobs(options) if (job.condition, job.seed) == ("MLP", 1))
+    done.run_dir.mkdir(parents=True)
+    point = {"steps": 10, "seconds": 1.0, "share_of_planner": 0.4}
+    (done.run_dir / "mlp.json").write_text(json.dumps({"curve": [point, point | {"steps": 20}]}))
+    ablation.main(["--finished", "--seeds", "2", "--runs", str(tmp_path), "--out", str(tmp_path / "out")])
+    (told,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert (told["condition"], told["seed"], told["score"]) == ("MLP", 1, 0.4)
+
+
+def test_all_presets_together_are_told_of_conditions_that_have_them_all():
+    results = [result("both", 0, 0.7, "maze"), result("both", 0, 0.7, "night"), result("replay", 0, 0.6, "night")]
+    assert {r["condition"] for r in report.in_all(results, ["maze", "night"])} == {"both"}
+
+
 def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "CONDITIONS", {"both": ["--env.agents", "0"]})
     with pytest.raises(RuntimeError, match=r"env.agents|agents = 0"):
