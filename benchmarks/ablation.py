@@ -35,7 +35,6 @@ CONDITIONS: dict[str, list[str]] = {
     "evolution only": ["--learn.algorithm", "none", "--evolution.mutation", "safe", "--evolution.mutation_kl", "0.1"],
     "random parents": ["--evolution.selection", "random"],
     "2 worlds of fitness": ["--evolution.episodes", "2"],
-    "2 worlds of fitness, all steps": ["--evolution.episodes", "2", "--generations", "{generations_of_2_worlds}"],
     "mean": ["--evolution.crossover", "mean"],
     "components": ["--evolution.crossover", "components"],
     "merge": ["--evolution.crossover", "merge"],
@@ -165,7 +164,6 @@ def main(argv: list[str] | None = None) -> None:
     options.words = {  # that conditions leave open
         "random_weights": "" if options.finished or not needs_random else random_weights_folder(),
         "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
-        "generations_of_2_worlds": options.generations * (1 + EvolutionConfig().episodes) // 3,
     }
     wanted = jobs(options)
     if options.finished:

@@ -145,6 +145,10 @@ def main(argv: list[str] | None = None) -> None:
     best = [teacher.last["share_of_planner"] for teacher in teachers]
     rows = [row("full model (the teacher)", "nobody", best, best, measured(teachers[0].run_dir))]
     numbers: dict[str, Any] = {"machine": machine(), "teachers": best}
+    if options.gemma:
+        share, figures = larger.last["share_of_planner"], measured(larger.run_dir)
+        rows.append(row("gemma3-270m (a larger teacher)", "nobody", [share], best[:1], figures))
+        numbers["gemma3-270m"] = {"shares": [share], "cost": figures}
     for name, (who, first) in taught[0].items():
         shares = [seed[name][1].last["share_of_planner"] for seed in taught]
         figures = measured(first.run_dir)

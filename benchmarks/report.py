@@ -16,8 +16,8 @@ Curve = list[dict[str, float]]
 """Points in time, each with its steps `learning` and `all`, its `seconds`, and the `share` of the planner."""
 WHOLE, MLP = "both", "MLP"
 """The condition that others are compared with, and how the names of plain networks begin."""
-FRUGAL = "2 worlds of fitness, all steps"
-"""The condition that takes as many steps as the whole method, but few for fitness."""
+FRUGAL = "2 worlds of fitness"
+"""The condition that takes as few steps as one can, compared with plain networks as the whole method is."""
 FEW = 3
 """Runs below which there is no telling of intervals."""
 
