@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from benchmarks.statistics import bootstrap, interquartile_mean
+from trainers.config import TrainConfig
 from trainers.parser import parse, read_config
 
 HELD_OUT = 32
@@ -51,7 +52,8 @@ class Run(NamedTuple):
         words = [str(word) for word in (*QUIET, *self.arguments, "--run_dir", self.run_dir, "--seed", self.seed)]
         if (self.run_dir / "config.yaml").is_file():
             with PARSING:
-                wanted, found = parse(words)[0], read_config(self.run_dir)
+                wanted = parse(words)[0]
+            found = self.config
             if replace(found, model=replace(found.model, dtype=wanted.model.dtype)) != wanted:
                 raise RuntimeError(f"{self.run_dir}: was made with other settings; name another folder for the runs")
         if (self.run_dir / "results.json").is_file():
@@ -61,6 +63,12 @@ class Run(NamedTuple):
         else:
             shutil.rmtree(self.run_dir, ignore_errors=True)
             command("trainers.train", *words)
+
+    @property
+    def config(self) -> TrainConfig:
+        """What it was told to do."""
+        with PARSING:
+            return read_config(self.run_dir)
 
     @property
     def last(self) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def all_at(jobs: int, work: Callable[[Item], None], items: Iterable[Item]) -> No
 def curve(run: Run) -> list[dict[str, float]]:
     """By generation the steps for learning and in all, the seconds so far, and the food as a share of the planner's."""
     planner, seconds, points = run.last["food_eaten"]["planner"]["mean"], 0.0, []
-    learns = read_config(run.run_dir).learn.algorithm != "none"
+    learns = run.config.learn.algorithm != "none"
     for line in run.metrics:
         seconds += line["wall_s"]
         steps = {"learning": line["env_steps"] * learns, "all": line["env_steps"] + line["fitness_steps"]}

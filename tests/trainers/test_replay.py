@@ -162,7 +162,7 @@ def test_what_went_worse_than_expected_is_not_imitated(tiny_policy):
 
 def test_the_critic_learns_from_former_lives_by_one_step_targets(tiny_policy):
     """Memories say that the first text is followed by the second, and the second by reward 2 and an end."""
-    learner = Learner(tiny_policy, LearnConfig(algorithm="none", replay=64, discount=0.5, critic_learning_rate=0.01))
+    learner = Learner(tiny_policy, LearnConfig(replay=64, discount=0.5, critic_learning_rate=0.01))
     rng = np.random.default_rng(0)
     t = life(rng, steps=2, agents=6)
     text = np.array([[0] * 6, [1] * 6])
