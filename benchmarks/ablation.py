@@ -160,9 +160,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
     options = parse(argv)
-    needs_random = "random weights" in options.conditions
+    needs_random = "random weights" in options.conditions and not options.finished
     options.words = {  # that conditions leave open
-        "random_weights": "" if options.finished or not needs_random else random_weights_folder(),
+        "random_weights": random_weights_folder() if needs_random else "",
         "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
     }
     wanted = jobs(options)

@@ -39,7 +39,7 @@ from benchmarks.runs import (
 )
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
-from trainers.colony import found_colony, restore_adapters
+from trainers.colony import acting_by, found_colony, restore_adapters
 from trainers.evaluate import compare, held_out_seeds
 from trainers.parser import read_config
 from trainers.rollout import rollout
@@ -69,8 +69,7 @@ def measure(run_dir: Path, memory: str) -> dict[str, float]:
     """
     config = read_config(run_dir)
     if config.learn.trains == "model":
-        own = replace(config.model, name=str(run_dir / "model"))
-        config = replace(config, model=own, learn=replace(config.learn, trains="adapters"))
+        config = acting_by(config, run_dir / "model")
     config = replace(config, model=replace(config.model, memory=memory, threads=0))
     colony = found_colony(config)
     tensors, _ = load_checkpoint(max(checkpoints(run_dir).items())[1])

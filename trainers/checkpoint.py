@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,24 @@ class DamagedRun(UserError):
 def save_checkpoint(run_dir: Path, generation: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Write the checkpoint of a generation, atomically, and return its folder."""
     folder = run_dir / "checkpoints" / f"gen_{generation:04d}"
+    with whole(folder) as box:
+        save_file(tensors, box / "tensors.safetensors")
+        (box / "state.json").write_text(json.dumps(state))
+        for file in box.iterdir():
+            sync(file)
+    sync(folder.parent)
+    return folder
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A new folder beside its place, to be filled within the block; it takes the place if the block ends well."""
     box = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(box, ignore_errors=True)
     box.mkdir(parents=True)
-    save_file(tensors, box / "tensors.safetensors")
-    (box / "state.json").write_text(json.dumps(state))
-    for file in box.iterdir():
-        sync(file)
+    yield box
     shutil.rmtree(folder, ignore_errors=True)
     box.rename(folder)
-    sync(folder.parent)
-    return folder
 
 
 def sync(path: Path) -> None:

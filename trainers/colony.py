@@ -74,8 +74,7 @@ class Colony:
 
     def act_by(self, config: TrainConfig, folder: Path) -> None:
         """From now on act by the model in a folder, with newborn adapters and a new critic."""
-        model, learn = replace(config.model, name=str(folder)), replace(config.learn, trains="adapters")
-        fresh = found_colony(replace(config, model=model, learn=learn))
+        fresh = found_colony(acting_by(config, folder))
         self.policy, self.learner = fresh.policy, fresh.learner
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(self.population)]
 
@@ -116,6 +115,12 @@ class Colony:
     def hyperparameter(self, name: str) -> Tensor:
         """One hyperparameter of all agents, (P,)."""
         return torch.tensor([genome.hyperparameters[name] for genome in self.population])
+
+
+def acting_by(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The config of who acts by the model in a folder, which was taught as a whole and learns no more."""
+    model, learn = replace(config.model, name=str(folder)), replace(config.learn, trains="adapters")
+    return replace(config, model=model, learn=learn)
 
 
 def found_colony(config: TrainConfig) -> Colony:

@@ -154,10 +154,9 @@ class LearnConfig:
         _positive(self, "learn", "critic_learning_rate", "critic_epochs")
         _share(self, "learn", "discount", "gae_lambda")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
-        allowed = "0 (none) or more" if self.algorithm != "none" else "0 with learn.algorithm = none"
-        require(
-            self.replay == 0 or (self.replay > 0 and self.algorithm != "none"), "learn.replay", self.replay, allowed
-        )
+        require(self.replay >= 0, "learn.replay", self.replay, "0 (none) or more")
+        learns = self.algorithm != "none"
+        require(not self.replay or learns, "learn.replay", self.replay, "0 with learn.algorithm = none")
         require(
             isfinite(self.entropy_coef) and self.entropy_coef >= 0, "learn.entropy_coef", self.entropy_coef, "0 or more"
         )

@@ -6,13 +6,11 @@ adapters/  recordings/; where populations breed apart matches.jsonl  hall/; wher
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,8 @@ import torch
 from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
-from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
-from trainers.colony import Colony, found_colony, found_with, restore_adapters, restore_colony
+from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint, whole
+from trainers.colony import Colony, acting_by, found_colony, found_with, restore_adapters, restore_colony
 from trainers.config import TrainConfig
 from trainers.machine import processor
 from trainers.parser import config_to_yaml, read_config
@@ -197,17 +195,14 @@ def replace_text(file: Path, text: str) -> None:
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, colony: Colony) -> Path:
     """Write every agent's adapter in PEFT's format, all or none, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
-    box = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(box, ignore_errors=True)
-    for slot, genome in enumerate(colony.population):
-        card = (
-            f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "
-            f"parents {list(genome.parents)}), "
-            f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
-        )
-        colony.policy.mind.save_adapter(slot, box / f"agent_{slot:02d}", card)
-    shutil.rmtree(folder, ignore_errors=True)
-    box.rename(folder)
+    with whole(folder) as box:
+        for slot, genome in enumerate(colony.population):
+            card = (
+                f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "
+                f"parents {list(genome.parents)}), "
+                f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
+            )
+            colony.policy.mind.save_adapter(slot, box / f"agent_{slot:02d}", card)
     return folder
 
 
@@ -255,8 +250,7 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Colony, Trai
         newest = max(saved, default=-1)
         if generation != newest:
             raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
-        model, learn = replace(config.model, name=str(run_dir / "model")), replace(config.learn, trains="adapters")
-        config = replace(config, model=model, learn=learn)
+        config = acting_by(config, run_dir / "model")
     colony = found_colony(config)
     if not is_whole:
         _check_weights(run_dir, colony)

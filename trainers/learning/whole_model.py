@@ -8,7 +8,6 @@ Symbols: T steps, M agents, K distinct texts, A actions.
 """
 
 import copy
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from agents.mind import Mind
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
+from trainers.checkpoint import whole
 from trainers.config import LearnConfig
 from trainers.learning.losses import distil_loss
 from trainers.rollout import Trajectory
@@ -95,9 +95,6 @@ class WholeModel:
 
     def write(self, folder: Path) -> None:
         """Write the weights in bfloat16 as a model folder, in the place of what is there."""
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(partial)  # tied weights once
-        self.tokenizer.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole(folder) as box:
+            copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(box)  # tied weights once
+            self.tokenizer.save_pretrained(box)
