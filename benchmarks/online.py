@@ -50,7 +50,7 @@ def live(policy: Policy, config: LearnConfig, seed: int) -> dict[str, float]:
     if lesson:
         lesson.stop()
         figures = lesson.finish(life.trajectory.texts)
-    return figures | {"steps_per_second": life.steps / (perf_counter() - start)}
+    return figures | {"steps_per_second": float(life.trajectory.is_lived.sum()) / (perf_counter() - start)}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,9 @@ import torch
 
 from evolution.genome import Adapter, factors, product_norm
 
+MOST_STRETCH = 2.0
+"""Of a merge: orthogonal products of equal norm have a mean shorter by the root of 2, and half of its square is cut."""
+
 
 def mean(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
     """The mean of the factors A and of the factors B, tensor by tensor: the operator of the original idea.
@@ -46,8 +49,10 @@ def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) 
     """The mean of what the two do, (B1 A1 + B2 A2) / 2, cut to rank r by SVD, its norm the mean of the parents'.
 
     The best approximation of that rank (Eckart & Young 1936). The norm is restored because a mean is shorter than what
-    it is the mean of, and would shrink from one generation to the next. A has orthogonal rows of the length that the
-    parents' have: learning rates are meant for that size. `generator` is not used.
+    it is the mean of, and would shrink from one generation to the next; by a factor of 2 at most, which parents need that
+    have nothing in common. What is left of parents that are each other's opposite is noise, and stays small.
+    A has orthogonal rows of the length that the parents' have: learning rates are meant for that size. `generator` is
+    not used.
     """
     child = {}
     for a_name, b_name in factors(first):
@@ -58,7 +63,7 @@ def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) 
         u, values, v = torch.linalg.svd(r_left @ r_right.T)
         u, values, v = u[:, :rank], values[:rank], v[:rank]
         norm = (product_norm(a1, b1) + product_norm(a2, b2)) / 2
-        values = values * (norm / values.norm().clamp(min=1e-12))
+        values = values * (norm / values.norm().clamp(min=1e-12)).clamp(max=MOST_STRETCH)
         child[a_name] = row * (v @ q_right.T)
         child[b_name] = (q_left @ u) * (values / row)
     return child

@@ -1,7 +1,7 @@
 """Small random changes, so that children are not only mixtures of what was there."""
 
 from collections.abc import Callable, Mapping
-from math import isfinite
+from math import inf, isfinite, log
 
 import torch
 
@@ -36,20 +36,24 @@ def add_safe_noise(
     Safe mutation by rescaling (Lehman et al. 2018, arXiv:1712.06563, SM-R): how far weights may move without harm
     differs between adapters by orders of magnitude, how far behaviour may move does not.
     divergence: of two adapters' behaviours, such as the mean KL of their actions on texts that were met; it grows with
-    the square of the scale near zero, which is what the search goes by. Within a factor of 1.5, or after 8 tries.
+    the square of the scale near zero, which is what the search goes by. It ends within a factor of 1.5, or with the
+    nearest of 8 tries; with the adapter itself if behaviour is not finite in any.
     """
     if not (isfinite(target) and target >= 0):
         raise ValueError(f"mutation_kl = {target!r}: must be finite and 0 or more")
     moved = add_noise(adapter, 1.0, generator)
     noise = {name: moved[name] - adapter[name] for name in adapter}
-    scale, changed = FIRST_SCALE, dict(adapter)
+    scale, nearest, distance = FIRST_SCALE, dict(adapter), inf
     for _ in range(TRIES if target else 0):
         changed = {name: adapter[name] + scale * noise[name] for name in adapter}
-        ratio = target / max(divergence(adapter, changed), 1e-12)
-        if 1 / CLOSE < ratio < CLOSE:
+        found = divergence(adapter, changed)
+        ratio = target / max(found, 1e-12) if isfinite(found) else 0.0
+        if ratio and abs(log(ratio)) < distance:
+            nearest, distance = changed, abs(log(ratio))
+        if distance < log(CLOSE):
             break
         scale *= min(max(ratio**0.5, 0.1), 10.0)
-    return changed
+    return nearest
 
 
 def mutate_hyperparameters(values: Mapping[str, float], factor: float, generator: torch.Generator) -> dict[str, float]:

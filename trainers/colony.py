@@ -1,7 +1,7 @@
 """Everything that lives in a run: built from its config, saved to a checkpoint, read back from one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Colony:
 
     birth: (P, F), what each was born with, or begins with; None where children inherit what parents learned, and it is
     not needed.
+    read_last: the last texts of the last life that was learned from, on which behaviours are compared.
     """
 
     policy: Policy
@@ -40,6 +41,7 @@ class Colony:
     streams: dict[str, np.random.Generator]
     birth: Tensor | None = None
     student: WholeModel | None = None  # where not adapters learn but the model does
+    read_last: list[str] = field(default_factory=list)
 
     def heritage(self) -> list[Genome]:
         """The population with the adapters that it passes on: as learned, or as born with."""
@@ -90,12 +92,12 @@ class Colony:
         ]
 
     def divergence(self, first: Adapter, second: Adapter) -> float:
-        """Mean KL(first || second) of the actions after `PROBES` texts that were met lately, everything allowed."""
+        """Mean KL(first || second) of the actions after `PROBES` texts that were read last, everything allowed."""
         one, other = self._behaviour([first, second], PROBES)
         return float((one.exp() * (one - other)).sum(1).mean())
 
     def kl_to_parent(self, children: Sequence[Genome]) -> float:
-        """Mean KL(child || parent) of actions after texts met lately, over children and parents, none of them settled.
+        """Mean KL(child || parent) of actions after texts read last, over children and parents, none of them settled.
 
         The parents must be in the population, with the adapters that they pass on.
         """
@@ -106,9 +108,14 @@ class Colony:
 
     @torch.no_grad()
     def _behaviour(self, adapters: list[Adapter], probes: int) -> Tensor:
-        """Log-probabilities (G, T, A) of the actions of G adapters after the T texts that were met last."""
+        """Log-probabilities (G, T, A) of the actions of G adapters after the T texts that were read last.
+
+        They are of lives that were learned from: what is read to be judged or shown must change nothing. In the first
+        life there is none before it, but nothing was shown yet either.
+        """
         mind = self.policy.mind
-        texts, values = mind.memory.latest(probes), torch.stack([mind.bank.flatten(a) for a in adapters])
+        texts = (self.read_last or mind.memory.latest(probes))[-probes:]
+        values = torch.stack([mind.bank.flatten(a) for a in adapters])
         logits = mind.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
         return torch.from_numpy(logits).log_softmax(1).view(len(adapters), len(texts), -1)
 
@@ -174,6 +181,7 @@ def colony_state(colony: Colony) -> dict[str, Any]:
     return {
         "population": people,
         "streams": stream_states(colony.streams),
+        "read_last": colony.read_last,
         "texts": colony.policy.mind.memory.reading_order(),
         "replay_texts": colony.learner.replay.texts if colony.learner.replay else [],
         "student_texts": colony.student.texts if colony.student else [],
@@ -247,4 +255,5 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
         for i, person in enumerate(state["population"])
     ]
     colony.streams = restore_streams(state["streams"])
+    colony.read_last = state.get("read_last", [])  # which older checkpoints do not know
     colony.policy.mind.memory.read_again(state["texts"])

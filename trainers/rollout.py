@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What M agents saw, did and got in T steps. Entries where `is_alive` is False mean nothing."""
+    """What M agents saw, did and got in T steps. Entries where `is_lived` is False mean nothing."""
 
     texts: list[str]  # the distinct texts, by number
     text: np.ndarray  # (T, M) number of the text read
@@ -48,10 +48,11 @@ class Trajectory(NamedTuple):
     log_prob: np.ndarray  # (T, M) float32, of the action when it was taken
     value: np.ndarray  # (T, M) float32, the critic's estimate then
     reward: np.ndarray  # (T, M) float32
-    is_alive: np.ndarray  # (T, M) bool, acted in the step
+    is_alive: np.ndarray  # (T, M) bool, who has the place at the end acted in the step
     is_terminal: np.ndarray  # (T, M) bool, the episode ended in the step (in the forage world: the agent died)
     is_cut: np.ndarray  # (T, M) bool, the episode, or the life, was cut off after the step
     cut_value: np.ndarray  # (T, M) float32, the critic's estimate of what was seen then
+    is_lived: np.ndarray  # (T, M) bool, somebody acted in the step: who is alive, or had the place before
 
 
 class Life(NamedTuple):
@@ -63,7 +64,6 @@ class Life(NamedTuple):
     log_probs: np.ndarray  # (T, M, A) float32, of all actions when one was chosen, -inf where illegal
     states: list[Any]  # one a step, the first before it; empty unless asked for
     positions: np.ndarray  # (T, W, N, 2) where each was after a step; (0,) unless asked for
-    steps: int  # of all agents together, those that are left out of the trajectory too
 
 
 def rollout(
@@ -88,8 +88,8 @@ def rollout(
     on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns (M,
     ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
     in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says
-    in whose slots, (M,) bool. What the dead lived through is no experience of theirs, and is left out of the
-    trajectory.
+    in whose slots, (M,) bool. What the dead lived through is no experience of theirs: it is lived, but nobody who is
+    alive did it.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
@@ -97,13 +97,11 @@ def rollout(
     adapters = np.tile(np.arange(agents), worlds) if carried is None else carried.reshape(-1)
     reader = _Reader(codec)
     moments: list[Moment] = []
-    steps = 0
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
     states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
     positions = []
     while len(moments) < world.max_steps and is_playing.any():
         moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
-        steps += int(is_playing.sum())
         step = world.step(moment["action"].reshape(worlds, agents))
         did = np.where(is_playing, moment["action"], -1)
         moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
@@ -115,23 +113,36 @@ def rollout(
         observation, is_playing = step.observation, step.is_playing.reshape(-1)
         action = np.where(moment["is_terminal"] | moment["is_cut"], -1, did)
         if births and moment["is_terminal"].any() and len(moments) < world.max_steps:
-            is_born = births(moment["is_terminal"], is_playing, sum(m["reward"] for m in moments))
+            earned = sum(m["reward"] * m["is_alive"] for m in moments)
+            is_born = births(moment["is_terminal"], is_playing, earned)
             observation = world.give_birth(is_born.reshape(worlds, agents))  # type: ignore[attr-defined]
             is_playing = is_playing | is_born
-            _leave_out(moments, is_born)
+            for earlier in moments:
+                earlier["is_alive"] = earlier["is_alive"] & ~is_born
         if keep_states:
             states.append(world.state())  # type: ignore[attr-defined]
         if on_step:
             on_step(len(moments), int(is_playing.sum()), everyone)
-    life = _life(moments, reader, (worlds, agents), world.figures(), steps)
+    life = _life(moments, reader, (worlds, agents), world.figures())
     return life._replace(states=states, positions=np.array(positions))
 
 
-def _leave_out(moments: list[Moment], slots: np.ndarray) -> None:
-    """What was lived in some slots (M,) bool so far is nobody's any more."""
-    for moment in moments:
-        for name in ("is_alive", "is_terminal", "reward"):
-            moment[name] = np.where(slots, np.zeros((), moment[name].dtype), moment[name])
+def mean_return(t: Trajectory) -> np.ndarray:
+    """Of each place (M,) the mean return of the episodes that its owner finished; what it got so far if none was.
+
+    Where episodes renew, the last of a life ends with it, unfinished; where they do not, it is the only one.
+    """
+    ends = (t.is_terminal | t.is_cut) & t.is_alive
+    ends[-1] &= t.is_terminal[-1] | ~ends[:-1].any(axis=0)
+    is_counted = ends[::-1].cumsum(axis=0)[::-1] > 0
+    earned: np.ndarray = (t.reward * (t.is_alive & is_counted)).sum(axis=0)
+    return earned / ends.sum(axis=0, dtype=earned.dtype).clip(min=1)
+
+
+def texts_read_last(t: Trajectory, count: int) -> list[str]:
+    """The texts that were read last in a life, at most so many, the last one at the end."""
+    latest_first = dict.fromkeys(t.text[t.is_lived][::-1].tolist())
+    return [t.texts[number] for number in list(latest_first)[:count]][::-1]
 
 
 class _Reader:
@@ -180,7 +191,12 @@ def _decide(
     rows = np.flatnonzero(is_playing)
     texts, legal = reader.texts(rows), reader.legal()
     decision = policy.act(texts, adapters[rows], legal[rows], rng)
-    moment: Moment = {"decide_s": perf_counter() - start, "is_alive": is_playing, "legal": legal}
+    moment: Moment = {
+        "decide_s": perf_counter() - start,
+        "legal": legal,
+        "is_alive": is_playing,
+        "is_lived": is_playing,
+    }
     read = decision._asdict() | {"text": reader.numbered(texts)}
     return moment | {name: _spread(values, rows, len(is_playing)) for name, values in read.items()}
 
@@ -204,15 +220,15 @@ def _life(
     reader: _Reader,
     shape: tuple[int, int],
     figures: dict[str, np.ndarray],
-    steps: int,
 ) -> Life:
     columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
     decide_s, log_probs = columns.pop("decide_s"), columns.pop("log_probs")
     trajectory = Trajectory(texts=list(reader.numbers), **columns)
-    total, lifetime = (x.sum(axis=0).reshape(shape) for x in (trajectory.reward, trajectory.is_alive))
+    earned = trajectory.reward * trajectory.is_alive
+    total, lifetime = (x.sum(axis=0).reshape(shape) for x in (earned, trajectory.is_alive))
     last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
     is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
-    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, [], np.array([]), steps)
+    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, [], np.array([]))
 
 
 def _rows(observation: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class Run:
     teacher: Teacher | None  # where somebody says how it is done
     started: float = 0.0  # of this generation, perf_counter
     steps: int = 0  # of this generation, of all agents together
-    first_return: np.ndarray | None = None  # (W, N), of this generation's first life
+    first_return: np.ndarray | None = None  # (W, N), of this generation's first life, the mean over its episodes
 
     @property
     def generation(self) -> int:

@@ -26,6 +26,7 @@ from trainers.colony import Colony, acting_by, found_colony, found_with, restore
 from trainers.config import TrainConfig
 from trainers.machine import processor
 from trainers.parser import config_to_yaml, read_config
+from trainers.seeding import named_streams
 
 NEW_HISTORY: dict[str, Any] = {
     "generation": -1,
@@ -35,6 +36,7 @@ NEW_HISTORY: dict[str, Any] = {
     "best_fitness": None,
     "first": None,
     "teacher": None,
+    "age": 0,
 }
 """What a run knows of its generations before there is any; every checkpoint holds these keys."""
 
@@ -109,13 +111,14 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Colony, dict[str, Any]]
     _check_model(run_dir, colony)
     with _damage(folder):
         restore_colony(colony, tensors, state["colony"])
-        state = {"teacher": None} | state  # which older checkpoints do not know
+        state = {"teacher": None, "age": 0} | state  # which older checkpoints do not know
         return colony, {key: state[key] for key in NEW_HISTORY}
 
 
-def settle_founders(colony: Colony, config: TrainConfig, run_dir: Path) -> None:
-    """Give a new colony what the newest population of another run passes on.
+def settle_founders(colony: Colony, config: TrainConfig, run_dir: Path) -> int:
+    """Give a new colony what the newest population of another run passes on, and worlds that it has not seen.
 
+    Returns the age of that population: how many generations it and its founders lived before.
     Raises UserError where there is no such run, or its model, adapters or number of agents are others.
     """
     found, told = checkpoints(run_dir), f"founders = {str(run_dir)!r}: must be"
@@ -133,6 +136,9 @@ def settle_founders(colony: Colony, config: TrainConfig, run_dir: Path) -> None:
         found_with(colony, tensors, state["colony"], step)
     except (KeyError, ValueError) as error:
         raise UserError(f"{told} a run with as many agents ({error})") from error
+    age: int = state.get("age", 0) + state["generation"] + 1
+    colony.streams = named_streams(config.seed, age)
+    return age
 
 
 @contextmanager

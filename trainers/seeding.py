@@ -7,9 +7,13 @@ import numpy as np
 STREAMS = ("world", "fitness", "policy", "learner", "evolution")
 
 
-def named_streams(seed: int) -> dict[str, np.random.Generator]:
-    """Independent generators by name. A stream follows from the seed and its own name alone, not from the others."""
-    return {name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in STREAMS}
+def named_streams(seed: int, age: int = 0) -> dict[str, np.random.Generator]:
+    """Independent generators by name. A stream follows from seed, age and its own name alone, not from the others.
+
+    age: generations that a population lived in other runs. With the same seed it would meet their worlds again.
+    """
+    entropy = [seed, age] if age else [seed]
+    return {name: np.random.default_rng([*entropy, zlib.crc32(name.encode())]) for name in STREAMS}
 
 
 def stream_states(streams: dict[str, np.random.Generator]) -> dict[str, dict]:

@@ -20,7 +20,7 @@ from evolution.generation import with_children
 from evolution.genome import Adapter, Genome
 from evolution.mutation import add_safe_noise
 from trainers import run_folder
-from trainers.colony import Colony, found_colony
+from trainers.colony import PROBES, Colony, found_colony
 from trainers.config import TrainConfig
 from trainers.learning import social
 from trainers.learning.health import health
@@ -29,7 +29,7 @@ from trainers.learning.whole_model import WholeModel
 from trainers.matches import Hall
 from trainers.progress import Progress
 from trainers.rivalry import beside_champions
-from trainers.rollout import Life, Outcome, Trajectory, rollout
+from trainers.rollout import Life, Outcome, Trajectory, mean_return, rollout, texts_read_last
 from trainers.run import Run
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
@@ -48,7 +48,7 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
         if config.founders:
-            run_folder.settle_founders(colony, config, Path(config.founders))
+            history["age"] = run_folder.settle_founders(colony, config, Path(config.founders))
         config = replace(config, model=replace(config.model, dtype=product_dtype(colony.policy.mind.base.decoder)))
     else:
         colony, history = run_folder.restore(run_dir, config)
@@ -176,9 +176,10 @@ def live(run: Run, lesson: Witness | None = None) -> Life:
         on_moment=lesson.witness if lesson else None,
         births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
     )
-    run.steps += life.steps
+    run.steps += int(life.trajectory.is_lived.sum())
+    run.colony.read_last = texts_read_last(life.trajectory, PROBES)
     if run.first_return is None:
-        run.first_return = life.outcome.episode_return
+        run.first_return = mean_return(life.trajectory).reshape(life.outcome.episode_return.shape)
     return life
 
 

@@ -117,6 +117,13 @@ def test_a_merge_is_the_best_of_its_rank_with_the_norm_of_its_parents(adapter):
         torch.testing.assert_close(child[a] @ child[a].T, rows * torch.eye(3), atol=1e-3, rtol=1e-3)
 
 
+def test_a_merge_of_opposites_is_not_noise_at_full_strength(adapter):
+    first = adapter(1)
+    opposite = {name: tensor * (1 if "lora_A" in name else -1 - 1e-6) for name, tensor in first.items()}
+    parents, child = product_norms(first), product_norms(merge_products(first, opposite, chance(0)))
+    assert all(norm < 1e-3 * parents[path] for path, norm in child.items())
+
+
 def test_newborns_merge_into_one_that_does_nothing(adapter):
     newborn = {name: tensor * ("lora_A" in name) for name, tensor in adapter(1).items()}
     child = merge_products(newborn, newborn, chance(0))

@@ -103,6 +103,21 @@ def test_safe_noise_ends_where_behaviour_does_not_change(adapter):
     assert all(torch.equal(unchanged[name], tensor) for name, tensor in adapter(0).items())
 
 
+def test_safe_noise_is_the_nearest_try_where_what_is_asked_cannot_be_had(adapter):
+    """Behaviour that cannot change by more than 0.01, or is no number, is no reason to go ever farther."""
+
+    def saturated(first, second) -> float:
+        way = sum(float((second[name] - first[name]).square().sum()) for name in first)
+        return 0.01 * way / (way + 1)
+
+    before, changed = adapter(0), add_safe_noise(adapter(0), 0.02, chance(0), saturated)
+    tries: list[float] = []
+    add_safe_noise(before, 0.02, chance(0), lambda *pair: tries.append(saturated(*pair)) or tries[-1])
+    assert saturated(before, changed) == max(tries)
+    unchanged = add_safe_noise(before, 0.02, chance(0), lambda first, second: float("nan"))
+    assert all(torch.equal(unchanged[name], tensor) for name, tensor in before.items())
+
+
 def test_a_negative_divergence_is_refused(adapter):
     with pytest.raises(ValueError, match=r"mutation_kl = -1: must be finite and 0 or more"):
         add_safe_noise(adapter(0), -1, chance(0), lambda first, second: 0.0)

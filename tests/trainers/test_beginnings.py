@@ -15,6 +15,7 @@ from trainers.colony import found_colony
 from trainers.parser import parse
 from trainers.recording import read_recording
 from trainers.run_folder import settle_founders
+from trainers.seeding import named_streams, world_seeds
 from trainers.train import train
 
 META = ["--env.also", "[maze]", "--env.by_turns", "true", "--lives", "2", "--evolution.inheritance", "reptile"]
@@ -129,6 +130,12 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     rates = [person["hyperparameters"]["learning_rate"] for person in state["colony"]["population"]]
     np.testing.assert_allclose(run.colony.hyperparameter("learning_rate"), rates, rtol=1e-6)
     assert [genome.id for genome in run.colony.population] == list(range(6))
+    assert run.history["age"] == 2
+    ours, theirs = (world_seeds(named_streams(config.seed, age)["world"], 8).tolist() for age in (2, 0))
+    assert world_seeds(run.colony.streams["world"], 8).tolist() == ours != theirs
+    train(replace(config, run_dir=str(tmp_path / "after")))
+    third = found_colony(tiny_config)
+    assert settle_founders(third, tiny_config, tmp_path / "after") == 3, "generations of all who came before"
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,18 @@ def test_divergence_is_zero_between_equals_and_grows_with_the_square_of_the_way(
     assert torch.equal(mind.bank.values, before)
 
 
+def test_what_is_read_to_be_judged_or_shown_does_not_change_how_behaviours_are_compared(colony_of):
+    colony = colony_of("lamarckian")
+    colony.read_last = [" food", " no food"]
+    one, other = colony.adapter(0), colony.adapter(1)
+    found = colony.divergence(one, other)
+    log_probs = [torch.from_numpy(colony.policy.logits([" food", " no food"], np.full(2, n))) for n in (0, 1)]
+    p, q = (logits.log_softmax(1) for logits in log_probs)
+    assert found == pytest.approx(float((p.exp() * (p - q)).sum(1).mean()), rel=1e-4)
+    colony.policy.logits([" food here", " food north", " home"], np.zeros(3, int))  # as in a held-out world
+    assert colony.divergence(one, other) == pytest.approx(found, rel=1e-4)
+
+
 def test_kl_to_the_parent_is_that_of_child_and_parent_and_zero_for_a_clone(colony_of):
     colony = colony_of("lamarckian")
     colony.policy.logits([" food", " no food", " food here"], np.zeros(3, int))

@@ -76,7 +76,7 @@ def parse_into(config, **learn):
 
 def life_of(texts, text, legal):
     """A life of which only what was read and allowed matters."""
-    trajectory = Trajectory(texts, text, legal, *[None] * 8)
+    trajectory = Trajectory(texts, text, legal, *[None] * 9)
     return Life(*[None] * len(Life._fields))._replace(trajectory=trajectory)
 
 

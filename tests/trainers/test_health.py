@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.learning.health import health, texts_read
+from trainers.learning.health import decisions, health
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north", " food south", " no food"]
@@ -14,19 +14,28 @@ def read(text: np.ndarray) -> Trajectory:
     """A life in which text (T, M) was read."""
     zero, never = np.zeros(text.shape, np.float32), np.zeros(text.shape, bool)
     legal, alive = np.ones((*text.shape, 5), bool), ~never
-    return Trajectory(TEXTS, text, legal, zero.astype(int), zero, zero, zero, alive, never, never, zero)
+    return Trajectory(TEXTS, text, legal, zero.astype(int), zero, zero, zero, alive, never, never, zero, alive)
 
 
 def test_shares_are_of_an_agents_own_steps_in_all_worlds():
     text = np.array([[0, 1, 0, 1], [2, 1, 0, 1], [2, 1, 0, 0]])  # two worlds of two agents
     alive = np.ones(text.shape, bool)
     alive[2, 3] = False
-    owner, number, share = texts_read(text, alive, texts=3, agents=2)
+    owner, number, _, share = decisions(text, alive, np.ones((3, 4, 0), bool), agents=2)
     assert list(zip(owner.tolist(), number.tolist(), share.tolist(), strict=True)) == [
         (0, 0, pytest.approx(4 / 6)),
         (0, 2, pytest.approx(2 / 6)),
         (1, 1, 1),
     ]
+
+
+def test_the_same_text_is_another_decision_where_other_actions_are_allowed():
+    text, alive = np.zeros((4, 1), int), np.ones((4, 1), bool)
+    legal = np.array([[[True, True]], [[True, False]], [[True, True]], [[True, True]]])
+    owner, number, allowed, share = decisions(text, alive, legal, agents=1)
+    assert owner.tolist() == number.tolist() == [0, 0]
+    assert allowed.tolist() == [[True, False], [True, True]]
+    assert share.tolist() == [0.25, 0.75]
 
 
 def test_health_is_what_one_finds_by_hand(tiny_policy):

@@ -27,7 +27,7 @@ def one_step_episodes(policy, rng, steps=32) -> Trajectory:
     reward = (action == WANTED[text]).astype(np.float32)
     always, never = np.ones((steps, agents), bool), np.zeros((steps, agents), bool)
     nothing = np.zeros((steps, agents), np.float32)
-    return Trajectory(TEXTS, text, legal, action, log_prob, value, reward, always, always, never, nothing)
+    return Trajectory(TEXTS, text, legal, action, log_prob, value, reward, always, always, never, nothing, always)
 
 
 def rates(policy, value=0.01):

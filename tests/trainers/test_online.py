@@ -92,6 +92,44 @@ def test_a_reward_is_credited_to_the_decisions_before_it_by_how_long_ago_they_we
     torch.testing.assert_close(gradient(tiny_policy, lesson), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_credit_is_weighted_by_all_ratios_between_a_decision_and_its_reward(tiny_policy):
+    """As in V-trace: a decision that came before one which is now unlikely has little to do with what came of that."""
+    rng = np.random.default_rng(0)
+    zero = np.zeros(6, np.float32)
+    older, newest = (moment(tiny_policy, rng, [i] * 6, reward=[float(i)] * 6) | {"value": zero} for i in range(2))
+    newest |= {"is_terminal": np.ones(6, bool)}
+    likelier = np.log(np.array([2.0, 4.0, 0.5, 1.0, 10.0, 1.0], np.float32))  # when the newest was chosen than now
+    told = [older, newest | {"log_prob": newest["log_prob"] + likelier}]
+    lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
+    for m in told:
+        lesson.witness(TEXTS, m)
+    lesson.optimiser.mean.zero_()
+    lesson.finish(TEXTS)
+    bank, ratio = tiny_policy.mind.bank, torch.tensor([0.5, 0.25, 1.0, 1.0, 0.1, 1.0])  # never above 1
+    bank.gather(slice(0, 6))
+    for factor, m in ((ratio, newest), (0.81 * ratio, older)):
+        text, action = [TEXTS[i] for i in m["text"]], torch.from_numpy(m["action"])
+        log_prob, _ = tiny_policy.evaluate(text, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
+        (-factor * log_prob).sum().backward()
+    torch.testing.assert_close(gradient(tiny_policy, lesson), bank.gradients, atol=1e-5, rtol=1e-4)
+
+
+def test_change_and_entropy_are_of_the_actions_that_were_allowed(tiny_policy):
+    rng = np.random.default_rng(0)
+    legal = np.zeros((6, 5), bool)
+    legal[:, [1, 3]] = True
+    lesson = lesson_of(tiny_policy, max_kl=1e9)
+    decision = tiny_policy.act([TEXTS[0]] * 6, np.arange(6), legal, rng)
+    now = moment(tiny_policy, rng, [0] * 6, reward=[1.0] * 6, ends=True) | decision._asdict() | {"legal": legal}
+    before = tiny_policy.logits([TEXTS[0]] * 6, np.arange(6))[:, [1, 3]]
+    lesson.witness(TEXTS, now | {"value": np.zeros(6, np.float32)})
+    figures = lesson.finish(TEXTS)
+    after = tiny_policy.logits([TEXTS[0]] * 6, np.arange(6))[:, [1, 3]]
+    p, q = (torch.tensor(x).double().log_softmax(1) for x in (before, after))
+    assert figures["approx_kl"] == pytest.approx(float((p.exp() * (p - q)).sum(1).mean()), rel=1e-3)
+    assert figures["entropy"] == pytest.approx(float(-(q.exp() * q).sum(1).mean()), rel=1e-3)
+
+
 def test_credit_ends_where_an_episode_began(tiny_policy):
     rng = np.random.default_rng(0)
     first = moment(tiny_policy, rng, [0] * 6, reward=[0.0] * 6) | {"value": np.zeros(6, np.float32)}

@@ -22,7 +22,7 @@ def life(rng, texts=TEXTS, steps=5, agents=3, worlds=1, alive=None) -> Trajector
     alive = ~never if alive is None else alive
     action, text = rng.integers(5, size=shape), rng.integers(len(texts), size=shape)
     reward = rng.random(shape).astype(np.float32)
-    return Trajectory(list(texts), text, legal, action, zero - 1, zero, reward, alive, never, cut, zero)
+    return Trajectory(list(texts), text, legal, action, zero - 1, zero, reward, alive, never, cut, zero, alive)
 
 
 def held(replay, agent) -> list[tuple]:

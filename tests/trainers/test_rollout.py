@@ -11,7 +11,7 @@ from envs.worlds.gym_world import GymWorld
 from envs.worlds.world import ForageWorld, Step
 from trainers.colony import Colony, found_colony
 from trainers.learning.advantage import gae
-from trainers.rollout import Life, rollout
+from trainers.rollout import Life, mean_return, rollout, texts_read_last
 
 
 @pytest.fixture
@@ -210,6 +210,25 @@ def test_who_waits_for_the_others_does_nothing_and_begins_with_them_anew():
     assert life.outcome.episode_return.tolist() == [[11, 12]]
 
 
+def test_the_mean_return_is_of_the_episodes_that_were_finished():
+    life = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
+    t = life.trajectory
+    rewards = [t.reward[t.is_alive[:, agent], agent] for agent in range(2)]
+    assert mean_return(t).tolist() == [rewards[0][:8].sum() / 2, rewards[1].sum() / 3]
+    never = t.is_terminal & False
+    unfinished = t._replace(is_terminal=never, is_cut=never)
+    unfinished.is_cut[-1] = True
+    assert mean_return(unfinished)[0] == 11, "what it got so far"
+
+
+def test_texts_read_last_are_told_once_and_in_order(life):
+    t = life.trajectory
+    order = [t.texts[i] for i in t.text[t.is_lived]]
+    told = texts_read_last(t, 3)
+    assert told == sorted(set(order), key=lambda text: len(order) - order[::-1].index(text))[-3:]
+    assert set(texts_read_last(t, 10**6)) == set(t.texts)
+
+
 @pytest.mark.parametrize("kind", ["lake", "relay"])
 def test_advantages_are_those_of_each_episode_alone(kind):
     if kind == "lake":
@@ -227,7 +246,7 @@ def test_advantages_are_those_of_each_episode_alone(kind):
             np.testing.assert_array_equal(together[first : last + 1, agent], alone[:, 0])
 
 
-def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_left_out(colony, tiny_config):
+def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_theirs(colony, tiny_config):
     told = []
 
     def births(died, living, earned):
@@ -245,7 +264,9 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_left_out
     }
     for slot, last in step.items():
         assert not lived.is_alive[: last + 1, slot].any()
-        assert not lived.reward[: last + 1, slot].any()
+        assert lived.is_lived[: last + 1, slot].all(), "there is still to be learned from it what is worth what"
+        assert lived.is_terminal[last, slot]
+        assert lived.reward[last, slot] < 0, "death was felt"
         assert lived.is_alive[last + 1 :, slot].all()
     for died, living, earned in told:
         assert not (died & living).any()
@@ -253,4 +274,6 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_left_out
     never = ~np.any([died for died, _, _ in told], axis=0)
     assert lived.is_alive[:, never].all()
     np.testing.assert_array_equal(life.outcome.lifetime[0], lived.is_alive.sum(axis=0))
-    assert life.steps == 6 * len(lived.reward), "those of the dead were lived too, and every place was taken at once"
+    assert lived.is_lived.all(), "every place was taken at once"
+    returns = (lived.reward * lived.is_alive).sum(axis=0)
+    np.testing.assert_array_equal(life.outcome.episode_return[0], returns)

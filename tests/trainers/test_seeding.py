@@ -16,6 +16,13 @@ def test_streams_follow_from_the_seed_and_differ_by_name():
     assert all(first[name] != other[name].random() for name in STREAMS)
 
 
+def test_a_population_that_is_older_meets_other_worlds():
+    drawn = {age: world_seeds(named_streams(5, age)["world"], 20).tolist() for age in (0, 1, 2)}
+    assert len({seed for seeds in drawn.values() for seed in seeds}) == 60
+    assert drawn[1] == world_seeds(named_streams(5, 1)["world"], 20).tolist()
+    assert drawn[1] != world_seeds(named_streams(6, 1)["world"], 20).tolist()
+
+
 def test_a_restored_stream_goes_on_where_it_was_even_through_json():
     streams = named_streams(3)
     streams["policy"].random(17)

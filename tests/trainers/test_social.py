@@ -30,7 +30,7 @@ def life(reward, alive=None, action=None) -> Trajectory:
     alive = ~never if alive is None else np.array(alive)
     action = zero.astype(int) if action is None else action
     legal = np.ones((*reward.shape, 5), bool)
-    return Trajectory(TEXTS, zero.astype(int), legal, action, zero - 1.6, zero, reward, alive, never, cut, zero)
+    return Trajectory(TEXTS, zero.astype(int), legal, action, zero - 1.6, zero, reward, alive, never, cut, zero, alive)
 
 
 def standing(*places, steps=1, worlds=1) -> np.ndarray:

@@ -31,11 +31,11 @@ class CriticLearner:
         self.optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
     def learn(
-        self, samples: Samples, is_alive: Tensor, replay: Replay | None, rng: np.random.Generator
+        self, samples: Samples, is_lived: Tensor, replay: Replay | None, rng: np.random.Generator
     ) -> dict[str, float]:
         """Towards the returns of a life, where somebody lived it, (S,) bool; and as much again of former lives."""
         critic, features = self.policy.critic, self.policy.mind.features(samples.texts)  # one row a distinct text
-        rows = is_alive.nonzero()[:, 0]
+        rows = is_lived.nonzero()[:, 0]
         text = torch.from_numpy(samples.text)[rows]
         returns, predicted = samples.returns[rows], samples.value[rows]
         losses, old = [], self.old_lessons(replay) if replay and len(replay) else None

@@ -11,18 +11,20 @@ from agents.policy import Policy
 from trainers.rollout import Trajectory
 
 
-def texts_read(
-    text: np.ndarray, is_alive: np.ndarray, texts: int, agents: int
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Who read what in a life: agents (R,), texts (R,) by number, and the share (R,) of an agent's steps.
+def decisions(
+    text: np.ndarray, is_alive: np.ndarray, legal: np.ndarray, agents: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
+    """The distinct decisions of a life: whose (R,), after which text (R,), what was allowed (R, A), and the share (R,)
+    of an agent's steps.
 
-    text, is_alive: (T, M), as in a trajectory. texts: how many there are.
+    text, is_alive: (T, M), legal: (T, M, A), as in a trajectory; with A = 0 texts alone are told apart.
     """
-    count = np.zeros((agents, texts))
     step, slot = np.nonzero(is_alive)
-    np.add.at(count, (slot % agents, text[step, slot]), 1)
-    owner, number = np.nonzero(count)
-    return owner, number, torch.from_numpy(count[owner, number] / count.sum(axis=1)[owner]).float()
+    rows = np.column_stack([slot % agents, text[step, slot], legal[step, slot]])
+    rows, count = np.unique(rows, axis=0, return_counts=True)
+    owner = rows[:, 0]
+    share = torch.from_numpy(count / np.bincount(owner, count)[owner]).float()
+    return owner, rows[:, 1], rows[:, 2:].astype(bool), share
 
 
 @torch.no_grad()
@@ -33,7 +35,7 @@ def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
     agent's actions from those of the model without an adapter.
     """
     agents = len(policy.mind.bank)
-    owner, text, share = texts_read(trajectory.text, trajectory.is_alive, len(trajectory.texts), agents)
+    owner, text, _, share = decisions(trajectory.text, trajectory.is_alive, trajectory.legal[..., :0], agents)
     own = torch.from_numpy(policy.logits([trajectory.texts[i] for i in text], owner)).log_softmax(1)
     bare = torch.from_numpy(policy.mind.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
     who, actions = torch.from_numpy(owner), own.shape[1]

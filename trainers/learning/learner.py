@@ -132,7 +132,7 @@ class Learner:
             figures = lesson.finish(trajectory.texts)
         else:
             figures = self._learn_adapters(matter, rng)
-        figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_alive.reshape(-1)), self.replay, rng)
+        figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_lived.reshape(-1)), self.replay, rng)
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
             figures |= {"replay_steps": float(len(self.replay))}

@@ -20,7 +20,7 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.config import LearnConfig
-from trainers.learning.health import texts_read
+from trainers.learning.health import decisions
 from trainers.learning.losses import mean_of_numbers
 from trainers.learning.trust_region import rein_in
 from trainers.rollout import Moment
@@ -43,7 +43,7 @@ class OnlineLesson:
         self._trace: deque[Moment] = deque(maxlen=config.trace)
         self._length = np.zeros(0, int)  # (M,) decisions of the trace that belong to the present episode
         self._before = policy.mind.bank.values.clone()
-        self._read: list[tuple[np.ndarray, np.ndarray]] = []  # of each step: numbers of texts, and who read them
+        self._read: list[tuple[np.ndarray, ...]] = []  # of each step: numbers of texts, who read them, legal actions
         self.update_s: list[float] = []
         self._norms: list[Tensor] = []
         self._losses: list[Tensor] = []
@@ -57,7 +57,7 @@ class OnlineLesson:
         else:
             self._length = np.zeros(len(moment["action"]), int)
         self._trace.append(moment)
-        self._read.append((moment["text"], moment["is_alive"]))
+        self._read.append((moment["text"], moment["is_alive"], moment["legal"]))
         self._length = np.minimum(self._length + 1, self.config.trace) * moment["is_alive"]
 
     def stop(self) -> None:
@@ -120,8 +120,9 @@ class OnlineLesson:
         log_prob, entropy = self.policy.evaluate(told, groups, action, torch.from_numpy(legal))
         is_newest = keep & rows([np.full(credit.shape[1], k == 0) for k in range(len(trace))])
         acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
-        ratio = (log_prob.detach() - acted).exp()
-        weight = torch.from_numpy(rows(list(credit)).astype(np.float32)) * ratio.clamp(max=1.0)
+        ratio = (log_prob.detach() - acted).exp().clamp(max=1.0).view(len(learners), len(trace), -1)
+        # From the newest decision back, of which each rests on those after it
+        weight = torch.from_numpy(rows(list(credit)).astype(np.float32)) * ratio.cumprod(dim=1).flatten()
         counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
@@ -137,15 +138,18 @@ class OnlineLesson:
         self._is_broken[groups] |= ~self._norms[-1].isfinite()
 
     def _change(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """KL(before || now) of each agent's actions and its entropy now, (N,): means over what it read."""
-        bank = self.policy.mind.bank
-        text, is_alive = (np.stack(column) for column in zip(*self._read, strict=True))
-        owner, number, share = texts_read(text, is_alive, len(texts), len(bank))
-        told, mind = [texts[i] for i in number], self.policy.mind
-        after = torch.from_numpy(mind.answer(told, owner)).log_softmax(1)
-        before = torch.from_numpy(mind.answer(told, owner, self._before)).log_softmax(1)
+        """KL(before || now) of each agent's actions and its entropy now, (N,): means over its decisions of the life."""
+        bank, mind = self.policy.mind.bank, self.policy.mind
+        text, is_alive, legal = (np.stack(column) for column in zip(*self._read, strict=True))
+        owner, number, allowed, share = decisions(text, is_alive, legal, len(bank))
+        told, forbidden = [texts[i] for i in number], torch.from_numpy(~allowed)
+        after, before = (
+            torch.from_numpy(mind.answer(told, owner, values)).masked_fill(forbidden, -torch.inf).log_softmax(1)
+            for values in (None, self._before)
+        )
 
-        def mean(figure: Tensor) -> Tensor:
-            return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * figure)
+        def mean(figure: Tensor) -> Tensor:  # (R, A), where an illegal action adds nothing
+            of_row = figure.masked_fill(forbidden, 0.0).sum(1)
+            return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * of_row)
 
-        return mean((before.exp() * (before - after)).sum(1)), mean(-(after.exp() * after).sum(1))
+        return mean(before.exp() * (before - after)), mean(-after.exp() * after)
