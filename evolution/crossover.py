@@ -49,8 +49,8 @@ def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) 
     """The mean of what the two do, (B1 A1 + B2 A2) / 2, cut to rank r by SVD, its norm the mean of the parents'.
 
     The best approximation of that rank (Eckart & Young 1936). The norm is restored because a mean is shorter than what
-    it is the mean of, and would shrink from one generation to the next; by a factor of 2 at most, which parents need that
-    have nothing in common. What is left of parents that are each other's opposite is noise, and stays small.
+    it is the mean of, and would shrink from one generation to the next; by a factor of 2 at most, which parents need
+    that have nothing in common. What is left of parents that are each other's opposite is noise, and stays small.
     A has orthogonal rows of the length that the parents' have: learning rates are meant for that size. `generator` is
     not used.
     """
