@@ -28,10 +28,11 @@ from trainers.config import EvolutionConfig
 CONDITIONS: dict[str, list[str]] = {
     "both": [],
     "learning only": ["--evolution.enabled", "false"],
-    "learning only, all steps": [
+    "learning only, all steps": [  # one world is left to measure in, the others are learned in
         *("--evolution.enabled", "false", "--evolution.episodes", "1"),
-        *("--generations", "{generations_without_fitness}"),
+        *("--lives", f"{EvolutionConfig().episodes}"),
     ],
+    "4 lives, 5 worlds of fitness": ["--lives", "4", "--evolution.episodes", "5"],
     "evolution only": ["--learn.algorithm", "none", "--evolution.mutation", "safe", "--evolution.mutation_kl", "0.1"],
     "random parents": ["--evolution.selection", "random"],
     "2 worlds of fitness": ["--evolution.episodes", "2"],
@@ -161,10 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is missing, then write the results."""
     options = parse(argv)
     needs_random = "random weights" in options.conditions and not options.finished
-    options.words = {  # that conditions leave open
-        "random_weights": random_weights_folder() if needs_random else "",
-        "generations_without_fitness": options.generations * (1 + EvolutionConfig().episodes) // 2,
-    }
+    options.words = {"random_weights": random_weights_folder() if needs_random else ""}  # that conditions leave open
     wanted = jobs(options)
     if options.finished:
         wanted = [job for job in wanted if is_finished(job)]

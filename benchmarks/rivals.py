@@ -55,7 +55,11 @@ def table_of_wins(players: Sequence[Tensor], policy: Policy, codec: TextCodec, w
 
 
 def arms_race(run: Run) -> dict[str, Any]:
-    """Ratings of champions by generation, how often they beat older ones of the other side, and the circles."""
+    """Ratings of champions by generation, how often they beat older ones of the other side, and the circles.
+
+    Ratings are counted from the second of the stages: how far the founders, who win next to nothing, are below it is
+    more of a prior than of a measurement.
+    """
     colony, config, last = open_run(run.run_dir)
     hall = Hall(run.run_dir / "hall", last)
     stages = np.linspace(0, last, STAGES).round().astype(int).tolist()
@@ -70,7 +74,7 @@ def arms_race(run: Run) -> dict[str, Any]:
     ]
     return {
         "stages": stages,
-        "rating": (rating - rating[0].mean()).tolist(),
+        "rating": (rating - rating[1].mean()).tolist(),
         "beats older rivals": float(np.mean(older)),
         "circles": circles(wins),
     }
@@ -97,7 +101,7 @@ def draw(races: dict[str, list[dict[str, Any]]], file: Path) -> None:
             chart.plot(race["stages"], np.mean(race["rating"], axis=1), marker="o", alpha=0.7)
         chart.set(title=name, xlabel="generation of the champion")
         plain(chart)
-    charts[0][0].set_ylabel("rating (Elo), founders at 0")
+    charts[0][0].set_ylabel("rating (Elo), the second at 0")
     figure.savefig(file, dpi=120)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from benchmarks.statistics import bootstrap, interquartile_mean
+from benchmarks.statistics import interquartile_mean, spread
 from trainers.config import TrainConfig
 from trainers.parser import parse, read_config
 
@@ -109,9 +109,9 @@ def curve(run: Run) -> list[dict[str, float]]:
 
 
 def interval(scores: Sequence[float]) -> dict[str, float]:
-    """Interquartile mean over seeds and its 95 % bootstrap interval."""
+    """Interquartile mean over seeds and its 95 % bootstrap interval, or of fewer than five the lowest and highest."""
     column = np.array(scores)[:, None]
-    low, high = bootstrap([column], interquartile_mean)
+    low, high = spread(column)
     return {"iqm": interquartile_mean(column), "low": low, "high": high, "runs": len(scores)}
 
 

@@ -58,8 +58,21 @@ def test_the_summary_tells_scores_yardsticks_and_improvement():
     order = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
     assert order == ["planner", "both", "learning only", "random"]
     assert "| learning only | 52.0% [" in text
-    few = report.markdown(report.summary([r for r in results if r["seed"] == 0]))
-    assert "| learning only | 50.0% | 1 | |" in few
+    assert "| 5 | 100% |" in text, "no interval where all are on one side"
+    one, three = (report.markdown(report.summary([r for r in results if r["seed"] < seeds])) for seeds in (1, 3))
+    assert "| learning only | 50.0% | 1 | 100% |" in one
+    assert "| learning only | 51.0% [50.0%, 52.0%] | 3 | 100% |" in three, "the lowest and the highest run"
+
+
+def test_who_plays_the_same_worlds_is_compared_world_by_world():
+    results = [result("both", seed, score) for seed, score in enumerate((0.5, 0.6, 0.7, 0.8, 0.9))]
+    for r in results:
+        r["yardsticks"] |= {"agents, renamed": r["score"] + (0.01 if r["seed"] else -0.01)}
+    renamed = report.summary(results)["agents, renamed"]
+    assert renamed["whole_is_better"] == pytest.approx(0.2), "better in one run of five, by however little"
+    assert (renamed["from"], renamed["to"]) == (0, pytest.approx(0.6))
+    del results[3]["yardsticks"]["agents, renamed"]
+    assert "agents, renamed" not in report.summary(results)
 
 
 def curve(*points: tuple[int, float]) -> list[dict]:
@@ -72,13 +85,13 @@ def test_early_tells_heights_on_each_axis_and_the_area():
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["both", "12%", "48%", "60%", "36%", "", "30%"]
 
 
-def test_an_mlp_catches_up_where_it_stays_ahead():
+def test_an_mlp_catches_up_where_it_stays_level():
     runs = [result("both", 0, 0.6) | {"curve": curve((0, 0.0), (20_000, 0.5), (100_000, 0.5))}]
     runs += [result("MLP", 0, 0.6) | {"curve": curve((0, 0.0), (80_000, 0.5), (200_000, 0.7))}]
     runs += [result("MLP, slow", 0, 0.6) | {"curve": curve((0, 0.0), (200_000, 0.1))}]
     told = report.catching_up(runs, "meadow")
-    assert "MLP: catches up with `both` after 80,000 steps in all." in told
-    assert "MLP: catches up with `both` after 40,000 steps learned from." in told
+    assert "MLP: level with `both` after 76,000 steps in all." in told, "three points below are level"
+    assert "MLP: level with `both` after 38,000 steps learned from." in told
     assert any(line.startswith("MLP, slow: behind `both` to the end, by steps in all") for line in told)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainers.config import LearnConfig
-from trainers.learning.imitation import imitate, own_lore
+from trainers.learning.imitation import imitate, own_demonstrations
 from trainers.learning.learner import Learner
 from trainers.learning.replay import Replay
 from trainers.rollout import Trajectory
@@ -127,14 +127,23 @@ def learner_with_memories(policy, rewarded: int) -> tuple[Learner, Trajectory]:
 
 def imitate_own_lives(learner, resting) -> None:
     policy, rates = learner.policy, torch.full((6,), 0.01)
-    lore = own_lore(policy, learner.replay)
-    imitate(policy, learner.optimiser, learner.config, *lore, slice(0, 6), resting, rates, np.random.default_rng(0))
+    demonstrations = own_demonstrations(policy, learner.replay)
+    imitate(
+        policy,
+        learner.optimiser,
+        learner.config,
+        *demonstrations,
+        slice(0, 6),
+        resting,
+        rates,
+        np.random.default_rng(0),
+    )
 
 
 def test_pools_are_the_places_that_hold_something_of_ones_own(tiny_policy):
     learner, _ = learner_with_memories(tiny_policy, rewarded=3)
     learner.replay.forget(2)
-    _, pools = own_lore(tiny_policy, learner.replay)
+    _, pools = own_demonstrations(tiny_policy, learner.replay)
     assert [pool.tolist() for pool in pools[1:4]] == [list(range(64, 104)), [], list(range(192, 232))]
 
 

@@ -122,7 +122,7 @@ def test_who_sees_others_succeed_does_as_they_did(tiny_policy):
 
 def test_what_earned_less_than_expected_is_no_example_worth_following(tiny_policy):
     trajectory = life(np.ones((10, 6)))
-    worth = lived(tiny_policy, trajectory, np.full(60, -100.0, np.float32)).surprise
+    worth = lived(tiny_policy, trajectory, np.full(60, -100.0, np.float32)).advantage
     assert (worth < 0).all()
 
 

@@ -30,19 +30,19 @@ class Examples(NamedTuple):
     text: np.ndarray  # (S,) number of the text read
     legal: np.ndarray  # (S, A) bool
     action: np.ndarray  # (S,) int
-    surprise: np.ndarray  # (S,) float32, how much better than expected it turned out
+    advantage: np.ndarray  # (S,) float32, how much better than expected it turned out
 
 
 Pools = Sequence[np.ndarray]
 """For each agent the examples that it may learn from, by number."""
-Lore = tuple[Examples, Pools]
+Demonstrations = tuple[Examples, Pools]
 
 
-def own_lore(policy: Policy, replay: Replay) -> Lore:
+def own_demonstrations(policy: Policy, replay: Replay) -> Demonstrations:
     """What each agent remembers of its former lives."""
     columns = {name: column.reshape(-1, *column.shape[2:]) for name, column in replay.columns.items()}
     filled, text = replay.filled(), columns["text"]
-    worth = surprise(policy, replay.texts, text, columns["returned"], filled.reshape(-1))
+    worth = sil_advantage(policy, replay.texts, text, columns["returned"], filled.reshape(-1))
     pools = [agent * filled.shape[1] + np.flatnonzero(own) for agent, own in enumerate(filled)]
     return Examples(replay.texts, text, columns["legal"], columns["action"], worth), pools
 
@@ -50,19 +50,19 @@ def own_lore(policy: Policy, replay: Replay) -> Lore:
 def lived(policy: Policy, t: Trajectory, returned: np.ndarray) -> Examples:
     """All steps of a life, by their number in the flattened trajectory; returned: (T * M,)."""
     text = t.text.reshape(-1)
-    worth = surprise(policy, t.texts, text, returned, t.is_alive.reshape(-1))
+    worth = sil_advantage(policy, t.texts, text, returned, t.is_alive.reshape(-1))
     return Examples(t.texts, text, t.legal.reshape(len(text), -1), t.action.reshape(-1), worth)
 
 
-def surprise(
+def sil_advantage(
     policy: Policy, texts: Sequence[str], text: np.ndarray, returned: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
     """Returns (S,) less what the critic expects now, in standard deviations of the rows that mean something.
 
     text: (S,) numbers of the texts. returned: (S,). rows: (S,) bool.
     """
-    surprise = returned - policy.values(texts)[text]
-    return surprise / (surprise[rows].std() + 1e-8)
+    advantage = returned - policy.values(texts)[text]
+    return advantage / (advantage[rows].std() + 1e-8)
 
 
 def imitate(
@@ -93,6 +93,6 @@ def imitate(
         told = [examples.texts[i] for i in examples.text[drawn]]
         action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
         log_prob, _ = policy.evaluate(told, groups, action, legal)
-        loss = reinforce_loss(log_prob, torch.from_numpy(examples.surprise[drawn]).clamp(min=0))
+        loss = reinforce_loss(log_prob, torch.from_numpy(examples.advantage[drawn]).clamp(min=0))
         loss.view(len(agents), -1).mean(dim=1).sum().backward()
         optimiser.step(learning_rate, config.max_grad_norm, is_learning)

@@ -25,7 +25,7 @@ from trainers.config import LearnConfig
 from trainers.learning.advantage import gae
 from trainers.learning.background import BackgroundLesson
 from trainers.learning.critic import CriticLearner
-from trainers.learning.imitation import Lore, Pools, imitate, lived, own_lore
+from trainers.learning.imitation import Demonstrations, Pools, imitate, lived, own_demonstrations
 from trainers.learning.losses import approx_kl, distil_loss, mean_of_numbers, ppo_loss, reinforce_loss
 from trainers.learning.minibatches import Minibatch, Samples, minibatches
 from trainers.learning.online import OnlineLesson
@@ -44,7 +44,7 @@ class Change(NamedTuple):
     ratio_error: Tensor  # largest distance of a log-ratio from 0
 
 
-class Lesson(NamedTuple):
+class Figures(NamedTuple):
     """What is logged of the learning of G adapters, one number for each of them or for each of its steps."""
 
     approx_kl: Tensor  # KL, clip fraction and entropy at the end
@@ -57,12 +57,12 @@ class Lesson(NamedTuple):
     ratio_error: Tensor  # before the first step
 
 
-class Matter(NamedTuple):
+class Experience(NamedTuple):
     """What there is to learn from after a life, and how each of P agents learns."""
 
     samples: Samples
     alive: np.ndarray  # (T, W, P) bool, the samples that exist
-    lore: list[Lore]
+    demonstrations: list[Demonstrations]
     learning_rate: Tensor  # (P,)
     entropy_coef: Tensor  # (P,)
     targets: Tensor | None  # (S, A), what a teacher says of each sample
@@ -122,16 +122,16 @@ class Learner:
         if lesson:
             lesson.stop()
         alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
-        lore = self._lore(trajectory, samples.returns, seen, rng)
+        demonstrations = self._demonstrations(trajectory, samples.returns, seen, rng)
         told = None if targets is None else torch.from_numpy(targets).float().flatten(0, 1)
-        matter = Matter(samples, alive, lore, learning_rate, entropy_coef, told)
+        experience = Experience(samples, alive, demonstrations, learning_rate, entropy_coef, told)
         if lesson:
             for cohort in self._cohorts():  # before `finish`, whose trust region is for the whole life
                 self.policy.mind.bank.gather(cohort)
-                self._imitate(matter, cohort, torch.zeros(agents, dtype=torch.bool), rng)
+                self._imitate(experience, cohort, torch.zeros(agents, dtype=torch.bool), rng)
             figures = lesson.finish(trajectory.texts)
         else:
-            figures = self._learn_adapters(matter, rng)
+            figures = self._learn_adapters(experience, rng)
         figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_lived.reshape(-1)), self.replay, rng)
         if self.replay:
             self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
@@ -150,23 +150,25 @@ class Learner:
         legal = torch.from_numpy(t.legal.reshape(-1, t.legal.shape[-1]))
         return Samples(t.texts, t.text.reshape(-1), legal, *flat)
 
-    def _lore(self, t: Trajectory, returned: Tensor, seen: Pools | None, rng: np.random.Generator) -> list[Lore]:
+    def _demonstrations(
+        self, t: Trajectory, returned: Tensor, seen: Pools | None, rng: np.random.Generator
+    ) -> list[Demonstrations]:
         """What there is to imitate: of each agent's own former lives, and of what it saw others do in this one."""
-        lore = []
+        demonstrations = []
         if self.replay and len(self.replay) and self.config.algorithm != "none":
-            lore.append(own_lore(self.policy, self.replay))
+            demonstrations.append(own_demonstrations(self.policy, self.replay))
         if seen is not None:
             examples = lived(self.policy, t, returned.numpy())
             if self.config.social == "shuffled":
                 examples = shuffled(examples, t.is_alive.reshape(-1), rng)
-            lore.append((examples, seen))
-        return lore
+            demonstrations.append((examples, seen))
+        return demonstrations
 
-    def _learn_adapters(self, matter: Matter, rng: np.random.Generator) -> dict[str, float]:
+    def _learn_adapters(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
         agents = len(self.policy.mind.bank)
-        lessons = [self._learn_cohort(matter, cohort, rng) for cohort in self._cohorts()]
+        lessons = [self._learn_cohort(experience, cohort, rng) for cohort in self._cohorts()]
         columns = zip(*lessons, strict=True)
-        figures = dict(zip(Lesson._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
+        figures = dict(zip(Figures._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
         error = torch.cat([lesson.ratio_error for lesson in lessons])
         figures |= {"ratio_error": max(error[error.isfinite()].tolist(), default=0.0)}
         return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
@@ -176,12 +178,12 @@ class Learner:
         agents, size = len(self.policy.mind.bank), max(1, self.rows_at_once // self.config.minibatch)
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
-    def _imitate(self, matter: Matter, cohort: slice, is_resting: Tensor, rng: np.random.Generator) -> None:
-        for examples, pools in matter.lore:
-            rates = matter.learning_rate
+    def _imitate(self, experience: Experience, cohort: slice, is_resting: Tensor, rng: np.random.Generator) -> None:
+        for examples, pools in experience.demonstrations:
+            rates = experience.learning_rate
             imitate(self.policy, self.optimiser, self.config, examples, pools, cohort, is_resting, rates, rng)
 
-    def _learn_cohort(self, matter: Matter, cohort: slice, rng: np.random.Generator) -> Lesson:
+    def _learn_cohort(self, experience: Experience, cohort: slice, rng: np.random.Generator) -> Figures:
         """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
         bank = self.policy.mind.bank
         bank.gather(cohort)
@@ -190,40 +192,40 @@ class Learner:
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         epochs = {"reinforce": 1, "none": 0}.get(self.config.algorithm, self.config.epochs)
         for _ in range(epochs):
-            for batch in minibatches(matter.alive, cohort, self.config.minibatch, rng, is_resting):
-                loss, change = self._look(matter, batch)
+            for batch in minibatches(experience.alive, cohort, self.config.minibatch, rng, is_resting):
+                loss, change = self._look(experience, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                (loss - matter.entropy_coef[batch.groups] * change.entropy).sum().backward()
+                (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
                 self._rein_in(batch.groups, change.kl, before_life, is_resting)
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
-                norm = self.optimiser.step(matter.learning_rate, self.config.max_grad_norm, is_learning)
+                norm = self.optimiser.step(experience.learning_rate, self.config.max_grad_norm, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
-        self._imitate(matter, cohort, is_resting, rng)
+        self._imitate(experience, cohort, is_resting, rng)
         nobody_rests = torch.zeros_like(is_resting)
-        sample = next(minibatches(matter.alive, cohort, self.config.minibatch, rng, nobody_rests), None)
+        sample = next(minibatches(experience.alive, cohort, self.config.minibatch, rng, nobody_rests), None)
         if sample:
             with torch.no_grad():
-                _, end = self._look(matter, sample)
+                _, end = self._look(experience, sample)
             self._rein_in(sample.groups, end.kl, before_life, is_resting)
             ratio_errors.append(end.ratio_error)
         self.optimiser.let_go()
         strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
         steps = torch.cat(losses), torch.cat(norms)
-        return Lesson(end.kl, end.clipped, end.entropy, *steps, strayed, is_broken[cohort], first_error)
+        return Figures(end.kl, end.clipped, end.entropy, *steps, strayed, is_broken[cohort], first_error)
 
-    def _look(self, matter: Matter, batch: Minibatch) -> tuple[Tensor, Change]:
+    def _look(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
-        index, keep, samples = batch.samples.flatten(), batch.keep, matter.samples
+        index, keep, samples = batch.samples.flatten(), batch.keep, experience.samples
         text = samples.text[index.numpy()]
         logits = self.policy.weigh([samples.texts[i] for i in text], batch.groups)
         log_prob, entropy = chosen(logits, samples.action[index], samples.legal[index])
         old, advantage = samples.log_prob[index], samples.advantage[index]
-        if matter.targets is not None:
-            loss = distil_loss(logits, matter.targets[index], self.config.temperature, samples.legal[index])
+        if experience.targets is not None:
+            loss = distil_loss(logits, experience.targets[index], self.config.temperature, samples.legal[index])
         elif self.config.algorithm == "reinforce":
             loss = reinforce_loss(log_prob, advantage)
         else:
