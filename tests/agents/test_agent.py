@@ -299,3 +299,17 @@ def test_entering_a_world_forgets_the_one_before(make):
     bare[-1] = 1  # all of the day is left
     agent.decide(bare)
     assert agent._texts(bare[None]) == [" no food, new north"]
+
+
+def test_a_reward_does_not_reach_back_into_the_world_before(make, monkeypatch):
+    agent, world = make(discount=1.0), open_world()
+    evaluate, counts = agent._shared.policy.evaluate, []
+    monkeypatch.setattr(
+        agent._shared.policy, "evaluate", lambda texts, *rest: counts.append(len(texts)) or evaluate(texts, *rest)
+    )
+    for _ in range(2):
+        agent.enter(world)
+        for _ in range(2):
+            obs = world.observe(agent.position)
+            agent.learn(obs, agent.decide(obs), 1.0)
+    assert counts == [1, 2, 1, 2]

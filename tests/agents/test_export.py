@@ -72,6 +72,7 @@ def test_gguf_holds_that_agent_s_tensors_and_tells_how_to_ask_it(run_dir):
     assert {t.name for t in reader.tensors} == expected.keys()
     for tensor in reader.tensors:
         assert np.array_equal(tensor.data, expected[tensor.name])
+    assert reader.fields["adapter.lora.alpha"].contents() == 16, "llama.cpp divides it by the rank itself"
     words = json.loads(out.with_name(out.name + ".json").read_text())
     assert words["alora_invocation_tokens"] == reader.fields["adapter.alora.invocation_tokens"].contents()
     assert (words["instructions"], words["answer"]) == (ForageCodec.instructions, "go")

@@ -1,6 +1,7 @@
 """Many adapters in one forward are the same as one after the other, and the base never moves."""
 
 import hashlib
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +135,15 @@ def test_nesting_gives_back_what_was_active_even_after_an_error(net, bank):
             raise KeyError
         assert torch.equal(net(x), outer)
     assert torch.equal(net(x), merged(bank, None)(x))
+
+
+def test_what_one_thread_uses_is_not_in_use_in_another(net, bank):
+    x, found = torch.randn(2, 1, 6), []
+    with bank.using(torch.tensor([0, 1])):
+        other = Thread(target=lambda: found.append(net(x)))
+        other.start()
+        other.join()
+    assert torch.equal(found[0], merged(bank, None)(x))
 
 
 def test_gradients_reach_the_adapters_in_use_and_nobody_else(net, bank):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -113,6 +114,23 @@ def test_features_are_the_answer_tokens_hidden_state_below_the_adapters(mind, ti
         ids = [*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]
         states = plain(torch.tensor([ids]), output_hidden_states=True).hidden_states
         torch.testing.assert_close(row, states[mind.first_layer][0, -1], **NEAR)
+
+
+def test_agents_answer_by_the_copy_that_was_published(mind):
+    bank, everyone = mind.bank, np.arange(len(TEXTS))
+    before = mind.answer(TEXTS, everyone)
+    bank.publish()
+    bank.values += 0.3
+    np.testing.assert_allclose(mind.answer(TEXTS, everyone), before, rtol=1e-4, atol=1e-4)
+    bank.withdraw()
+    assert (np.abs(mind.answer(TEXTS, everyone) - before).max(axis=1) > 0.01).all()
+
+
+def test_answers_do_not_depend_on_how_many_are_computed_together(mind):
+    texts, adapters = TEXTS * 4, np.array([2, 0, 2, -1, 2] * 4)
+    together = mind.answer(texts, adapters)
+    mind.rows_at_once = 4
+    np.testing.assert_allclose(mind.answer(texts, adapters), together, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_flow_to_the_adapters_asked(mind):

@@ -12,6 +12,7 @@ from evolution.mutation import CLOSE, add_safe_noise
 from evolution.selection import SELECTIONS
 from trainers.colony import Colony, found_colony
 from trainers.config import EVOLUTION_CHOICES, EvolutionConfig
+from trainers.rollout import Outcome
 
 
 @pytest.fixture
@@ -131,3 +132,24 @@ def test_darwinian_evolution_is_without_learning(tiny_config):
     with pytest.raises(ValueError, match=r"learn.algorithm = 'ppo': must be none with evolution.inheritance"):
         replace(tiny_config, evolution=evolution)
     replace(tiny_config, evolution=evolution, learn=replace(tiny_config.learn, algorithm="none"))
+
+
+def test_everyone_is_measured_anew_who_lived_on_as_well(colony_of):
+    colony = colony_of("lamarckian")  # of fitness 0 to 5
+    colony.population[4] = replace(colony.population[4], id=6, fitness=float("nan"))
+    returns = np.array([[9.0, 1, 2, 0, 4, -1], [3.0, 1, 4, 0, 8, -3]])
+    colony.measure(Outcome(returns, returns, returns > 0, {}))
+    assert [genome.fitness for genome in colony.population] == [6, 1, 3, 0, 6, -2]
+
+
+def test_a_birth_in_mid_life_leaves_what_the_others_learned(colony_of):
+    colony = colony_of("baldwinian")
+    learned, born = colony.policy.mind.bank.values.clone(), colony.birth.clone()
+    child = {name: tensor + 1 for name, tensor in colony.adapter(2).items()}
+    newcomer = replace(colony.population[2], id=6, adapter=child)
+    colony.settle([newcomer if slot == 2 else g for slot, g in enumerate(colony.population)], in_life=True)
+    values, others = colony.policy.mind.bank.values, [0, 1, 3, 4, 5]
+    assert torch.equal(values[others], learned[others])
+    assert torch.equal(colony.birth[others], born[others])
+    assert torch.equal(values[2], learned[2] + 1)
+    assert torch.equal(colony.birth[2], values[2])

@@ -13,6 +13,7 @@ from agents.types import UserError
 from envs.bots import Planner
 from trainers import stages
 from trainers.checkpoint import checkpoints, load_checkpoint
+from trainers.config import LearnConfig
 from trainers.evaluate import main as evaluate
 from trainers.learning.losses import distil_loss
 from trainers.learning.whole_model import WholeModel
@@ -126,6 +127,14 @@ def test_a_teacher_that_has_learned_since_is_refused_and_nothing_is_lost(tiny_ar
     assert (student / "results.json").is_file()
 
 
+def test_a_teacher_is_softened_as_asked_for(tiny_arguments, teacher_run, tmp_path):
+    more = [*DISTIL, "--learn.teacher", str(teacher_run), "--learn.temperature", "3"]
+    run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
+    t = life_of([" food"], np.zeros((1, 1), int), np.ones((1, 1, 5), bool))
+    expected = torch.from_numpy(run.teacher.policy.logits([" food"], np.array([run.teacher.agent]))) / 3
+    np.testing.assert_allclose(run.teacher.targets(t)[0], expected.softmax(1), rtol=1e-5)
+
+
 def closeness(folder, key="policy_loss"):
     return [line[key] for line in metrics(folder)]
 
@@ -236,3 +245,17 @@ def test_a_teacher_that_is_no_run_is_named(tiny_arguments, tmp_path):
     with pytest.raises(UserError, match="nobody: no such folder"):
         train(parse([*tiny_arguments, *more])[0])
     assert not (tmp_path / "run").exists(), "nothing is left behind"
+
+
+def test_a_whole_model_learns_from_each_text_as_often_as_it_was_met(tiny_policy):
+    """It agrees with its teacher on the text that was met 99 times in 100, and not on the other."""
+    texts, text = [" food north", " no food"], np.zeros((100, 1), int)
+    text[0] = 1
+    learn = LearnConfig(algorithm="distil", teacher="planner", trains="model", epochs=1, learning_rate=1e-9)
+    student = WholeModel(tiny_policy.mind, learn)
+    targets = student.logits(texts).detach().softmax(1).numpy()
+    targets[1] = np.eye(5)[targets[1].argmin()]
+    life = life_of(texts, text, None).trajectory._replace(is_alive=np.ones(text.shape, bool))
+    student.remember(life, targets[text])
+    wrong = float(distil_loss(student.logits(texts[1:]).detach(), torch.from_numpy(targets[1:]), 1.0))
+    assert student.learn(np.random.default_rng(0))["policy_loss"] < 0.1 * wrong

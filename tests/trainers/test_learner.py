@@ -174,3 +174,33 @@ def test_entropy_bonus_keeps_choices_open(tiny_policy):
     first = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
     last = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
     assert last > first
+
+
+@pytest.mark.parametrize(("algorithm", "returned"), [("ppo", 0.7), ("reinforce", 0.5)])
+def test_what_is_learned_from_are_lambda_returns_and_with_reinforce_whole_ones(tiny_policy, algorithm, returned):
+    """Nothing, then 1 and the end, where the critic expects 2: the first step is worth 0.5 * (0.4 * 2 + 0.6 * 1)."""
+    rng = np.random.default_rng(0)
+    reward, value = np.zeros((2, 6), np.float32), np.zeros((2, 6), np.float32)
+    reward[1], value[1] = 1, 2
+    life = one_step_episodes(tiny_policy, rng, steps=2)._replace(reward=reward, value=value, is_terminal=reward > 0)
+    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, discount=0.5, gae_lambda=0.6, replay=2))
+    learner.learn(life, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    np.testing.assert_allclose(learner.replay.columns["returned"], [[returned, 1.0]] * 6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("was_lived", [False, True])
+def test_where_nobody_lived_nothing_is_learned_and_from_the_dead_by_the_critic_alone(tiny_policy, was_lived):
+    life = one_step_episodes(tiny_policy, np.random.default_rng(0))
+    alive = life.is_alive.copy()
+    alive[16:, 3:] = False
+    critic = {name: tensor.clone() for name, tensor in tiny_policy.critic.state_dict().items()}
+    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    for nonsense in (0.0, 100.0):
+        tiny_policy.mind.bank.values[:] = begin
+        tiny_policy.critic.load_state_dict(critic)
+        reward = np.where(alive, life.reward, np.float32(nonsense))
+        told = life._replace(reward=reward, is_alive=alive, is_lived=alive | was_lived)
+        Learner(tiny_policy, LearnConfig()).learn(told, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
+        ends.append((tiny_policy.mind.bank.values.clone(), tiny_policy.values(TEXTS)))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert np.array_equal(ends[0][1], ends[1][1]) == (not was_lived)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainers.evaluate import YARDSTICKS
+from envs import HELD_OUT
+from trainers.evaluate import YARDSTICKS, held_out_seeds, interval
 from trainers.evaluate import main as evaluate
 from trainers.train import train
 from trainers.watch import main as watch
@@ -126,3 +127,23 @@ def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         watch([str(finished[0]), "--window"])
     assert "--window: cannot open a window" in capsys.readouterr().err
+
+
+def test_worlds_of_comparisons_are_held_out_and_others_for_each_seed():
+    seeds = np.concatenate([held_out_seeds(1000, 0), held_out_seeds(1000, 1)])
+    assert seeds.min() >= HELD_OUT
+    assert len(set(seeds.tolist())) == 2000
+
+
+def test_an_interval_holds_the_mean_at_95_percent():
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    found = interval(values)
+    assert found["mean"] == pytest.approx(values.mean())
+    reach = 1.96 * values.std() / 20  # of a mean of 400
+    assert [found["high"] - found["mean"], found["mean"] - found["low"]] == pytest.approx([reach] * 2, rel=0.1)
+
+
+def test_the_share_is_of_what_the_planner_ate(finished):
+    _, result = finished
+    food = {who: figure["mean"] for who, figure in result["food_eaten"].items()}
+    assert result["share_of_planner"] == pytest.approx(food["agents"] / food["planner"])

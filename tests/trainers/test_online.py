@@ -11,6 +11,7 @@ from trainers.config import LearnConfig
 from trainers.learning.background import MOST_STEPS_AHEAD, BackgroundLesson
 from trainers.learning.learner import Learner
 from trainers.learning.online import OnlineLesson
+from trainers.rollout import Trajectory
 
 TEXTS = [" food north" * 6, " rock south" * 6]
 WANTED = np.array([1, 2])  # the action that each text rewards
@@ -92,25 +93,27 @@ def test_a_reward_is_credited_to_the_decisions_before_it_by_how_long_ago_they_we
     torch.testing.assert_close(gradient(tiny_policy, lesson), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_credit_is_weighted_by_all_ratios_between_a_decision_and_its_reward(tiny_policy):
+@pytest.mark.parametrize("worlds", [1, 2])
+def test_credit_is_weighted_by_all_ratios_between_a_decision_and_its_reward(tiny_policy, worlds):
     """As in V-trace: a decision that came before one which is now unlikely has little to do with what came of that."""
-    rng = np.random.default_rng(0)
-    zero = np.zeros(6, np.float32)
-    older, newest = (moment(tiny_policy, rng, [i] * 6, reward=[float(i)] * 6) | {"value": zero} for i in range(2))
-    newest |= {"is_terminal": np.ones(6, bool)}
-    likelier = np.log(np.array([2.0, 4.0, 0.5, 1.0, 10.0, 1.0], np.float32))  # when the newest was chosen than now
-    told = [older, newest | {"log_prob": newest["log_prob"] + likelier}]
+    rng, everyone = np.random.default_rng(0), 6 * worlds
+    moments = [moment(tiny_policy, rng, [i] * everyone, reward=[float(i)] * everyone) for i in range(2)]
+    older, newest = (m | {"value": np.zeros(everyone, np.float32)} for m in moments)
+    newest |= {"is_terminal": np.ones(everyone, bool)}
+    likelier = np.array([2.0, 4.0, 0.5, 1.0, 10.0, 1.0, 1.0, 8.0, 4.0, 1.0, 0.5, 1.0], np.float32)[:everyone]
+    told = [older, newest | {"log_prob": newest["log_prob"] + np.log(likelier)}]  # when it was chosen than now
     lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
     for m in told:
         lesson.witness(TEXTS, m)
     lesson.optimiser.mean.zero_()
     lesson.finish(TEXTS)
-    bank, ratio = tiny_policy.mind.bank, torch.tensor([0.5, 0.25, 1.0, 1.0, 0.1, 1.0])  # never above 1
+    bank, ratio = tiny_policy.mind.bank, torch.from_numpy(1 / likelier).clamp(max=1)
     bank.gather(slice(0, 6))
-    for factor, m in ((ratio, newest), (0.81 * ratio, older)):
-        text, action = [TEXTS[i] for i in m["text"]], torch.from_numpy(m["action"])
-        log_prob, _ = tiny_policy.evaluate(text, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
-        (-factor * log_prob).sum().backward()
+    for own in (slice(6 * world, 6 * world + 6) for world in range(worlds)):
+        for factor, m in ((ratio, newest), (0.81 * ratio, older)):
+            text, action = [TEXTS[i] for i in m["text"][own]], torch.from_numpy(m["action"][own])
+            log_prob, _ = tiny_policy.evaluate(text, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
+            (-factor[own] / worlds * log_prob).sum().backward()
     torch.testing.assert_close(gradient(tiny_policy, lesson), bank.gradients, atol=1e-5, rtol=1e-4)
 
 
@@ -244,9 +247,14 @@ def test_what_goes_wrong_in_the_background_is_raised_where_agents_act(tiny_polic
     del broken["reward"]
     for _ in range(2):  # the first error comes with the second step, when its action is credited
         lesson.witness(TEXTS, broken)
-    lesson._thread.join(timeout=0.5)  # it goes on, waiting for work
+
+    def go_on():
+        for _ in range(MOST_STEPS_AHEAD + 2):  # no more find a place before the thread has come so far
+            lesson.witness(TEXTS, broken)
+
     with pytest.raises(RuntimeError, match="learning in the background failed") as error:
-        lesson.witness(TEXTS, broken)
+        go_on()
+    assert lesson._thread.is_alive(), "it goes on, waiting for work"
     assert isinstance(error.value.__cause__, KeyError)
     lesson.stop()
     assert not lesson._thread.is_alive()
@@ -262,3 +270,44 @@ def test_old_decisions_count_by_the_ratio_at_most_one(tiny_policy):
         gradients.append(gradient(tiny_policy, lesson))
     torch.testing.assert_close(gradients[1], gradients[0] * np.exp(-1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(gradients[2], gradients[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_cut_is_valued_by_what_was_seen_then_and_ends_the_trace(tiny_policy):
+    rng, zero = np.random.default_rng(0), np.zeros(6, np.float32)
+    first = moment(tiny_policy, rng, [0] * 6, reward=[0.0] * 6) | {"value": zero}
+    first |= {"is_cut": np.array([True, False] * 3), "cut_value": np.full(6, 2.0, np.float32)}
+    second = moment(tiny_policy, rng, [1] * 6, reward=[1.0] * 6, ends=True) | {"value": zero}
+    lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
+    lesson.witness(TEXTS, first)
+    lesson.witness(TEXTS, second)
+    bank, gradients = tiny_policy.mind.bank, [gradient(tiny_policy, lesson).clone()]
+    lesson.optimiser.mean.zero_()
+    lesson.finish(TEXTS)
+    gradients.append(gradient(tiny_policy, lesson))
+    nothing, everything = torch.zeros(6), torch.ones(6)
+    credits = (torch.tensor([1.8, 0.0] * 3), nothing), (torch.tensor([0.0, 0.81] * 3), everything)
+    for got, factors in zip(gradients, credits, strict=True):
+        bank.gather(slice(0, 6))
+        for factor, m in zip(factors, (first, second), strict=True):
+            told, action = [TEXTS[i] for i in m["text"]], torch.from_numpy(m["action"])
+            log_prob, _ = tiny_policy.evaluate(told, torch.arange(6), action, torch.ones(6, 5, dtype=torch.bool))
+            (-factor * log_prob).sum().backward()
+        torch.testing.assert_close(got, bank.gradients, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_who_learns_online_imitates_too(tiny_policy, background):
+    """What it lived through taught agent 0 nothing, but it saw agent 3 earn much by action 3."""
+    tiny_policy.mind.bank.reset(seed=0)
+    rng, nobody = np.random.default_rng(0), np.array([], int)
+    now = moment(tiny_policy, rng, [0] * 6, reward=[0.0] * 6, ends=True)
+    now |= {"value": np.zeros(6, np.float32), "is_lived": now["is_alive"]}
+    told = Trajectory(TEXTS, **{name: now[name][None].copy() for name in Trajectory._fields if name != "texts"})
+    told.action[0, 3], told.reward[0, 3] = 3, 9.0
+    learner = Learner(tiny_policy, replace(CONFIG, social="best", background=background))
+    before = tiny_policy.logits(TEXTS[:1], np.array([0]))
+    rates = torch.full((6,), 0.01)
+    lesson = learner.attend(rates, torch.zeros(6))
+    lesson.witness(TEXTS, now)
+    learner.learn(told, rates, torch.zeros(6), rng, lesson, seen=[np.array([3]), *[nobody] * 5])
+    assert (tiny_policy.logits(TEXTS[:1], np.array([0])) - before)[0, 3] > 0.01

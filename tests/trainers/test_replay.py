@@ -199,3 +199,25 @@ def test_a_learner_remembers_every_life_and_learns_from_it(tiny_policy):
 def test_an_impossible_size_is_refused():
     with pytest.raises(ValueError, match=r"learn.replay = -1: must be 0 \(none\) or more"):
         LearnConfig(replay=-1)
+
+
+def test_the_critic_knows_what_only_former_lives_met(tiny_policy):
+    """What is read now brings nothing; a former life ended with 5 after the other text."""
+    learner = Learner(tiny_policy, LearnConfig(replay=64, critic_learning_rate=0.01))
+    rng = np.random.default_rng(0)
+    t = life(rng, texts=TEXTS[1:], agents=6)
+    learner.replay.add(t, np.full(t.reward.shape, 5.0))
+    learner.replay.columns["next_text"][:] = -1
+    t = life(rng, texts=TEXTS[:1], agents=6)
+    t = t._replace(reward=0 * t.reward, legal=np.ones_like(t.legal))
+    learner.learn(t, torch.zeros(6), torch.zeros(6), rng)
+    now, formerly = tiny_policy.values(TEXTS)
+    assert formerly > now + 1
+
+
+def test_who_rests_does_not_imitate(tiny_policy):
+    learner, _ = learner_with_memories(tiny_policy, rewarded=3)
+    before = tiny_policy.mind.bank.values.clone()
+    imitate_own_lives(learner, resting=torch.arange(6) == 4)
+    changed = (tiny_policy.mind.bank.values != before).any(dim=1)
+    assert changed.tolist() == [True, True, True, True, False, True]

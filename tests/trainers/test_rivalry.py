@@ -11,11 +11,11 @@ from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
 from trainers import rivalry
-from trainers.checkpoint import DamagedRun
+from trainers.checkpoint import DamagedRun, checkpoints, load_checkpoint
 from trainers.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
 from trainers.parser import parse
 from trainers.rivalry import line_up, of_themselves
-from trainers.rollout import Outcome
+from trainers.rollout import Outcome, rollout
 from trainers.train import train
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
@@ -175,3 +175,23 @@ def test_ratings_come_from_who_ate_more():
 def test_what_cannot_be_is_refused(arguments, said):
     with pytest.raises(UserError, match=said):
         parse(arguments)
+
+
+def test_the_champion_of_a_population_is_its_fittest(run_dir):
+    tensors, state = load_checkpoint(checkpoints(run_dir)[3])
+    fitness = np.reshape([person["fitness"] for person in state["colony"]["population"]], (2, 3))
+    assert len(set(fitness[0])) == len(set(fitness[1])) == 3, "a tie would prove nothing"
+    fittest = fitness.argmax(axis=1) + np.array([0, 3])
+    assert torch.equal(Hall(run_dir / "hall", 3).champions[3], tensors["bank"][fittest])
+
+
+def test_in_half_of_the_worlds_of_a_match_they_change_homes(tiny_policy, monkeypatch):
+    seats = []
+
+    def noted(*arguments, carried):
+        seats.extend(carried.tolist())
+        return rollout(*arguments, carried=carried)
+
+    monkeypatch.setattr("trainers.matches.rollout", noted)
+    play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.mind.bank.values[:2])])
+    assert seats == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]] * 2

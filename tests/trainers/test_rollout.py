@@ -1,5 +1,6 @@
 """A rollout records what really happened."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -277,3 +278,16 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_thei
     assert lived.is_lived.all(), "every place was taken at once"
     returns = (lived.reward * lived.is_alive).sum(axis=0)
     np.testing.assert_array_equal(life.outcome.episode_return[0], returns)
+
+
+def test_what_somebody_has_earned_is_counted_from_its_birth(colony, tiny_config):
+    """Without food all die after five steps, and their children again."""
+    told = []
+
+    def births(died, living, earned):
+        told.append(earned.copy())
+        return died
+
+    world = ForageWorld(replace(tiny_config.env, food=0, energy_start=5.0))
+    rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), births=births)
+    np.testing.assert_allclose(told, np.full((3, 6), 5 * -0.02 - 1), rtol=1e-5)

@@ -7,12 +7,14 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from agents.forage_codec import ForageCodec
 from envs.presets import PRESETS, preset
 from envs.worlds.world import ForageWorld
+from trainers import stages
 from trainers.config import EnvConfig, TrainConfig
 from trainers.evaluate import main as evaluate
 from trainers.parser import config_from_file, config_to_yaml, parse, read_config
@@ -309,3 +311,11 @@ def test_a_mistake_about_a_mixture_is_one_sentence(program, given, says, tmp_pat
         program([*given, "--run_dir", str(tmp_path / "run")])
     assert end.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_life_of_many_episodes_is_told_by_their_mean_and_not_by_their_sum(arguments, tmp_path):
+    more = ["--env.id", "mpe2.simple_spread_v3", "--env.options", "{max_cycles: 5}"]
+    run = stages.begin(parse([*arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
+    reward = stages.live(run).trajectory.reward
+    assert reward.shape == (12, 5)
+    np.testing.assert_allclose(run.first_return[0], reward[:10].sum(axis=0) / 2, rtol=1e-5)

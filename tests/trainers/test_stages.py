@@ -1,0 +1,145 @@
+"""Each stage does what the config says, at its place in a generation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evolution import next_generation
+from evolution.mutation import CLOSE
+from trainers import stages, train
+from trainers.learning import social
+from trainers.parser import parse
+from trainers.run import Run
+
+
+@pytest.fixture
+def begun(tiny_arguments, tmp_path):
+    """Begin a run of six agents, of fitness 0 to 5, who have read something."""
+
+    def begin(*more: str) -> Run:
+        run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
+        colony = run.colony
+        colony.population = [replace(g, fitness=float(i)) for i, g in enumerate(colony.population)]
+        colony.read_last = [" food", " no food", " food here"]
+        return run
+
+    return begin
+
+
+SETTINGS = {
+    "elites": 1,
+    "parents": 4,
+    "selection": "tournament",
+    "crossover": "merge",
+    "mutation_rate": 0.3,
+    "hyperparameter_factor": 1.5,
+}
+
+
+def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
+    told = {}
+
+    def noted(population, **settings):
+        told.update(settings)
+        return next_generation(population, **settings)
+
+    monkeypatch.setattr(stages, "next_generation", noted)
+    run = begun(*(f"--evolution.{key}={value}" for key, value in SETTINGS.items()))
+    stages.evolve(run)
+    assert told.items() >= SETTINGS.items()
+    assert sum(genome.operator == "merge" for genome in run.colony.population) == 5
+
+
+def test_a_mutation_is_safe_if_that_is_asked_for(begun):
+    run = begun("--evolution.mutation", "safe", "--evolution.mutation_kl", "0.2", "--evolution.crossover", "clone")
+    run.colony.policy.mind.bank.values += 0.1  # so that B is not 0, and A matters
+    assert 0.2 / CLOSE < stages.evolve(run)["kl_to_parent"] < 0.2 * CLOSE
+
+
+@pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
+def test_children_get_what_is_to_be_inherited(begun, inheritance):
+    run = begun("--evolution.inheritance", inheritance, "--evolution.crossover=clone", "--evolution.mutation_rate=0")
+    colony, bank = run.colony, run.colony.policy.mind.bank
+    bank.values += torch.arange(6.0)[:, None]  # they learned
+    passed_on = bank.values.clone()
+    if inheritance == "baldwinian":
+        colony.birth += 10 * torch.arange(6.0)[:, None]  # and were not born equal
+        passed_on = colony.birth.clone()
+    stages.evolve(run)
+    children = [(slot, genome.parents[0]) for slot, genome in enumerate(colony.population) if genome.parents]
+    assert len(children) == 4
+    assert all(torch.equal(bank.values[slot], passed_on[parent]) for slot, parent in children)
+
+
+def test_each_learns_at_the_rate_that_it_inherited(begun):
+    run = begun("--learn.algorithm", "reinforce")
+    population, bank = run.colony.population, run.colony.policy.mind.bank
+    population[2] = replace(population[2], hyperparameters={"learning_rate": 0.0, "entropy_coef": 0.0})
+    life, before = stages.live(run), bank.values.clone()
+    stages.learn(run, life)
+    assert (bank.values != before).any(dim=1).tolist() == [True, True, False, True, True, True]
+
+
+def test_agents_live_and_are_judged_in_as_many_worlds_as_asked_for(begun):
+    run = begun("--worlds", "2", "--evolution.episodes", "4")
+    assert stages.live(run).outcome.lifetime.shape == (2, 6)
+    assert stages.measure(run).lifetime.shape == (4, 6)
+
+
+@pytest.mark.parametrize("rule", ["neighbour", "anyone"])
+def test_agents_imitate_whom_the_config_says(begun, monkeypatch, rule):
+    models, told = social.models, []
+    monkeypatch.setattr(social, "models", lambda *arguments: told.append(arguments[2]) or models(*arguments))
+    run = begun("--learn.social", rule)
+    stages.learn(run, stages.live(run))
+    assert told == [rule]
+
+
+def test_the_place_of_who_starves_goes_to_a_child_of_the_fittest_who_live(begun):
+    run = begun("--evolution.births_in_life", "true", "--evolution.parents", "2")
+    died, living = np.array([True, *[False] * 5]), np.array([False, *[True] * 4, False])
+    slots = stages.replace_starved(run, died, living, earned=np.array([9.0, 1.0, 4.0, 3.0, 2.0, 8.0]))
+    assert slots.tolist() == died.tolist()
+    assert [genome.id for genome in run.colony.population] == [6, 1, 2, 3, 4, 5]
+    assert set(run.colony.population[0].parents) == {2, 3}, "0 and 5 had more, but are dead"
+
+
+def test_a_generation_lives_then_learns_then_is_measured(begun, monkeypatch):
+    run, order = begun("--generations", "2", "--lives", "2"), []
+    for name in ("evolve", "live", "learn", "measure"):
+        stage = getattr(stages, name)
+        monkeypatch.setattr(stages, name, lambda *a, name=name, stage=stage: order.append(name) or stage(*a))
+    train.live_through(run)
+    of_each = ["live", "learn", "live", "learn", "measure"]
+    assert order == [*of_each, "evolve", *of_each]
+
+
+def test_without_evolution_nobody_breeds(begun):
+    run = begun("--generations", "2", "--evolution.enabled", "false")
+    train.live_through(run)
+    assert [genome.operator for genome in run.colony.population] == ["founder"] * 6
+
+
+def test_a_run_stops_if_what_learns_is_not_what_acted(begun):
+    run = begun()
+    life = stages.live(run)
+    lived = life.trajectory
+    with pytest.raises(RuntimeError, match=r"a log-ratio is 1\.000: must be 0; what learns is not what acted"):
+        stages.learn(run, life._replace(trajectory=lived._replace(log_prob=lived.log_prob - 1)))
+
+
+def test_the_checkpoint_of_the_best_generation_is_kept(begun, monkeypatch):
+    fitness = iter([1.0, 5.0, 3.0])
+    measure = stages.measure
+
+    def scripted(run):
+        outcome, now = measure(run), next(fitness)
+        run.colony.population = [replace(genome, fitness=now) for genome in run.colony.population]
+        return outcome
+
+    monkeypatch.setattr(stages, "measure", scripted)
+    run = begun("--generations", "3", "--log.checkpoints", "1", "--log.recordings_mb", "0")
+    train.live_through(run)
+    assert sorted(f.name for f in (run.run_dir / "checkpoints").iterdir()) == ["gen_0001", "gen_0002"]
