@@ -177,18 +177,21 @@ def _heights(curve: Curve, axis: str, at: np.ndarray) -> np.ndarray:
 
 def draw(results: list[Result], preset: str, file: Path) -> None:
     """Share of the planner against all steps in the world and against seconds, a line a condition, mean and range."""
-    from matplotlib.figure import Figure  # here, so that only those who want a picture need it
+    from matplotlib import colormaps  # here, so that only those who want a picture need it
+    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("all", "seconds"), strict=True):
-        for name, curves in _curves(results, preset).items():
+        for number, (name, curves) in enumerate(_curves(results, preset).items()):
             length = min(map(len, curves))
             x = np.mean([[row[key] for row in curve[:length]] for curve in curves], axis=0)
             y = np.array([[row["share"] for row in curve[:length]] for curve in curves])
-            (line,) = axes.plot(x, y.mean(axis=0), label=name, linewidth=1.2)
-            axes.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.12, color=line.get_color(), linewidth=0)
+            colour, width = colormaps["tab20"](number % 20), 2.2 if name == WHOLE else 1.2
+            axes.plot(x, y.mean(axis=0), label=name, linewidth=width, color=colour)
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.08, color=colour, linewidth=0)
         axes.set(xlabel={"all": "steps of single agents, fitness included", "seconds": "seconds"}[key])
     figure.axes[0].set(ylabel="share of the planner's food")
-    figure.axes[0].legend(fontsize=7)
+    figure.axes[1].set(xscale="log", xlim=(1, None))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle(f"{preset}: mean and range over seeds")
     figure.savefig(file, dpi=120)
