@@ -82,7 +82,8 @@ def summary(results: list[Result], whole: str = WHOLE) -> dict[str, dict[str, An
     table = {}
     for name, values in scores.items():
         low, high = spread(values)
-        table[name] = {"iqm": interquartile_mean(values), "low": low, "high": high, "runs": values.size}
+        counts = {"runs": values.size, "seeds": len(values)}
+        table[name] = {"iqm": interquartile_mean(values), "low": low, "high": high} | counts
         if name in yardsticks:
             table[name] |= _improvement(share_better, [scores[whole] - values])
         elif name != whole and whole in scores:
@@ -113,9 +114,9 @@ def markdown(table: dict[str, dict[str, Any]], whole: str = WHOLE) -> str:
     """The summary as a table, best first."""
     lines = [f"| condition | share of the planner | runs | `{whole}` is better |", "|---|---|---|---|"]
     for name, row in sorted(table.items(), key=lambda item: -item[1]["iqm"]):
-        score = f"{row['iqm']:.1%}" + (f" [{row['low']:.1%}, {row['high']:.1%}]" if row["runs"] > 1 else "")
+        score = f"{row['iqm']:.1%}" + (f" [{row['low']:.1%}, {row['high']:.1%}]" if row["seeds"] > 1 else "")
         better = f"{row['whole_is_better']:.0%}" if "from" in row else ""
-        if better and row["runs"] >= ENOUGH and row["from"] < row["to"]:  # all on one side tells of no interval
+        if better and row["seeds"] >= ENOUGH and row["from"] < row["to"]:  # all on one side tells of no interval
             better += f" [{row['from']:.0%}, {row['to']:.0%}]"
         lines.append(f"| {name} | {score} | {row['runs']} | {better} |")
     return "\n".join(lines)

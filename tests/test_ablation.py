@@ -64,7 +64,16 @@ def test_the_summary_tells_scores_yardsticks_and_improvement():
     assert "| learning only | 51.0% [50.0%, 52.0%] | 3 | 100% |" in three, "the lowest and the highest run"
 
 
-def test_who_plays_the_same_worlds_is_compared_world_by_world():
+def test_runs_of_one_seed_in_several_presets_tell_of_no_interval():
+    results = [result("both", seed, 0.7, preset) for seed in range(3) for preset in ("maze", "night")]
+    results += [result("replay", 0, score, preset) for score, preset in ((0.5, "maze"), (0.6, "night"))]
+    results += [result("mean", seed, 0.69 + seed / 50, preset) for seed in range(3) for preset in ("maze", "night")]
+    text = report.markdown(report.summary(results))
+    assert "| replay | 55.0% | 2 | 100% |" in text
+    assert "| mean | 71.0% [69.0%, 73.0%] | 6 | 33% |" in text, "six runs, but three seeds"
+
+
+def test_who_plays_the_same_worlds_is_compared_run_by_run():
     results = [result("both", seed, score) for seed, score in enumerate((0.5, 0.6, 0.7, 0.8, 0.9))]
     for r in results:
         r["yardsticks"] |= {"agents, renamed": r["score"] + (0.01 if r["seed"] else -0.01)}
