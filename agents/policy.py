@@ -1,5 +1,6 @@
 """From texts to actions: sampling with what is remembered, and the differentiable evaluation that learning needs."""
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ from agents.mind import Mind
 from agents.types import AdapterConfig, ModelConfig, UserError
 from agents.value_head import ValueHead
 from agents.weights.base_model import load_base_model
-from agents.weights.frozen import fastest_dtype, freeze
+from agents.weights.frozen import freeze
 from agents.weights.int8 import quantise
+from agents.weights.products import fastest_dtype, shortcoming
 
 
 class Decision(NamedTuple):
@@ -105,8 +107,10 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     base = load_base_model(model)
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
     first_adapted = base.layers - adapter.top_layers
-    dtype = fastest_dtype() if model.dtype == "auto" else model.dtype
-    freeze(base.decoder, base.blocks, first_adapted, getattr(torch, dtype))
+    dtype = getattr(torch, fastest_dtype() if model.dtype == "auto" else model.dtype)
+    if told := shortcoming(dtype):
+        print(f"note: {told}", file=sys.stderr)
+    freeze(base.decoder, base.blocks, first_adapted, dtype)
     mind = Mind(base, bank, codec, model.text_memory_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)

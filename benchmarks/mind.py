@@ -22,7 +22,8 @@ from agents.backends import Backend
 from agents.forage_codec import ForageCodec
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
-from agents.weights.frozen import packed, product, product_dtype
+from agents.weights.frozen import product_dtype
+from agents.weights.products import pack, product
 from benchmarks.peers import Peft
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig
@@ -85,7 +86,7 @@ def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
 def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
     """The products of a cold step per second beside those of one large product, by this processor, in this run."""
     dtype = getattr(torch, product_dtype(policy.mind.base.decoder))
-    weight, x = packed(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
+    weight, x = pack(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
     peak = 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
     tokens = sum(len(policy.mind.base.tokens(text)) + 1 for text in dict.fromkeys(texts))
     config = policy.mind.base.causal_lm.config

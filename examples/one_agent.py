@@ -1,6 +1,6 @@
 """The loop of the original idea: one language model agent lives in a forage world until its energy is gone.
 
-python -m examples.one_agent [--steps N]
+python -m examples.one_agent [--steps N] [--model NAME]
 """
 
 import argparse
@@ -10,10 +10,12 @@ from envs import Habitat
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=300, help="end the life after so many steps (default: 300)")
-steps_left = parser.parse_args().steps
+parser.add_argument("--model", default="smollm2-135m", help="a known name, a model folder or a GGUF file")
+options = parser.parse_args()
+steps_left = options.steps
 
 world = Habitat(seed=1)
-agent = TinyLLMAgent(base_model="smollm2-135m", lora_adapter=None, energy=60.0)
+agent = TinyLLMAgent(base_model=options.model, lora_adapter=None, energy=60.0)
 agent.enter(world)
 eaten = 0
 while agent.alive and steps_left:

@@ -1,22 +1,18 @@
-"""Frozen weights, held in the form in which this processor multiplies them fastest.
+"""Frozen weights, held in the form in which this processor multiplies them fastest (`agents.weights.products`).
 
-A frozen weight is multiplied thousands of times, so it is rearranged once into the blocks that oneDNN's kernels read
-(`mkldnn._reorder_linear_weight`, as torch's inductor does). With few rows that is twice as fast as a plain product,
-and a row's result no longer depends on how many rows are beside it. Hidden states stay float32 between products: with
-`dtype` bfloat16 only the products themselves are rounded, and accumulated in float32 inside.
+A frozen weight is multiplied thousands of times, so it is packed once. Hidden states stay float32 between products:
+with `dtype` bfloat16 only the products themselves are rounded, and accumulated in float32 inside.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
-from time import perf_counter
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.weights.compact import Blocks
+from agents.weights.products import pack, plain_product, product, unpack
 
 
 class FrozenLinear(nn.Module, ABC):
@@ -34,11 +30,11 @@ class FrozenLinear(nn.Module, ABC):
 
     def forth(self, x: Tensor) -> Tensor:
         """W x + b."""
-        return F.linear(x, self.weight(), self.bias)
+        return plain_product(x, self.weight(), self.bias)
 
     def back(self, gradient: Tensor) -> Tensor:
         """Wᵀ times a gradient."""
-        return gradient @ self.weight()
+        return plain_product(gradient, self.weight().T, None)
 
     @abstractmethod
     def weight(self) -> Tensor:
@@ -46,13 +42,13 @@ class FrozenLinear(nn.Module, ABC):
 
 
 class PackedLinear(FrozenLinear):
-    """W as oneDNN multiplies it fastest, and once more for gradients, if asked for."""
+    """W packed, and once more for gradients, if asked for."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, passes_gradients: bool):
         super().__init__(bias, dtype)
         weight = weight.detach().to(dtype)
-        self._packed = packed(weight)
-        self._transposed = packed(weight.T.contiguous()) if passes_gradients else None
+        self._packed = pack(weight)
+        self._transposed = pack(weight.T.contiguous()) if passes_gradients else None
 
     def forth(self, x: Tensor) -> Tensor:
         """W x + b."""
@@ -66,7 +62,7 @@ class PackedLinear(FrozenLinear):
 
     def weight(self) -> Tensor:
         """W (D_out, D_in) in `dtype`."""
-        return self._packed.to_dense() if self._packed.is_mkldnn else self._packed
+        return unpack(self._packed).to(self.dtype)
 
 
 class HalfLinear(FrozenLinear):
@@ -106,22 +102,6 @@ class _Frozen(torch.autograd.Function):
         return ctx.linear.back(gradient), None
 
 
-def packed(weight: Tensor) -> Tensor:
-    """A weight (D_out, D_in) in blocks, where torch has oneDNN; else as it is."""
-    if not torch.backends.mkldnn.is_available():
-        return weight
-    reordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
-    return reordered
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Multiply (..., D_in) by a `packed` weight."""
-    if not weight.is_mkldnn:
-        return F.linear(x, weight, bias)
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return out
-
-
 def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int, dtype: torch.dtype) -> None:
     """Put a frozen module in the place of every linear module of a decoder's layers.
 
@@ -147,28 +127,3 @@ def product_dtype(decoder: Any) -> str:
     """The number format in which a decoder's frozen weights are multiplied, by name."""
     dtypes = {m.dtype for m in decoder.modules() if isinstance(m, FrozenLinear)} or {torch.float32}
     return str(dtypes.pop()).removeprefix("torch.")
-
-
-@cache
-def fastest_dtype(seconds: float = 0.5) -> str:
-    """float32 or bfloat16: products of as many rows as a step's agents and as a few texts have, timed in turns.
-
-    Processors differ: with AMX bfloat16 wins widely, with AVX512-BF16 by two, with neither it loses.
-    """
-    times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    operands = {}
-    for name in times:
-        dtype = getattr(torch, name)
-        operands[name] = (
-            packed(torch.ones(1536, 576, dtype=dtype)),
-            [torch.ones(n, 576, dtype=dtype) for n in (20, 200)],
-        )
-    end = perf_counter() + seconds
-    while perf_counter() < end or len(times["bfloat16"]) < 3:
-        for name, (weight, rows) in operands.items():
-            start = perf_counter()
-            for x in rows:
-                product(x, weight, None)
-            times[name].append(perf_counter() - start)
-    exact, half = (sorted(taken)[len(taken) // 2] for taken in times.values())
-    return "bfloat16" if half < 0.9 * exact else "float32"

@@ -21,9 +21,7 @@ from torch import Tensor, nn
 
 from agents.types import UserError
 from agents.weights.frozen import FrozenLinear
-
-LEVELS = 255  # of an input, which is unsigned, as VNNI's multiplications have it
-LARGEST = 127  # of a weight, which is signed
+from agents.weights.products import INT8_INPUT, INT8_WEIGHT, has_exact_int8, int8_product, pack_int8
 
 
 class Int8Linear(nn.Module):
@@ -31,11 +29,10 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__()
-        self._scale = weight.abs().amax(1).clamp_min(1e-12) / LARGEST  # (D_out,)
-        rounded = (weight / self._scale[:, None]).round()
-        self._row_sums = rounded.sum(1) * self._scale  # (D_out,)
-        self._weight = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), None)
-        self._no_zeros = torch.zeros(len(weight), dtype=torch.long)
+        scale = weight.abs().amax(1).clamp_min(1e-12) / INT8_WEIGHT  # (D_out,)
+        rounded = (weight / scale[:, None]).round()
+        self._row_sums = rounded.sum(1) * scale  # (D_out,)
+        self._weight = pack_int8(rounded.to(torch.int8), scale)
         self._bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,11 +40,9 @@ class Int8Linear(nn.Module):
         if x.requires_grad and torch.is_grad_enabled():  # oneDNN's product would drop the gradient in silence
             raise RuntimeError("no gradient passes through this frozen weight")
         lowest = x.amin(-1, keepdim=True)
-        step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-12) / LEVELS  # x = lowest + step * levels
+        step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-12) / INT8_INPUT  # x = lowest + step * levels
         levels = (x - lowest).div_(step).round_().to(torch.int32).to(torch.uint8)  # straight to uint8 is far slower
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            levels, 1.0, 0, self._weight, self._scale, self._no_zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        y = int8_product(levels, self._weight)
         y.mul_(step).addcmul_(lowest, self._row_sums)
         return y if self._bias is None else y.add_(self._bias)
 
@@ -58,19 +53,9 @@ def quantise(decoder: Any, first_adapted: int) -> None:
 
     UserError where the processor's 8-bit products are not exact, or torch has none.
     """
-    if not has_exact_products():
+    if not has_exact_int8():
         raise UserError("model.trunk = 'int8': must be 'same' on this processor, whose 8-bit products are not exact")
     for layer in decoder.layers[:first_adapted]:
         frozen = [(path, module) for path, module in layer.named_modules() if isinstance(module, FrozenLinear)]
         for path, linear in frozen:
             layer.set_submodule(path, Int8Linear(linear.weight().float(), linear.bias))
-
-
-def has_exact_products() -> bool:
-    """Whether the largest 8-bit numbers multiply right: without VNNI sums of two products can overflow 16 bits."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    x = torch.full((2, 64), float(LEVELS))
-    x[:, -1] = 0.0
-    y = Int8Linear(torch.full((32, 64), float(LARGEST)), None)(x)
-    return torch.equal(y, torch.full((2, 32), 63.0 * LEVELS * LARGEST))

@@ -11,11 +11,12 @@ from agents.types import AdapterConfig, ModelConfig, UserError
 from agents.weights import int8
 from agents.weights.base_model import load_base_model
 from agents.weights.frozen import FrozenLinear, freeze
-from agents.weights.int8 import Int8Linear, has_exact_products, quantise
+from agents.weights.int8 import Int8Linear
+from agents.weights.products import has_exact_int8
 
 TEXTS = [" food two north one east, rock north", " no food", " food here", " no food, home south west, rock west"]
 
-needs_products = pytest.mark.skipif(not has_exact_products(), reason="8-bit products are not exact on this processor")
+needs_products = pytest.mark.skipif(not has_exact_int8(), reason="8-bit products are not exact on this processor")
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -118,14 +119,6 @@ def test_dense_weights_are_those_that_were_frozen(tiny_model):
 
 
 def test_a_processor_without_exact_products_is_refused(monkeypatch, tiny_model):
-    monkeypatch.setattr(int8, "has_exact_products", lambda: False)
+    monkeypatch.setattr(int8, "has_exact_int8", lambda: False)
     with pytest.raises(UserError, match=r"model\.trunk = 'int8': must be 'same'"):
         tiny(tiny_model, "int8")
-
-
-@needs_products
-def test_sums_that_overflow_are_noticed(monkeypatch):
-    monkeypatch.setattr(Int8Linear, "forward", lambda self, x: torch.full((2, 32), 32.0 * 32767))
-    assert not has_exact_products()
-    with pytest.raises(UserError):
-        quantise(nn.ModuleDict(), 0)

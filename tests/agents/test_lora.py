@@ -164,7 +164,8 @@ def test_an_adapters_gradient_is_the_one_of_its_own_rows_whoever_shares_the_batc
     for agent, rows in zip([2, 0, 3], x, strict=True):
         with bank.using(torch.tensor([agent])):
             net(rows).square().sum().backward()
-    torch.testing.assert_close(bank.gradients, together, rtol=1e-5, atol=1e-5)
+    assert together.norm() > 1.0
+    assert (bank.gradients - together).norm() < 1e-5 * together.norm()  # small ones are sums of large ones
 
 
 def test_a_gradient_points_where_the_loss_rises(net, bank):

@@ -6,13 +6,13 @@ import torch
 from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
-from agents.weights.int8 import has_exact_products
+from agents.weights.products import has_exact_int8
 from benchmarks.conformance import forage_texts
 from envs import WorldConfig
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(not has_exact_products(), reason="8-bit products are not exact on this processor"),
+    pytest.mark.skipif(not has_exact_int8(), reason="8-bit products are not exact on this processor"),
 ]
 
 

@@ -1,0 +1,152 @@
+"""Products with frozen weights: what this processor and this torch can do is found out by trying it.
+
+The fast operations are private to torch (`torch.ops.mkldnn`, `torch.ops.onednn`; torch's inductor uses the same), and
+what they accept differs with the processor and with the build. They stand in this file alone; each is tried once, on
+small operands, before it is relied on, and each but the 8-bit product has a plain way on:
+
+- packed: a weight rearranged once into the blocks that oneDNN's kernels read. With few rows that is twice as fast as
+  a plain product, and a row's result does not depend on how many rows are beside it. Where a number format has no
+  packed product, `F.linear` multiplies.
+- bfloat16: without AVX512 or AVX-NE-CONVERT, oneDNN refuses to pack bfloat16, and `F.linear` takes 5 to 10 times as
+  long as in float32. There the numbers are rounded to bfloat16 all the same, and multiplied and summed in float32:
+  as exact as oneDNN's bfloat16 product, and no faster than float32.
+- 8 bits: sums of products must be exact, which they are with VNNI; else it is not offered (`has_exact_int8`).
+"""
+
+from collections.abc import Callable
+from functools import cache
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+INT8_INPUT = 255
+"""Largest 8-bit input, unsigned, as VNNI's multiplications have it."""
+INT8_WEIGHT = 127
+"""Largest 8-bit weight, signed."""
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A weight (D_out, D_in) in the form in which `product` multiplies its number format fastest here."""
+    held = weight.to(computed_in(weight.dtype))
+    return _reorder(held) if has_packed(held.dtype) else held
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """The weight (D_out, D_in) that was packed, in the number format in which it is held."""
+    return packed.to_dense() if packed.is_mkldnn else packed
+
+
+def product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply x (..., D_in) by a weight from `pack`; the result is rounded to the format of x."""
+    multiply: Callable[..., Tensor] = _linear_pointwise if packed.is_mkldnn else F.linear
+    y: Tensor = multiply(x.to(packed.dtype), packed, None if bias is None else bias.to(packed.dtype))
+    return y.to(x.dtype)
+
+
+def plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same with a weight (D_out, D_in) that is not worth packing."""
+    return product(x, weight.to(computed_in(weight.dtype)), bias)
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The format in which numbers of `dtype` are multiplied here: float32 where bfloat16 has no fast product."""
+    return dtype if dtype == torch.float32 or has_packed(dtype) else torch.float32
+
+
+def shortcoming(dtype: torch.dtype) -> str | None:
+    """What to tell a user whose frozen weights are multiplied in this format; None where it is fast."""
+    if has_packed(dtype):
+        return None
+    if dtype == torch.float32:
+        return "this torch has no packed products (oneDNN) on this processor; plain ones take longer"
+    name = str(dtype).removeprefix("torch.")
+    return (
+        f"model.dtype = {name}: this processor has no fast {name} product; numbers are rounded to {name} "
+        "and multiplied as float32, which takes no less time than float32"
+    )
+
+
+@cache
+def has_packed(dtype: torch.dtype) -> bool:
+    """Whether packed products of this number format work here; tried once."""
+    weight, x = torch.ones(32, 64, dtype=dtype), torch.ones(2, 64, dtype=dtype)
+    return _works(lambda: _linear_pointwise(x, _reorder(weight), None), torch.full((2, 32), 64.0))
+
+
+@cache
+def has_exact_int8() -> bool:
+    """Whether the largest 8-bit numbers multiply right: without VNNI sums of two products can overflow 16 bits."""
+    weight = torch.full((32, 64), INT8_WEIGHT, dtype=torch.int8)
+    x = torch.full((2, 64), INT8_INPUT, dtype=torch.uint8)
+    x[:, -1] = 0
+    exact = torch.full((2, 32), 63.0 * INT8_INPUT * INT8_WEIGHT)
+    return _works(lambda: int8_product(x, pack_int8(weight, torch.ones(32))), exact)
+
+
+def _works(operation: Callable[[], Tensor], expected: Tensor) -> bool:
+    """Whether an operation that may be missing, or refuse, gives the result that it must."""
+    try:
+        return torch.equal(operation().float(), expected)
+    except (AttributeError, RuntimeError, TypeError):  # no such operation, not on this processor, another signature
+        return False
+
+
+class Int8Weight(NamedTuple):
+    """An 8-bit weight as oneDNN has it."""
+
+    packed: Tensor
+    scale: Tensor  # (D_out,)
+    zeros: Tensor  # (D_out,), of the scale
+
+
+def pack_int8(weight: Tensor, scale: Tensor) -> Int8Weight:
+    """A weight (D_out, D_in), int8, with its scale (D_out,), for `int8_product`."""
+    zeros = torch.zeros(len(scale), dtype=torch.long)
+    return Int8Weight(torch.ops.onednn.qlinear_prepack(weight, None), scale, zeros)
+
+
+def int8_product(x: Tensor, weight: Int8Weight) -> Tensor:
+    """Multiply x (..., D_in), uint8, by a weight: (..., D_out), float32."""
+    packed, scale, zeros = weight
+    y: Tensor = torch.ops.onednn.qlinear_pointwise(
+        x, 1.0, 0, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return y
+
+
+def _reorder(weight: Tensor) -> Tensor:
+    reordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return reordered
+
+
+def _linear_pointwise(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y
+
+
+@cache
+def fastest_dtype(seconds: float = 0.5) -> str:
+    """float32 or bfloat16: products of as many rows as a step's agents and as a few texts have, timed in turns.
+
+    Processors differ: with AMX bfloat16 wins widely, with AVX512-BF16 by two, with AVX512 alone it may lose. Without a
+    bfloat16 product nothing needs to be measured.
+    """
+    if not has_packed(torch.bfloat16):
+        return "float32"
+    times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    operands: dict[str, Any] = {}
+    for name in times:
+        dtype = getattr(torch, name)
+        operands[name] = pack(torch.ones(1536, 576, dtype=dtype)), [torch.ones(n, 576, dtype=dtype) for n in (20, 200)]
+    end = perf_counter() + seconds
+    while perf_counter() < end or len(times["bfloat16"]) < 3:
+        for name, (weight, rows) in operands.items():
+            start = perf_counter()
+            for x in rows:
+                product(x, weight, None)
+            times[name].append(perf_counter() - start)
+    exact, half = (sorted(taken)[len(taken) // 2] for taken in times.values())
+    return "bfloat16" if half < 0.9 * exact else "float32"
