@@ -64,14 +64,13 @@ def test_its_weights_take_no_gradient(linear, form):
 
 
 def test_a_rows_result_does_not_depend_on_the_rows_beside_it():
-    if not has_packed(torch.float32):
-        pytest.skip("plain products are torch's own, and may differ in last bits")
+    same = torch.equal if has_packed(torch.float32) else torch.allclose  # plain products are torch's own
     torch.manual_seed(0)
     module = PackedLinear(torch.randn(1536, 576), None, torch.float32, passes_gradients=False)
     x = random(200, 576)
     everyone = module(x)
     for rows in (2, 5, 20, 100):
-        assert torch.equal(module(x[:rows]), everyone[:rows])
+        assert same(module(x[:rows]), everyone[:rows])
 
 
 class Decoder(nn.Module):
