@@ -22,15 +22,20 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class Reading:
-    """One pass of texts through layers, behind instructions already read; records keys and values if told to."""
+    """One pass of texts through layers, behind instructions already read; records keys and values if told to.
 
-    def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, length: int):
+    lengths: (B,) tokens of each text, of the S to which they are filled up. Texts of one length attend together: a
+    kernel's last bits depend on the length of what it is given, and so would a text's on the texts beside it.
+    """
+
+    def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, lengths: Tensor):
         self.instructions = instructions  # per layer (V, I, d) twice, or None while they are read themselves
         self.first_recorded = first_recorded
         self.recorded: list[KeysValues] = []  # per recorded layer (B, V, S, d) twice, after position embedding
-        known = instructions[0][0].shape[1] if instructions else 0
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        self.may_see = torch.cat([torch.ones(length, known, dtype=torch.bool), causal], dim=1)  # (S, I + S)
+        self.rows = {int(length): torch.nonzero(lengths == length)[:, 0] for length in lengths.unique()}
+        longest, self.known = int(lengths.max()), instructions[0][0].shape[1] if instructions else 0
+        causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+        self.may_see = torch.cat([torch.ones(longest, self.known, dtype=torch.bool), causal], dim=1)  # (S, I + S)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """Causal attention of (B, H, S, d) over the instructions and the text itself."""
@@ -39,7 +44,18 @@ class Reading:
         if self.instructions:
             ik, iv = (x.expand(len(k), -1, -1, -1) for x in self.instructions[layer])
             k, v = torch.cat([ik, k], dim=2), torch.cat([iv, v], dim=2)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.may_see, scale=scaling, enable_gqa=True)
+        if len(self.rows) == 1:
+            return self._alike(q, k, v, scaling)
+        seen = torch.zeros_like(q)
+        for length, rows in self.rows.items():
+            end = self.known + length
+            seen[rows, :, :length] = self._alike(q[rows, :, :length], k[rows, :, :end], v[rows, :, :end], scaling)
+        return seen
+
+    def _alike(self, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """Attention of texts of one length."""
+        may_see = self.may_see[: q.shape[2], : k.shape[2]]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=may_see, scale=scaling, enable_gqa=True)
 
 
 class Recollection(NamedTuple):

@@ -100,7 +100,7 @@ class Mind:
             inputs_embeds=recalled.tokens,
             position_ids=torch.arange(longest)[None] + len(self._front_ids),
             use_cache=False,
-            attend_as=Reading(self._instructions, self.base.layers, longest),
+            attend_as=Reading(self._instructions, self.base.layers, recalled.lengths),
         ).last_hidden_state
         return hidden[torch.arange(rows), recalled.lengths - 1]
 
@@ -206,7 +206,7 @@ class Mind:
 
     @torch.no_grad()
     def _read_instructions(self) -> list[KeysValues]:
-        reading = Reading(None, 0, len(self._front_ids))
+        reading = Reading(None, 0, torch.tensor([len(self._front_ids)]))
         self.base.decoder(torch.tensor([self._front_ids]), use_cache=False, attend_as=reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
@@ -220,11 +220,12 @@ class Mind:
     def _read_together(self, texts: Sequence[str]) -> list[ReadText]:
         """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
         tokens = [self._tokens(text) for text in texts]
-        longest = max(map(len, tokens))
+        lengths = torch.tensor([len(row) for row in tokens])
+        longest = int(lengths.max())
         self.check_length(longest)
         ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
         positions = torch.arange(longest)[None] + len(self._front_ids)
-        reading = Reading(self._instructions, self.first_layer, longest)
+        reading = Reading(self._instructions, self.first_layer, lengths)
         entering: list[Tensor] = []
         reader = get_ident()
 

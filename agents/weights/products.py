@@ -64,8 +64,8 @@ def shortcoming(dtype: torch.dtype) -> str | None:
         return "this torch has no packed products (oneDNN) on this processor; plain ones take longer"
     name = str(dtype).removeprefix("torch.")
     return (
-        f"model.dtype = {name}: this processor has no fast {name} product; numbers are rounded to {name} "
-        "and multiplied as float32, which takes no less time than float32"
+        f"model.dtype = {name}: this torch has no fast {name} product on this processor; numbers are rounded to {name} "
+        "and multiplied as float32, which takes as long as model.dtype = float32"
     )
 
 
