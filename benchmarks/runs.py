@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,8 +21,6 @@ from trainers.parser import parse, read_config
 HELD_OUT = 32
 """Held-out worlds in which a run is judged; each seed has its own."""
 QUIET = ["--model.threads", "1", "--log.episode_every", "0", "--log.recordings_mb", "0", "--log.adapters_every", "1000"]
-PARSING = Lock()
-"""jsonargparse is not for several threads at a time."""
 Item = TypeVar("Item")
 
 
@@ -51,9 +48,7 @@ class Run(NamedTuple):
         """Train, or go on training, unless it is done. RuntimeError where another run is in its place."""
         words = [str(word) for word in (*QUIET, *self.arguments, "--run_dir", self.run_dir, "--seed", self.seed)]
         if (self.run_dir / "config.yaml").is_file():
-            with PARSING:
-                wanted = parse(words)[0]
-            found = self.config
+            wanted, found = parse(words)[0], self.config
             if replace(found, model=replace(found.model, dtype=wanted.model.dtype)) != wanted:
                 raise RuntimeError(f"{self.run_dir}: was made with other settings; name another folder for the runs")
         if (self.run_dir / "results.json").is_file():
@@ -67,8 +62,7 @@ class Run(NamedTuple):
     @property
     def config(self) -> TrainConfig:
         """What it was told to do."""
-        with PARSING:
-            return read_config(self.run_dir)
+        return read_config(self.run_dir)
 
     @property
     def last(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -61,9 +62,20 @@ def config_to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
+class _Parser(ArgumentParser):
+    """jsonargparse's, but that it leaves the directory of the process alone while it reads a file.
+
+    Other threads, and programs that they start, are in that directory as well.
+    """
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """What a file says, as `parse_string` has it."""
+        return self.parse_string(Path(path).read_text(), *args, **kwargs)
+
+
 def _parser(preset: str | None = None) -> ArgumentParser:
     """With the values of a world's preset, if it is one, as the defaults of `env`: what is given overrides them."""
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="python -m trainers.train",
         description="Let a population of small language models live, learn and evolve.",
         epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay; --dashboard besides shows the run "

@@ -1,8 +1,11 @@
 """The command line: what it takes, and what it says to mistakes."""
 
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +34,20 @@ def test_a_written_config_reads_back_equal(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(config_to_yaml(config))
     assert config_from_file(file) == config
+
+
+def test_threads_read_each_its_own_and_the_process_stays_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "chdir", lambda folder: pytest.fail(f"went to {folder}"))
+    configs = [replace(TrainConfig(), seed=seed) for seed in range(4)]
+    for config in configs:
+        (tmp_path / f"{config.seed}.yaml").write_text(config_to_yaml(config))
+
+    def read(number: int) -> bool:
+        file, config = tmp_path / f"{number % 4}.yaml", configs[number % 4]
+        return config_from_file(file) == config == parse(["--config", str(file)])[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(16)))
 
 
 @pytest.mark.parametrize(
