@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import yaml
@@ -18,6 +19,10 @@ SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--learn.replay"}
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+ONE_AT_A_TIME = Lock()
+"""jsonargparse is not for several threads: it calls ast.parse, which in CPython 3.11 can raise SystemError when another
+thread calls it too ("AST constructor recursion depth mismatch"), and then goes on with options missing."""
+
 
 def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     """The config that a command line asks for, and the folder of the run to resume, if any.
@@ -27,10 +32,15 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     argv = [_whole_key(word) for word in (sys.argv[1:] if argv is None else argv)]
     if any(arg.split("=")[0] == "--resume" for arg in argv):
         return _parse_resume(argv)
+    with ONE_AT_A_TIME:
+        return _parse_keys(argv), None
+
+
+def _parse_keys(argv: list[str]) -> TrainConfig:
     try:
         only_keys = [arg for arg in argv if arg.split("=")[0] not in ("--print_config", "--help", "-h")]
         parser = _parser(preset=_parser().parse_args(only_keys, defaults=False).get("env.preset"))
-        return _instantiate(parser, parser.parse_args(argv)), None
+        return _instantiate(parser, parser.parse_args(argv))
     except (ArgumentError, ValueError) as error:
         raise UserError(_one_line(error)) from error
 
@@ -38,8 +48,9 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
 def config_from_file(file: Path) -> TrainConfig:
     """The config in a YAML file; UserError, naming the key, if it is not one."""
     try:
-        parser = _parser(preset=_parser().parse_path(file, defaults=False).get("env.preset"))
-        return _instantiate(parser, parser.parse_path(file))
+        with ONE_AT_A_TIME:
+            parser = _parser(preset=_parser().parse_path(file, defaults=False).get("env.preset"))
+            return _instantiate(parser, parser.parse_path(file))
     except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
         raise UserError(_one_line(error)) from error
 

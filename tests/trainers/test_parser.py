@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
+from trainers import parser
 from trainers.config import TrainConfig
 from trainers.parser import config_from_file, config_to_yaml, parse
 
@@ -36,18 +37,27 @@ def test_a_written_config_reads_back_equal(tmp_path):
     assert config_from_file(file) == config
 
 
-def test_threads_read_each_its_own_and_the_process_stays_where_it_is(tmp_path, monkeypatch):
+def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chdir", lambda folder: pytest.fail(f"went to {folder}"))
-    configs = [replace(TrainConfig(), seed=seed) for seed in range(4)]
-    for config in configs:
-        (tmp_path / f"{config.seed}.yaml").write_text(config_to_yaml(config))
+    file, config = tmp_path / "config.yaml", TrainConfig(seed=3)
+    file.write_text(config_to_yaml(config))
+    at_work, together, make = [], [], parser._parser
 
-    def read(number: int) -> bool:
-        file, config = tmp_path / f"{number % 4}.yaml", configs[number % 4]
-        return config_from_file(file) == config == parse(["--config", str(file)])[0]
+    def slow_parser(preset: str | None = None):
+        at_work.append(preset)
+        time.sleep(0.01)  # so that another would surely come meanwhile
+        together.append(len(at_work))
+        made = make(preset)
+        at_work.pop()
+        return made
 
+    monkeypatch.setattr(parser, "_parser", slow_parser)
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(read, range(16)))
+        files = [pool.submit(config_from_file, file) for _ in range(3)]
+        lines = [pool.submit(parse, ["--config", str(file)]) for _ in range(3)]
+        assert all(job.result() == config for job in files)
+        assert all(job.result() == (config, None) for job in lines)
+    assert together == [1] * 12
 
 
 @pytest.mark.parametrize(
