@@ -1,11 +1,15 @@
-"""The mind: language model agents with LoRA adapters, many on one frozen base."""
+"""The mind: language model agents with LoRA adapters, many on one frozen base. Part of Terrarium."""
 
 from typing import TYPE_CHECKING
+
+from evolution.own import require_own
 
 if TYPE_CHECKING:
     from agents.agent import TinyLLMAgent
 
 __all__ = ["TinyLLMAgent"]
+
+require_own("envs", "evolution")
 
 
 def __getattr__(name: str) -> object:

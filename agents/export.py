@@ -26,6 +26,7 @@ from agents.codec import TextCodec
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import CODECS
 from agents.types import AdapterConfig, ModelConfig, UserError, require
+from evolution.commands import a_path, command
 
 if TYPE_CHECKING:
     from agents.mind import Mind
@@ -42,12 +43,12 @@ class Agent(NamedTuple):
 
 def main(argv: list[str] | None = None) -> None:
     """Export from the command line; a mistake is one sentence and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m agents.export", allow_abbrev=False)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")
+    parser = argparse.ArgumentParser(prog=command("agents.export"), allow_abbrev=False)
+    parser.add_argument("run_dir", type=a_path, metavar="RUN_DIR", help="folder of the run")
     parser.add_argument("--agent", required=True, metavar="ID", help="its slot, as 7; or its genome's id, as id:123")
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--generation", type=int, metavar="G", help="one that was exported; the newest if not given")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="where to; in RUN_DIR/exports if not given")
+    parser.add_argument("--out", type=a_path, metavar="PATH", help="where to; in RUN_DIR/exports if not given")
     options = parser.parse_args(argv)
     try:
         print(export(options.run_dir, options.agent, options.format, options.generation, options.out))

@@ -26,7 +26,13 @@ def mapped_zeros(*shape: int) -> Mapped:
         file.truncate(size)
         memory = mmap.mmap(file.fileno(), size)
     array = torch.frombuffer(memory, dtype=torch.float32).view(shape)
-    return Mapped(array, lambda: memory.madvise(mmap.MADV_DONTNEED))
+    return Mapped(array, lambda: forget(memory))
+
+
+def forget(memory: mmap.mmap, start: int = 0, length: int | None = None) -> None:
+    """Give back the memory of a mapped file, or of a part; it is read again when it is used. Windows decides itself."""
+    if hasattr(memory, "madvise"):
+        memory.madvise(mmap.MADV_DONTNEED, start, len(memory) - start if length is None else length)
 
 
 def held_zeros(*shape: int) -> Mapped:

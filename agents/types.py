@@ -1,5 +1,6 @@
 """What a mind is made of, as plain settings. Never imports torch, so that `--help` stays quick."""
 
+import os
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -12,6 +13,14 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise a UserError that names the field, its value and what is allowed, unless `ok`."""
     if not ok:
         raise UserError(f"{name} = {value!r}: must be {allowed}")
+
+
+def expand_user(section: object, prefix: str, *names: str) -> None:
+    """Put the user's home in place of a leading ~ in these paths of a frozen dataclass; UserError if there is none."""
+    for name in names:
+        path = os.path.expanduser(getattr(section, name))
+        require(not path.startswith("~"), prefix + name, path, "a path, or ~ or ~user with a user that exists")
+        object.__setattr__(section, name, path)
 
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -40,6 +49,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
+        expand_user(self, "model.", "name")
         require(self.dtype in DTYPES, "model.dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.memory in MEMORIES, "model.memory", self.memory, f"one of {', '.join(MEMORIES)}")
         require(self.trunk in TRUNKS, "model.trunk", self.trunk, f"one of {', '.join(TRUNKS)}")

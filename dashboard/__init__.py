@@ -1,4 +1,8 @@
-"""A page on which to watch a run: it reads the run folder, and nothing else.
+"""A page on which to watch a run: it reads the run folder, and nothing else. Part of Terrarium.
 
 `reading` (from files to plain values), `server` (who may ask for what), `page/` (what a browser shows).
 """
+
+from evolution.own import require_own
+
+require_own("envs", "agents", "trainers")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from agents.types import UserError, require
+from evolution.commands import a_path, command
 from trainers.command_line import run_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -88,8 +89,8 @@ def end_with(parent: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Serve from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dashboard", allow_abbrev=False, description=__doc__.split("\n")[0])
-    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of runs")
+    parser = argparse.ArgumentParser(prog=command("dashboard"), allow_abbrev=False, description=__doc__.split("\n")[0])
+    parser.add_argument("run_dirs", nargs="+", type=a_path, metavar="RUN_DIR", help="folders of runs")
     parser.add_argument("--port", type=int, help=f"where to listen ({USUAL_PORT}, or any that is free)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback lets others read")
     parser.add_argument("--name", action="append", default=[], help="another name by which browsers may call it")

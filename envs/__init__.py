@@ -1,4 +1,4 @@
-"""The world: agents forage in a grid, eat what they find, and starve when they do not.
+"""The world: agents forage in a grid, eat what they find, and starve when they do not. Part of Terrarium.
 
 The core is batched: arrays over W worlds x N agents (`ForageBatch`). Its faces are PettingZoo's
 (`envs.forage_v0`), Gymnasium's (`gymnasium.make("envs:Forage-v0")` and `make_vec`), Stable-Baselines3's

@@ -1,4 +1,7 @@
-"""Heredity: who breeds, and what becomes of their adapters. A leaf: knows no model, no world and no trainer."""
+"""Heredity: who breeds, and what becomes of their adapters. Part of Terrarium.
+
+A leaf: knows no model, no world and no trainer.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

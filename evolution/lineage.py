@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 
+from evolution.commands import a_path, command
+
 
 class Health(NamedTuple):
     """What quantitative genetics asks of a population (Falconer & Mackay 1996, chapters 10 and 11); NaN if unknown."""
@@ -159,9 +161,9 @@ def tell(tree: nx.DiGraph, figures: Health) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Print, and draw if asked; a mistake is one sentence and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m evolution.lineage", allow_abbrev=False)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")
-    parser.add_argument("--draw", type=Path, metavar="FILE", help="also draw the family tree, as .png or .svg")
+    parser = argparse.ArgumentParser(prog=command("evolution.lineage"), allow_abbrev=False)
+    parser.add_argument("run_dir", type=a_path, metavar="RUN_DIR", help="folder of the run")
+    parser.add_argument("--draw", type=a_path, metavar="FILE", help="also draw the family tree, as .png or .svg")
     options = parser.parse_args(argv)
     try:
         events = read_events(options.run_dir / "lineage.jsonl")

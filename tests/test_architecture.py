@@ -11,10 +11,11 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "envs": set(),
     "evolution": set(),
-    "agents": {"envs.types", "envs.observe", "evolution.genome"},
+    "agents": {"envs.types", "envs.observe", "evolution.genome", "evolution.own", "evolution.commands"},
     "trainers": {"envs", "agents", "evolution"},
     "dashboard": {
-        *("envs", "agents.forage_codec", "agents.memory", "agents.types", "evolution.lineage"),
+        *("envs", "agents.forage_codec", "agents.memory", "agents.types"),
+        *("evolution.lineage", "evolution.own", "evolution.commands"),
         *("trainers.command_line", "trainers.config", "trainers.parser", "trainers.recording"),
     },
 }

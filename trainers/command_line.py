@@ -7,10 +7,10 @@ shows its traceback. Never imports torch.
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from agents.types import UserError
+from evolution.commands import a_path, command
 
 
 def fail(message: object) -> NoReturn:
@@ -31,11 +31,11 @@ def run_command(command: Callable[[], object]) -> None:
 
 
 def parse_run_arguments(
-    program: str, argv: list[str] | None, **options: tuple[type, object, str]
+    program: str, argv: list[str] | None, **options: tuple[Callable[[str], object], object, str]
 ) -> argparse.Namespace:
     """Parse `RUN_DIR [--generation G]` and further options, given as name = (type, default, help)."""
-    parser = argparse.ArgumentParser(prog=f"python -m trainers.{program}", allow_abbrev=False)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of the run")
+    parser = argparse.ArgumentParser(prog=command(f"trainers.{program}"), allow_abbrev=False)
+    parser.add_argument("run_dir", type=a_path, metavar="RUN_DIR", help="folder of the run")
     parser.add_argument("--generation", type=int, metavar="G", help="which generation; the newest if not given")
     for name, (kind, default, text) in options.items():
         if kind is bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
-from agents.types import AdapterConfig, ModelConfig, require
+from agents.types import AdapterConfig, ModelConfig, expand_user, require
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.types import WorldConfig
@@ -144,6 +144,7 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
+        expand_user(self, "learn.", "teacher")
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
         self._check_teaching()
         require(self.social in SOCIAL, "learn.social", self.social, f"one of {', '.join(SOCIAL)}")
@@ -301,6 +302,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
+        expand_user(self, "", "run_dir", "founders")
         require(self.run_dir.strip() != "", "run_dir", self.run_dir, "the path of a folder")
         require(0 <= self.seed < SEEDS, "seed", self.seed, f"between 0 and {SEEDS - 1}")
         for name in ("generations", "lives", "worlds", "held_out_episodes"):

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from agents.types import UserError
+from agents.types import UserError, require
 from envs.presets import PRESETS
+from evolution.commands import a_path, command
 from trainers.config import TrainConfig
+from trainers.help import SECTIONS, explain
 
 SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--learn.replay"}
 """What may be given for a longer key."""
@@ -33,14 +35,20 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     if any(arg.split("=")[0] == "--resume" for arg in argv):
         return _parse_resume(argv)
     with ONE_AT_A_TIME:
-        return _parse_keys(argv), None
+        return _parse_keys(_with_config_files(argv)), None
 
 
 def _parse_keys(argv: list[str]) -> TrainConfig:
+    asks = [number for number, word in enumerate(argv) if word in ("--help", "-h")]
+    section = argv[asks[0] + 1] if asks and asks[0] + 1 < len(argv) and argv[asks[0] + 1] in SECTIONS else None
+    keys = [word for number, word in enumerate(argv) if not asks or number not in (asks[0], asks[0] + bool(section))]
     try:
-        only_keys = [arg for arg in argv if arg.split("=")[0] not in ("--print_config", "--help", "-h")]
+        only_keys = [arg for arg in keys if arg.split("=")[0] != "--print_config"]
         parser = _parser(preset=_parser().parse_args(only_keys, defaults=False).get("env.preset"))
-        return _instantiate(parser, parser.parse_args(argv))
+        if asks:
+            print(explain(parser.format_help(), section, command("trainers.train")))
+            sys.exit()
+        return _instantiate(parser, parser.parse_args(keys))
     except (ArgumentError, ValueError) as error:
         raise UserError(_one_line(error)) from error
 
@@ -53,6 +61,16 @@ def config_from_file(file: Path) -> TrainConfig:
             return _instantiate(parser, parser.parse_path(file))
     except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
         raise UserError(_one_line(error)) from error
+
+
+def config_file(name: str) -> Path:
+    """A YAML file, or by its name one that comes with Terrarium, as `quick`; UserError for what is neither."""
+    file = Path(name).expanduser()
+    beside = Path(__file__).parent / "configs"  # in a wheel; in a checkout they stand at the top
+    folder = beside if beside.is_dir() else Path(__file__).parent.parent / "configs"
+    shipped = {known.stem: known for known in sorted(folder.glob("*.yaml"))}
+    require(file.is_file() or name in shipped, "config", name, f"a YAML file, or one of {', '.join(shipped)}")
+    return file if file.is_file() else shipped[name]
 
 
 def read_config(run_dir: Path) -> TrainConfig:
@@ -80,21 +98,28 @@ class _Parser(ArgumentParser):
     """
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """What a file says, as `parse_string` has it."""
-        return self.parse_string(Path(path).read_text(), *args, **kwargs)
+        """What a file says, as `parse_string` has it; a file without keys says nothing."""
+        text = Path(path).read_text(encoding="utf-8")
+        says = yaml.safe_load(text)
+        if not isinstance(says, dict | None):
+            raise UserError(f"{path}: must hold keys and values, as `seed: 1`")
+        # A comment after it: jsonargparse takes a file of one key without a value for something else
+        return self.parse_string(f"{text}\n#" if says else "{}", *args, **kwargs)
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:
     """With the values of a world's preset, if it is one, as the defaults of `env`: what is given overrides them."""
     parser = _Parser(
-        prog="python -m trainers.train",
+        prog=command("trainers.train"),
         description="Let a population of small language models live, learn and evolve.",
         epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay; --dashboard besides shows the run "
         "in a browser. "
-        "To continue a run: python -m trainers.train --resume RUN_DIR [--generations N], without other keys.",
+        f"To continue a run: {command('trainers.train')} --resume RUN_DIR [--generations N], without other keys.",
         exit_on_error=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the keys, or the name of a config that comes along"
+    )
     parser.add_class_arguments(TrainConfig)
     if preset in PRESETS:
         parser.set_defaults({f"env.{key}": value for key, value in asdict(PRESETS[preset]).items()})
@@ -106,7 +131,23 @@ def _whole_key(word: str) -> str:
     return SHORT_KEYS.get(key, key) + equals + value
 
 
+def _with_config_files(argv: list[str]) -> list[str]:
+    """With the paths of configs in place of their names."""
+    words: list[str] = []
+    for word in argv:
+        if words[-1:] == ["--config"]:
+            words[-1] = f"--config={config_file(word)}"
+        else:
+            words.append(f"--config={config_file(word[9:])}" if word.startswith("--config=") else word)
+    return words
+
+
 def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
+    defaults = parser.get_defaults()
+    for key in [key for key, value in parsed.items() if value is None and key != "config"]:
+        default = defaults.get(key)  # YAML's `key:` with nothing behind it
+        require(default in ("", [], {}) or isinstance(default, Namespace), key, None, "a value, or be left out")
+        parsed[key] = default
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
     return TrainConfig(**values)
@@ -119,8 +160,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
-    parser = argparse.ArgumentParser(prog="python -m trainers.train", allow_abbrev=False)
-    parser.add_argument("--resume", required=True, type=Path, metavar="RUN_DIR")
+    parser = argparse.ArgumentParser(prog=command("trainers.train"), allow_abbrev=False)
+    parser.add_argument("--resume", required=True, type=a_path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)
     options, others = parser.parse_known_args(argv)
     if others:

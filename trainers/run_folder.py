@@ -6,17 +6,19 @@ adapters/  recordings/; where populations breed apart matches.jsonl  hall/; wher
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from agents.policy import Policy
 from agents.types import UserError
@@ -27,6 +29,9 @@ from trainers.config import TrainConfig
 from trainers.machine import processor
 from trainers.parser import config_to_yaml, read_config
 from trainers.seeding import named_streams
+
+LOCK = ".lock"
+"""File of a run folder that the process which trains in it holds."""
 
 NEW_HISTORY: dict[str, Any] = {
     "generation": -1,
@@ -41,20 +46,48 @@ NEW_HISTORY: dict[str, Any] = {
 """What a run knows of its generations before there is any; every checkpoint holds these keys."""
 
 
+@contextmanager
+def reserved(run_dir: Path) -> Iterator[None]:
+    """Within the block, no other process can train in this folder; the lock of a process that died is none.
+
+    Raises UserError where another is at it already, or where nothing can be written. A folder that was made for the
+    block, and in which it left nothing, is gone after it.
+    """
+    held, is_new = run_dir / LOCK, not run_dir.exists()
+    taken = f"run_dir = {str(run_dir)!r}: must be a folder in which no other process trains"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(held, blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{taken}; one does, so wait for it or choose another folder") from error
+    except OSError as error:
+        raise UserError(
+            f"run_dir = {str(run_dir)!r}: must be a folder in which files can be written ({error})"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is held, so that nobody gets a lock that others do not see
+            held.unlink()
+        lock.release()
+        if is_new and not any(run_dir.iterdir()):
+            run_dir.rmdir()
+
+
 def require_free(run_dir: Path) -> None:
-    """Raise UserError if something is at `run_dir` already."""
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    """Raise UserError if something is in `run_dir` already, but for the lock."""
+    if any(entry.name != LOCK for entry in run_dir.iterdir()):
         way_on = ""
         if checkpoints(run_dir):
-            way_on = f"; to go on with its run, use --resume {run_dir}"
+            way_on = f"; to go on with its run, use --resume {shlex.quote(str(run_dir))}"
         elif (run_dir / "run.json").is_file():
             way_on = "; its run ended before its first generation did, so it can be deleted"
         raise UserError(f"run_dir = {str(run_dir)!r}: must be empty or not exist{way_on}")
 
 
 def create(run_dir: Path, config: TrainConfig, colony: Colony) -> None:
-    """Make a new run folder, with config.yaml and run.json: what it takes to know where its figures came from."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """Begin a run folder with config.yaml and run.json: what it takes to know where its figures came from."""
     write_config(run_dir, config)
     record = {
         "command": sys.argv,
@@ -85,10 +118,15 @@ def weights_sha256(policy: Policy) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the code, None outside a checkout."""
-    here = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    """Commit of the code; None outside a checkout of its own (within another's, the commit is not ours), or without git."""
+    root = Path(__file__).resolve().parent.parent
+    ask = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    told = done.stdout.splitlines()
+    return told[1] if done.returncode == 0 and Path(told[0]).resolve() == root else None
 
 
 def machine() -> dict[str, Any]:

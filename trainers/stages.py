@@ -45,6 +45,7 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     """Found the colony or restore it, and open the run folder; what is wrong is found before anything is written."""
     run_dir = Path(config.run_dir)
     if resume is None:
+        run_dir.mkdir(parents=True, exist_ok=True)
         run_folder.require_free(run_dir)
         colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
         if config.founders:

@@ -37,12 +37,17 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     dashboard: show the run in a browser until it ends. Raises UserError for a run folder that is not empty, or that
     cannot be resumed.
     """
-    from trainers import record, stages  # here, not above: torch takes seconds to import, and --help should not wait
+    from trainers import (
+        record,
+        run_folder,
+        stages,
+    )  # here, not above: torch takes seconds to import, and --help should not wait
 
-    run = stages.begin(config, resume)
-    with page_beside(run.run_dir) if dashboard else nullcontext():
-        live_through(run)
-        return record.report(run)
+    with run_folder.reserved(Path(config.run_dir)):
+        run = stages.begin(config, resume)
+        with page_beside(run.run_dir) if dashboard else nullcontext():
+            live_through(run)
+            return record.report(run)
 
 
 def live_through(run: "Run") -> None:

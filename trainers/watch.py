@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.types import UserError, require
+from evolution.commands import a_path
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import EnvConfig
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         argv,
         seed=(int, 0, "which held-out world"),
         fps=(float, 8.0, "steps a second, at most 100"),
-        out=(Path, None, "write the episode to this .gif or .mp4 file"),
+        out=(a_path, None, "write the episode to this .gif or .mp4 file"),
         window=(bool, False, "open a window"),
     )
     run_command(lambda: watch(**vars(options)))

@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
+from agents.mapped import forget
 from agents.weights.fetch import cache_dir, sha256_of, source_gguf
 from agents.weights.old_architectures import modernise
 
@@ -164,7 +166,7 @@ class StoredBlocks(Mapping[str, Blocks]):
         start, end = (self._begin + offset for offset in self._header[path]["data_offsets"])
         flat = torch.frombuffer(self._map, dtype=torch.uint8, offset=start, count=end - start)
         page = start // mmap.PAGESIZE * mmap.PAGESIZE
-        let_go = partial(self._map.madvise, mmap.MADV_DONTNEED, page, end - page)
+        let_go = partial(forget, self._map, page, end - page)
         return Blocks(self._kinds[path], flat.view(self._header[path]["shape"]), let_go)
 
     def __iter__(self) -> Iterator[str]:
@@ -201,6 +203,8 @@ def spare_memory() -> None:
     oneDNN keeps the code that it made for the last products of other sizes, glibc what was freed.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    if sys.platform == "win32":  # there a process has no library of its own to ask
+        return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
         library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is larger goes back at once; else the bound grows with use

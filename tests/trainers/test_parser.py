@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from agents.types import UserError
 from trainers import parser
 from trainers.config import TrainConfig
+from trainers.help import SECTIONS
 from trainers.parser import config_from_file, config_to_yaml, parse
 
 
@@ -114,16 +116,82 @@ def test_a_mistake_ends_with_exit_code_2_and_without_a_traceback():
     assert "Traceback" not in done.stderr
 
 
-def test_help_explains_every_key_without_importing_torch():
+def shown(*words):
+    """What a command line of the main program prints without importing torch."""
     code = """
 import sys
 from trainers.parser import parse
 try:
-    parse(["--help"])
-except SystemExit:
+    parse(sys.argv[1:])
+finally:
     print("torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
-    assert "Share of cells drawn as rock" in done.stdout
-    assert "Gamma: worth of a reward one step later" in done.stdout
+    return done.stdout
+
+
+def test_help_begins_with_what_most_people_change_and_explains_every_key_by_section():
+    first = shown("--help")
+    assert len(first.splitlines()) < 50
+    assert "--resume RUN_DIR" in first
+    assert "--dashboard" in first
+    assert "Folder of the run" in first
+    assert "--help run, env, model, adapter, learn, evolution, log" in first
+    sections = {name: shown("--help", name) for name in SECTIONS}
+    keys = [set(re.findall(r"^  --([a-z_.]+)", text, re.MULTILINE)) for text in sections.values()]
+    *parts, everything = keys
+    assert set.union(*parts) == everything - {"config", "print_config"}
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert "Share of cells drawn as rock" in sections["env"]
+    assert "Gamma: worth of a reward one step later" in sections["learn"]
+
+
+def test_help_shows_the_defaults_of_the_preset_that_is_asked_for():
+    assert "default: 14)" in shown("--env.preset", "night", "--help", "env").split("--env.width")[1].split("--")[0]
+
+
+def test_a_config_that_comes_along_is_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--config", "quick"], ["--config=quick"]):
+        assert parse(words)[0].run_dir == "runs/quick"
+    (tmp_path / "quick").write_text("seed: 8")  # the user's own comes first
+    assert parse(["--config", "quick"])[0].seed == 8
+    with pytest.raises(UserError, match=r"config = 'slow': must be a YAML file, or one of .*, quick, "):
+        parse(["--config", "slow"])
+
+
+@pytest.mark.parametrize("text", ["env:\n  codec:\n", "env:", "", "# nothing yet\n", "founders: ~\nmodel: null\n"])
+def test_what_a_file_leaves_empty_stays_as_it_is(tmp_path, text):
+    file = tmp_path / "some.yaml"
+    file.write_text(text)
+    assert parse(["--config", str(file)])[0] == config_from_file(file) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("run_dir: ~", "run_dir = None: must be a value, or be left out"),
+        ("seed:", "seed = None: must be a value, or be left out"),
+        ("learn:\n  clip:\n", "learn.clip = None: must be a value, or be left out"),
+        ("- seed", "some.yaml: must hold keys and values, as `seed: 1`"),
+    ],
+)
+def test_a_value_that_is_missing_in_a_file_is_named(tmp_path, text, says):
+    file = tmp_path / "some.yaml"
+    file.write_text(text)
+    for read in (lambda: parse(["--config", str(file)]), lambda: config_from_file(file)):
+        with pytest.raises(UserError, match=re.escape(says)):
+            read()
+
+
+def test_the_home_of_the_user_stands_for_a_tilde_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
+    config, _ = parse(
+        ["--run_dir=~/a", "--founders=~/b", "--model.name=~/c", "--trainer=distil", "--learn.teacher=~/d"]
+    )
+    paths = config.run_dir, config.founders, config.model.name, config.learn.teacher
+    assert paths == tuple(str(tmp_path / name) for name in "abcd")
+    with pytest.raises(UserError, match=r"run_dir = '~nobody-here/a': must be a path"):
+        TrainConfig(run_dir="~nobody-here/a")
