@@ -1,6 +1,5 @@
 """From texts to actions: sampling with what is remembered, and the differentiable evaluation that learning needs."""
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from agents.backends import Backend
 from agents.codec import TextCodec
 from agents.lora import AdapterBank
 from agents.mind import Mind
-from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, ModelConfig, UserError, log
 from agents.value_head import ValueHead
 from agents.weights.base_model import load_base_model
 from agents.weights.frozen import freeze
@@ -104,12 +103,15 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
 
     Raises ValueError where the model is not to be had, or does not fit the adapters or the codec's words.
     """
+    log.info(f"opening {model.name}")
     base = load_base_model(model)
     bank = AdapterBank(base.causal_lm, adapter, agents, seed)
     first_adapted = base.layers - adapter.top_layers
+    if model.dtype == "auto":
+        log.info("measuring which number format is the faster one here")
     dtype = getattr(torch, fastest_dtype() if model.dtype == "auto" else model.dtype)
     if told := shortcoming(dtype):
-        print(f"note: {told}", file=sys.stderr)
+        log.warning(f"note: {told}")
     freeze(base.decoder, base.blocks, first_adapted, dtype)
     mind = Mind(base, bank, codec, model.text_memory_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil

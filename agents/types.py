@@ -1,8 +1,12 @@
 """What a mind is made of, as plain settings. Never imports torch, so that `--help` stays quick."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 from math import isfinite
+
+log = logging.getLogger("terrarium")
+"""What goes on while one waits, and notes; the commands print it on standard error, a library's user may listen."""
 
 
 class UserError(ValueError):

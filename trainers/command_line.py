@@ -5,11 +5,12 @@ shows its traceback. Never imports torch.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from agents.types import UserError
+from agents.types import UserError, log
 from evolution.commands import a_path, command
 
 
@@ -19,8 +20,19 @@ def fail(message: object) -> NoReturn:
     sys.exit(2)
 
 
+class ToStandardError(logging.Handler):
+    """Prints what is logged, so that a command's own output stays alone on standard output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it at once."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def run_command(command: Callable[[], object]) -> None:
     """Run a command; a UserError ends it with one sentence, Ctrl-C is no error of anybody's."""
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(ToStandardError())
     try:
         command()
     except UserError as error:

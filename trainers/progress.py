@@ -1,14 +1,19 @@
-"""Live progress in the terminal: generation, step, who is alive, fitness, time left."""
+"""Live progress in the terminal: generation, stage, who is alive, fitness, time left."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from trainers.config import TrainConfig
+
+FIRST_GUESS = {"breeding": 0.1, "living": 1.0, "learning": 0.5, "measuring": 1.0, "competing": 2.0, "comparing": 2.0}
+"""How long stages take, compared with each other, where one of them has not been timed yet."""
 
 
 @contextmanager
@@ -27,26 +32,102 @@ def counted(total: int) -> Iterator[Callable[[str], None]]:
         yield tell
 
 
-class Progress:
-    """A bar over generations where there is a terminal, and a line for each generation anywhere."""
+class Clock:
+    """How long a run will still take: each stage as long as it took the last time, first guesses until then."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, first_generation: int = 0, now: Callable[[], float] = perf_counter):
+        self._config, self._now = config, now
+        self._generation = first_generation
+        self._took: dict[str, float] = {}  # seconds, by stage
+        self._stage, self._share, self._begun = "", 0.0, now()
+        self._ahead: list[str] = []  # stages of this generation, after the one that goes on
+
+    def generation(self, generation: int) -> None:
+        """A generation begins."""
+        self._finish()
+        self._generation, self._ahead = generation, self._plan(generation)
+
+    def begin(self, stage: str) -> None:
+        """A stage begins, and with it the one before has ended."""
+        self._finish()
+        self._stage, self._begun = stage, self._now()
+        if stage in self._ahead:  # what was to come before it did not
+            del self._ahead[: self._ahead.index(stage) + 1]
+
+    def go_on(self, share: float) -> None:
+        """So much of the stage is done: between 0 and 1."""
+        self._share = share
+
+    def left(self) -> float | None:
+        """Seconds until the run ends; None while nothing is known."""
+        elapsed, share = self._now() - self._begun, self._share
+        if share > 0:
+            took = self._took | {self._stage: elapsed / share}
+        else:
+            took = self._took
+        if not took:
+            return None
+        per_guess = sum(took.values()) / sum(FIRST_GUESS[stage] for stage in took)
+        expected = {stage: took.get(stage, guess * per_guess) for stage, guess in FIRST_GUESS.items()}
+        rest = max(0.0, expected[self._stage] - elapsed) if self._stage else 0.0
+        later = (stage for g in range(self._generation + 1, self._config.generations + 1) for stage in self._plan(g))
+        return rest + sum(expected[stage] for stage in [*self._ahead, *later])
+
+    def _finish(self) -> None:
+        if self._stage:
+            self._took[self._stage] = self._now() - self._begun
+        self._stage, self._share = "", 0.0
+
+    def _plan(self, generation: int) -> list[str]:
+        """The stages of a generation, in their order; after the last generation is the report's."""
+        evolution = self._config.evolution
+        if generation == self._config.generations:
+            return ["comparing"]
+        return [
+            *(["breeding"] if generation > 0 and evolution.enabled else []),
+            *(["living", "learning"] * self._config.lives),
+            "measuring",
+            *(["competing"] if evolution.apart else []),
+            *(["comparing"] if generation == 0 else []),
+        ]
+
+
+class TimeLeft(ProgressColumn):
+    """What a clock says, at each refresh."""
+
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self._clock = clock
+
+    def render(self, task: Task) -> Text:
+        """As 1:05, or 2:01:05."""
+        left = self._clock.left()
+        if left is None:
+            return Text("left -:--")
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}")
+
+
+class Progress:
+    """A bar over a run where there is a terminal, and a line for each generation anywhere."""
+
+    def __init__(self, config: TrainConfig, first_generation: int = 0):
         self._config = config
+        self._clock = Clock(config, first_generation)
+        self._started = perf_counter()
         console = Console()
         self._bar = Bar(
-            TextColumn("generation {task.fields[generation]}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[stage]}"),
             TextColumn("{task.fields[fitness]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeLeft(self._clock),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=config.generations, generation="", stage="", fitness="")
-        self._generation = self._life = 0
+        self._task = self._bar.add_task("", total=1.0, stage="", fitness="")
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -57,34 +138,34 @@ class Progress:
 
     def generation(self, generation: int) -> None:
         """A generation begins."""
-        self._generation, self._life = generation, -1
-        self._bar.update(
-            self._task, completed=generation, generation=f"{generation}/{self._config.generations - 1}", stage=""
-        )
-
-    def life(self) -> None:
-        """The generation begins another life."""
-        self._life += 1
-
-    def step(self, step: int, alive: int, agents: int) -> None:
-        """A step of a life is done; lives count for half of their generation's time."""
-        share = 0.5 * (self._life + step / self._config.env.max_steps) / self._config.lives
-        stage = f"step {step}/{self._config.env.max_steps}, {alive}/{agents} alive"
-        self._bar.update(self._task, completed=self._generation + share, stage=stage)
+        self._clock.generation(generation)
+        shown = min(generation, self._config.generations - 1)
+        self._bar.update(self._task, description=f"generation {shown}/{self._config.generations - 1}")
 
     def stage(self, name: str) -> None:
-        """Something that is not a step begins."""
-        self._bar.update(self._task, stage=name)
+        """A stage begins, one of `FIRST_GUESS`."""
+        self._clock.begin(name)
+        self.detail(name)
+
+    def step(self, step: int, alive: int, agents: int) -> None:
+        """A step is done of the life, or of the lives at once, that this stage is."""
+        self._clock.go_on(step / self._config.env.max_steps)
+        self.detail(f"step {step}/{self._config.env.max_steps}, {alive}/{agents} alive")
+
+    def detail(self, text: str) -> None:
+        """Show something else about the stage."""
+        elapsed, left = perf_counter() - self._started, self._clock.left()
+        done = 0.0 if left is None else elapsed / (elapsed + left)
+        self._bar.update(self._task, stage=text, completed=done)
 
     def done(self, figures: dict[str, float]) -> None:
         """A generation is over: leave a line about it."""
         self._bar.update(self._task, fitness=f"fitness {figures['fitness_mean']:.1f}")
-        food = f"food {figures['food_eaten_mean']:5.2f}   " if "food_eaten_mean" in figures else ""
+        food = f"  food {figures['food_eaten_mean']:5.2f}" if "food_eaten_mean" in figures else ""
         self._bar.console.print(
-            f"generation {figures['generation']:>3.0f}   "
-            f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})   "
-            f"{food}lived {figures['lifetime_mean']:5.1f} steps   "
-            f"{figures['decide_ms']:5.1f} ms/step   {figures['wall_s']:4.1f} s",
+            f"generation {figures['generation']:>3.0f}  "
+            f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})"
+            f"{food}  lived {figures['lifetime_mean']:5.1f}  {figures['wall_s']:5.1f} s",
             highlight=False,
             soft_wrap=True,
         )

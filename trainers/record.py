@@ -14,8 +14,7 @@ from trainers import run_folder
 from trainers.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.colony import colony_state, colony_tensors
 from trainers.config import TrainConfig
-from trainers.evaluate import compare, contestants, held_out_seeds, table
-from trainers.progress import counted
+from trainers.evaluate import compare, held_out_seeds, table
 from trainers.recording import prune_recordings, recorded, write_recording
 from trainers.rollout import Life, Outcome, rollout
 from trainers.run import Run
@@ -28,7 +27,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     if generation == 0:
         run.progress.stage("comparing")
         compared = run.colony, run.config.env, run.config.held_out_episodes, run.config.seed
-        history["first"] = compare(*compared, run.progress.stage)
+        history["first"] = compare(*compared, run.progress.detail)
         run_folder.replace_text(run.run_dir / "first.json", json.dumps(history["first"], indent=2) + "\n")
     # From here on `run.generation` is the next one
     history |= {key: figures[key] for key in ("generation", "env_steps", "fitness_steps")}
@@ -57,8 +56,9 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
 def report(run: Run) -> dict[str, Any]:
     """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
     env, first = run.config.env, run.history["first"]
-    with counted(len(contestants(env))) as tell:
-        last = compare(run.colony, env, run.config.held_out_episodes, run.config.seed, tell)
+    run.progress.generation(run.generation)
+    run.progress.stage("comparing")
+    last = compare(run.colony, env, run.config.held_out_episodes, run.config.seed, run.progress.detail)
     generation = run.history["generation"]
     keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from agents.policy import Policy
-from agents.types import UserError
+from agents.types import UserError, log
 from agents.weights.fetch import sha256_of
 from trainers.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint, whole
 from trainers.colony import Colony, acting_by, found_colony, found_with, restore_adapters, restore_colony
@@ -118,7 +118,7 @@ def weights_sha256(policy: Policy) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the code; None outside a checkout of its own (within another's, the commit is not ours), or without git."""
+    """Commit of the code; None without git, and outside a checkout of its own: the commit would be somebody else's."""
     root = Path(__file__).resolve().parent.parent
     ask = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
@@ -192,7 +192,7 @@ def _check_model(run_dir: Path, colony: Colony) -> None:
     """Refuse other weights; say so where last digits may differ."""
     record = _check_weights(run_dir, colony)
     if record["versions"] != _versions() or record["machine"] != machine():
-        print("note: another machine or other versions than before; figures may differ in their last digits")
+        log.warning("note: another machine or other versions than before; figures may differ in their last digits")
 
 
 def _check_weights(run_dir: Path, colony: Colony) -> dict[str, Any]:

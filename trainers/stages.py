@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.types import UserError
+from agents.types import UserError, log
 from agents.weights.frozen import product_dtype
 from envs.types import members
 from evolution import next_generation, select_top_k
@@ -61,13 +61,14 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
     if resume is None:
         run_folder.create(run_dir, config, colony)
-    log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
+    run_log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
     if resume is None:
-        log.events(births([], colony.population))
+        run_log.events(births([], colony.population))
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
-    run = Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall, teacher)
+    progress = Progress(config, history["generation"] + 1)
+    run = Run(config, run_dir, colony, run_log, history, progress, worlds, trials, hall, teacher)
     if resume and colony.student:
         texts = colony.policy.mind.memory.reading_order()
         _act_by_student(run, colony.student)
@@ -88,12 +89,11 @@ def _teacher(config: TrainConfig, colony: Colony, history: dict[str, Any]) -> Te
 
 
 def generations(run: Run) -> Iterator[int]:
-    """The generations still to live, with progress shown meanwhile."""
-    with run.progress:
-        while run.generation < run.config.generations:
-            run.started, run.steps, run.first_return = perf_counter(), 0, None
-            run.progress.generation(run.generation)
-            yield run.generation
+    """The generations still to live."""
+    while run.generation < run.config.generations:
+        run.started, run.steps, run.first_return = perf_counter(), 0, None
+        run.progress.generation(run.generation)
+        yield run.generation
 
 
 def evolve(run: Run) -> dict[str, float]:
@@ -101,6 +101,7 @@ def evolve(run: Run) -> dict[str, float]:
 
     Reptile (Nichol et al. 2018, arXiv:1803.02999, batched): nobody breeds, the beginning of all moves to their ends.
     """
+    run.progress.stage("breeding")
     if run.config.evolution.inheritance == "reptile":
         run.colony.begin_nearer(run.config.evolution.reptile_step)
         return {}
@@ -163,7 +164,7 @@ def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Ad
 
 def live(run: Run, lesson: Witness | None = None) -> Life:
     """One life in worlds that nobody has seen; the lesson witnesses it."""
-    run.progress.life()
+    run.progress.stage("living")
     streams = run.colony.streams
     life = rollout(
         run.colony.policy,
@@ -225,7 +226,7 @@ def _learn_by_adapters(run: Run, life: Life, lesson: Witness | None, targets: np
             "what learns is not what acted"
         )
     if figures["not_finite"]:
-        print(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stayed as they were")
+        log.warning(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
     return figures | health(run.colony.policy, life.trajectory)
 
 
@@ -266,6 +267,7 @@ def measure(run: Run) -> Outcome:
     if run.hall and run.hall.champions and settings.hall_episodes:
         outcome = beside_champions(run, run.hall, seeds)
     else:
-        outcome = rollout(colony.policy, colony.codec, run.trial, seeds, streams["policy"]).outcome
+        told = run.progress.step
+        outcome = rollout(colony.policy, colony.codec, run.trial, seeds, streams["policy"], on_step=told).outcome
     colony.measure(outcome)
     return outcome

