@@ -15,6 +15,9 @@ from trainers.config import TrainConfig
 FIRST_GUESS = {"breeding": 0.1, "living": 1.0, "learning": 0.5, "measuring": 1.0, "competing": 2.0, "comparing": 2.0}
 """How long stages take, compared with each other, where one of them has not been timed yet."""
 
+ENOUGH = 0.1
+"""From this share of a stage on, what it took so far says how long it takes; first steps have more to read."""
+
 
 @contextmanager
 def counted(total: int) -> Iterator[Callable[[str], None]]:
@@ -61,10 +64,7 @@ class Clock:
     def left(self) -> float | None:
         """Seconds until the run ends; None while nothing is known."""
         elapsed, share = self._now() - self._begun, self._share
-        if share > 0:
-            took = self._took | {self._stage: elapsed / share}
-        else:
-            took = self._took
+        took = self._took | ({self._stage: elapsed / share} if share >= ENOUGH else {})
         if not took:
             return None
         per_guess = sum(took.values()) / sum(FIRST_GUESS[stage] for stage in took)
@@ -165,7 +165,7 @@ class Progress:
         self._bar.console.print(
             f"generation {figures['generation']:>3.0f}  "
             f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})"
-            f"{food}  lived {figures['lifetime_mean']:5.1f}  {figures['wall_s']:5.1f} s",
+            f"{food}  lived {figures['lifetime_mean']:5.1f}  {figures['wall_s']:.4g} s",
             highlight=False,
             soft_wrap=True,
         )

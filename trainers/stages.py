@@ -67,6 +67,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
+    world = ", ".join(config.env.kinds) if config.env.is_forage else config.env.id
+    log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; all goes to {run_dir}")
     progress = Progress(config, history["generation"] + 1)
     run = Run(config, run_dir, colony, run_log, history, progress, worlds, trials, hall, teacher)
     if resume and colony.student:
