@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     from trainers import record, stages  # here, not above: torch takes seconds to import, and --help should not wait
 
     run = stages.begin(config, resume)
-    with page_beside(run.run_dir) if dashboard else nullcontext():
+    with closing(run), page_beside(run.run_dir) if dashboard else nullcontext():
         live_through(run)
         return record.report(run)
 
