@@ -1,5 +1,6 @@
 """The stages of a run but the last (`trainers.record`), in the order in which `trainers.train` goes through them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,6 +67,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
+    if config.evolution.enabled and config.env.agents == 1:
+        print("note: one agent has nobody to breed with; it lives on and only learns", file=sys.stderr)
     run = Run(config, run_dir, colony, log, history, Progress(config), worlds, trials, hall, teacher)
     if resume and colony.student:
         texts = colony.policy.mind.memory.reading_order()
