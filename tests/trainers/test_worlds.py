@@ -328,7 +328,7 @@ def test_one_agent_alone_needs_no_other_settings_and_says_that_it_only_learns(mo
 
 def test_populations_of_one_live_on_beside_others_that_breed():
     given = ["--env.preset", "rivals", "--env.agents", "3", "--evolution.apart", "true", "--evolution.elites", "1"]
-    with pytest.raises(UserError, match="evolution.parents = 5: must be at most the 2 agents of a population"):
+    with pytest.raises(UserError, match=r"evolution\.parents = 5: must be at most the 2 agents of a population"):
         parse(given)
     assert parse([*given, "--evolution.parents", "2"])
 
