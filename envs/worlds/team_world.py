@@ -20,7 +20,7 @@ from envs.worlds.world import Step
 def make_team(module: str, options: dict[str, Any]) -> Any:
     """Make one `parallel_env` of a module. Raises ValueError, with the reason, where there is none that fits."""
     try:
-        env = _parallel(importlib.import_module(module), options)
+        env = _parallel(module, options)
     except ImportError as error:
         raise ValueError(said_of(error, module)) from error
     except (KeyError, AssertionError, TypeError) as error:
@@ -36,11 +36,12 @@ def make_team(module: str, options: dict[str, Any]) -> Any:
     raise ValueError(f"its actions are {spaces}: must be Discrete, and the same for all agents")
 
 
-def _parallel(module: Any, options: dict[str, Any]) -> Any:
+def _parallel(name: str, options: dict[str, Any]) -> Any:
+    module = importlib.import_module(name)
     if hasattr(module, "parallel_env"):
         return module.parallel_env(**options)
     if not hasattr(module, "env"):
-        raise ValueError(f"{module.__name__} has neither parallel_env nor env: it is no module of a PettingZoo world")
+        raise ValueError(f"{name} has neither parallel_env nor env: it is no module of a PettingZoo world")
     env = module.env(**options)
     if not env.metadata.get("is_parallelizable", False):
         env.close()

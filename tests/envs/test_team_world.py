@@ -162,7 +162,7 @@ def test_an_episode_of_simple_spread_is_cut_off_and_not_ended_and_then_nobody_pl
     ("module", "options", "says"),
     [
         ("mpe2.nowhere_v0", {}, "there is no module mpe2.nowhere_v0"),
-        ("os.path", {}, "path has neither parallel_env nor env: it is no module of a PettingZoo world"),
+        ("os.path", {}, "os.path has neither parallel_env nor env: it is no module of a PettingZoo world"),
         (SPREAD, {"M": 3}, "unexpected keyword argument 'M'"),
         (SPREAD, {"local_ratio": 2}, "it cannot be made with options {'local_ratio': 2}: AssertionError('local_ratio"),
         (SPREAD, {"continuous_actions": True}, "must be Discrete, and the same for all agents"),
