@@ -5,7 +5,9 @@ action, and a text for each observation. Texts should be short and few: every di
 `docs/worlds.md` shows how to write one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,10 +44,41 @@ class TextCodec(Protocol):
         """Which actions are allowed: (M, A) bool, at least one in each row."""
 
 
+CODEC_CLASS = "package.module:Class, a class of one argument"
+"""What may be given for a codec of one's own."""
+
+
+def named_class(name: str) -> Any:
+    """The class that `package.module:Class` means; UserError where there is none."""
+    module, _, kind = name.partition(":")
+    try:
+        found = getattr(import_module(module), kind)
+    except Exception as error:  # a module may fail in any way while it is imported
+        is_absent = isinstance(error, ImportError | AttributeError)
+        told = str(error) if is_absent else f"{module} raised {type(error).__name__}: {error}"
+        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({told})") from error
+    if not isinstance(found, type):
+        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({kind} is {found!r})")
+    return found
+
+
+@contextmanager
+def naming(kind: type, method: str) -> Iterator[None]:
+    """Within the block a codec's method is called, which anybody may have written: its error becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{kind.__name__}.{method} raised {type(error).__name__}: {told}") from error
+
+
 class PlainCodec:
     """A codec without memory that looks at one agent at a time: subclass it, and write `describe`.
 
-    Its class is called with the world that it is for: a Gymnasium or a PettingZoo environment.
+    Its class is called with the world that it is for, a Gymnasium or a PettingZoo environment in which an episode has
+    begun: once for the words, and then for each copy in which agents play, whose observations alone it is shown.
     """
 
     instructions = "Choose well.\n"
@@ -68,7 +101,8 @@ class PlainCodec:
 
     def encode(self, observation: np.ndarray, memory: None) -> list[str]:
         """M texts."""
-        texts = [self.describe(one) for one in observation]
+        with naming(type(self), "describe"):
+            texts = [self.describe(one) for one in observation]
         wrong = next((text for text in texts if not isinstance(text, str)), None)
         if wrong is not None:
             raise UserError(f"{type(self).__name__}.describe gave {wrong!r}: must be text")
@@ -77,7 +111,8 @@ class PlainCodec:
     def legal(self, observation: np.ndarray) -> np.ndarray:
         """(M, A) bool; everything for those that see nothing, because they do not play."""
         actions = len(self.action_words)
-        rows = [[True] * actions if one is None else self.allowed(one) for one in observation]
+        with naming(type(self), "allowed"):
+            rows = [[True] * actions if one is None else list(self.allowed(one)) for one in observation]
         wrong = next((row for row in rows if len(row) != actions), None)
         if wrong is not None:
             raise UserError(f"{type(self).__name__}.allowed gave {wrong}: must be {actions}, one for each action word")

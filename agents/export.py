@@ -15,14 +15,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from agents.codec import TextCodec
+from agents.codec import TextCodec, named_class
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import CODECS
 from agents.types import AdapterConfig, ModelConfig, UserError, require
@@ -133,11 +132,7 @@ def codec_of(env_id: str, own: str) -> Any:
     own: `package.module:Class` of a user's codec, empty for the one that comes with the world.
     """
     if own:
-        module, _, kind = own.partition(":")
-        try:
-            return getattr(import_module(module), kind)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"env.codec = {own!r}: must be package.module:Class ({error})") from error
+        return named_class(own)
     if env_id == "forage":
         return ForageCodec
     kinds = [kind for begins, kind in CODECS.items() if env_id.rpartition(":")[2].startswith(begins)]

@@ -78,7 +78,7 @@ def minigrid(name: str) -> Contestant:
 
 def gymnasium_vector(worlds: int, others: str) -> Contestant:
     """Make our vector environment of one learner in each world, which resets itself."""
-    env = gymnasium.make_vec("envs:Forage-v0", num_envs=worlds, others=others)
+    env = gymnasium.make_vec("envs:Forage-v0", num_envs=worlds, others=others, autoreset_mode="SameStep")
     env.reset(seed=0)
     return contestant(worlds, env.action_space.sample, lambda a: len(env.step(a)[1]))
 

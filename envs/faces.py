@@ -5,7 +5,7 @@ The faces are `forage` (PettingZoo), `forage_gym` and `forage_vector` (Gymnasium
 
 import operator
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ SEED_STRIDE = 0x4F1BBCDD
 before one repeats, and environments that begin at neighbouring seeds stay apart for long."""
 
 RENDER_MODES = ("human", "ansi", "rgb_array")
-"""A window (needs pygame: `pip install terrarium-lm[render]`), coloured text, pixels."""
+"""A window (needs pygame: `pip install -e '.[render]'`), coloured text, pixels."""
 
 FPS = 8
 """Steps per second of a film or in a window."""
@@ -68,12 +68,16 @@ def seeds_from(seed: int, worlds: int) -> list[int]:
     return [base + (seed - base + world) % (SEED_LIMIT - HELD_OUT if base else HELD_OUT) for world in range(worlds)]
 
 
-def renewed(config: WorldConfig, state: WorldState, is_over: np.ndarray) -> WorldState:
+def renewed(
+    config: WorldConfig, state: WorldState, is_over: np.ndarray, seeds: Sequence[int] | None = None
+) -> WorldState:
     """Return a copy of `state` where the next episode has begun in the worlds where `is_over` (W,) is true.
 
-    Only those are made anew. Which episode is next is `seed_after`'s; `is_over` must be true somewhere.
+    Only those are made anew. Which episode is next is `seed_after`'s, or they have seeds of their own; `is_over` must
+    be true somewhere.
     """
-    fresh = generate(config, [seed_after(seed) for seed in state.seed[is_over].tolist()])
+    following = [seed_after(seed) for seed in state.seed[is_over].tolist()]
+    fresh = generate(config, following if seeds is None else seeds)
     result = WorldState(*(array.copy() for array in state))
     for array, part in zip(result, fresh, strict=True):
         array[is_over] = part

@@ -3,7 +3,7 @@
     from envs.sb3 import ForageVecEnv
     model = PPO("MlpPolicy", ForageVecEnv("meadow", worlds=8))
 
-Needs the extra `sb3` (`pip install terrarium-lm[sb3]`), and nothing else here imports it.
+Needs the extra `sb3` (`pip install -e '.[sb3]'`), and nothing else here imports it.
 Contract: https://stable-baselines3.readthedocs.io/en/master/guide/vec_envs.html.
 """
 

@@ -72,9 +72,11 @@ def next_generation(
     gets a child of two different parents.
 
     selection: a name of `SELECTIONS`, of which `parents` is the k; or "random", where fitness counts for nothing,
-    the elites included (the control). first_id: of the children; by default after all of the population. Raises
-    ValueError for another name, or if fewer than two may breed.
+    the elites included (the control). first_id: of the children; by default after all of the population. One alone
+    lives on, with nobody to breed with. Raises ValueError for another name, or if fewer than two may breed.
     """
+    if len(population) == 1:
+        return list(population)
     for name, count, least in (("parents", parents, 2), ("elites", elites, 0)):
         if not least <= count <= len(population):
             raise ValueError(f"evolution.{name} = {count}: must be between {least} and {len(population)}")

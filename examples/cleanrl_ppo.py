@@ -4,7 +4,7 @@
 
 It departs from CleanRL where that takes a truncated episode for a death: where the time of a world is over, the value
 of the last observation stands for the rewards that would have followed (Pardo et al. 2018).
-Needs `pip install terrarium-lm[sb3]`.
+Needs `pip install -e '.[sb3]'`.
 """
 
 import argparse

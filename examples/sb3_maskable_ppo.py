@@ -2,7 +2,7 @@
 
     python -m examples.sb3_maskable_ppo [--steps N]
 
-Needs `pip install terrarium-lm[sb3]`. `ForageVecEnv` answers for the masks, no wrapper is needed.
+Needs `pip install -e '.[sb3]'`. `ForageVecEnv` answers for the masks, no wrapper is needed.
 """
 
 import argparse

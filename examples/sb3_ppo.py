@@ -2,7 +2,7 @@
 
     python -m examples.sb3_ppo [--steps N]
 
-Needs `pip install terrarium-lm[sb3]`. The agents draw their actions when they are scored, too: they have no memory, and
+Needs `pip install -e '.[sb3]'`. The agents draw their actions when they are scored, too: they have no memory, and
 with `deterministic=True` one that sees no food can walk to and fro until it starves.
 """
 

@@ -2,7 +2,7 @@
 
     python -m examples.supersuit_sb3 [--steps N]
 
-Needs `pip install terrarium-lm[sb3] supersuit`. SuperSuit wants the same agents in every step, so the dead stay
+Needs `pip install -e '.[sb3]' supersuit`. SuperSuit wants the same agents in every step, so the dead stay
 (`on_death="absorb"`), and PPO is not told whether a world ended or was cut off. `examples.sb3_ppo` gives the slots of
 the dead to newborns, tells ends apart, and steps faster.
 """

@@ -15,6 +15,7 @@ from agents.other_codecs import CODECS
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights import products
+from envs.worlds.foreign import ForeignWorld
 
 WORDS = [
     *NUMBERS,
@@ -89,6 +90,21 @@ def tiny_policy(tiny_model: Path, tokens: str) -> Policy:
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)
     bank.version += 1
     return policy
+
+
+@pytest.fixture(autouse=True)
+def closing_worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Foreign worlds that a test makes are closed when it ends."""
+    made, begin = [], ForeignWorld.__init__
+
+    def note(self: ForeignWorld, *args: object, **kwargs: object) -> None:
+        begin(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(ForeignWorld, "__init__", note)
+    yield
+    for world in made:
+        world.close()
 
 
 def _absent(weight: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from agents.types import AdapterConfig, ModelConfig, expand_user, require
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
-from envs.types import WorldConfig
+from envs.types import WorldConfig, members
 
 SEEDS = 2**32
 """Seeds are below this."""
@@ -188,7 +188,8 @@ class EvolutionConfig:
     """How a generation becomes the next."""
 
     enabled: bool = True
-    """false: the founders live on and only learn."""
+    """false: the founders live on and only learn. So does one agent alone (env.agents = 1), who has nobody to breed
+    with; parents and elites then mean nothing."""
     selection: str = "top"
     """Who breeds: top (the fittest few, equally), rank (of them, the better more often), tournament (the fittest of a
     few drawn by chance), or random (a few of all by chance; fitness counts for nothing, which is the control)."""
@@ -349,19 +350,21 @@ class TrainConfig:
         self._check_breeding()
 
     def _check_breeding(self) -> None:
-        agents, allowed = self.env.agents, f"at most env.agents = {self.env.agents}"
+        sizes, allowed = [self.env.agents], f"at most env.agents = {self.env.agents}"
         if self.evolution.apart:
-            populations, agents = self.env.populations, self.env.agents // self.env.populations
+            populations, sizes = self.env.populations, [len(range(self.env.agents)[own]) for own in members(self.env)]
             require(populations > 1, "env.populations", populations, "2 or more with evolution.apart")
             require(not self.env.also, "env.also", self.env.also, "empty with evolution.apart")
             require(self.evolution.enabled, "evolution.enabled", False, "true with evolution.apart")
             require(self.learn.social == "nobody", "learn.social", self.learn.social, "nobody with evolution.apart")
             require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with evolution.apart")
-            allowed = f"at most the {agents} agents of a population"
-        if self.evolution.enabled and self.evolution.inheritance != "reptile":  # otherwise nobody breeds
+        sizes = [size for size in sizes if size > 1]  # one alone lives on
+        if sizes and self.evolution.enabled and self.evolution.inheritance != "reptile":  # otherwise nobody breeds
+            if self.evolution.apart:
+                allowed = f"at most the {min(sizes)} agents of a population"
             for name in ("parents", "elites"):
                 value = getattr(self.evolution, name)
-                require(value <= agents, f"evolution.{name}", value, allowed)
+                require(value <= min(sizes), f"evolution.{name}", value, allowed)
 
     def _check_whole_model(self) -> None:
         told = "with learn.trains = model"

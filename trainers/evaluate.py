@@ -9,6 +9,7 @@ the forage world the scripted bots, up to the planner that knows everything.
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,9 +143,9 @@ def play(
     """One episode of the agents, of the bare base, or of another actor, in the worlds of `seeds`."""
     from trainers.rollout import rollout
 
-    world, rng = make_world(env, renews=False), np.random.default_rng(seed)
-    carried = np.full((len(seeds), env.agents), -1) if bare else None
-    return rollout(actor or colony.policy, colony.codec, world, seeds, rng, carried=carried).outcome
+    rng, carried = np.random.default_rng(seed), np.full((len(seeds), env.agents), -1) if bare else None
+    with closing(make_world(env, renews=False)) as world:
+        return rollout(actor or colony.policy, colony.codec, world, seeds, rng, carried=carried).outcome
 
 
 def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agents.codec import TextCodec
+from agents.codec import TextCodec, naming
+from agents.forage_codec import ForageCodec
 from agents.policy import Decision
+from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Step, World
 
 Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
@@ -95,9 +97,11 @@ def rollout(
     worlds, agents = observation.shape[:2]
     everyone = worlds * agents
     adapters = np.tile(np.arange(agents), worlds) if carried is None else carried.reshape(-1)
-    reader = _Reader(codec)
+    reader = _Reader(codec, world, everyone)
     moments: list[Moment] = []
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
+    if isinstance(world, ForeignWorld):  # in which not everybody need be there from the beginning
+        is_playing = world.is_playing.reshape(-1)
     states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
     positions = []
     while len(moments) < world.max_steps and is_playing.any():
@@ -146,25 +150,35 @@ def texts_read_last(t: Trajectory, count: int) -> list[str]:
 
 
 class _Reader:
-    """Reads for M agents: keeps their memories and gives each distinct text a number."""
+    """Reads for M agents: keeps their memories and gives each distinct text a number.
 
-    def __init__(self, codec: TextCodec):
-        self.codec = codec
+    In a foreign world each copy has a codec of its own, that sees only that copy: what it says may depend on the map.
+    """
+
+    def __init__(self, codec: TextCodec, world: World, everyone: int):
         self.numbers: dict[str, int] = {}
-        self._seen, self._memory = np.empty(0), None
+        self._world, self._seen = world, np.empty(0)
+        self._codecs = [(codec, np.arange(everyone))]  # with those for whom they read
+        if isinstance(world, ForeignWorld):
+            self._codecs = _codecs_of(type(codec), world.copies())
+        self._memories: list[Any] = [None] * len(self._codecs)
 
     def look(self, observation: np.ndarray, action: np.ndarray) -> None:
         """Each saw (M, ...) after it did `action` (M,)."""
-        self._seen = observation
-        self._memory = self.codec.remember(self._memory, observation, action)
+        self._seen, self._memories = observation, self._remembered(observation, action)
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """What some of them read."""
-        return self.codec.encode(self._seen[rows], _of(self._memory, rows))
+        return self._told(self._seen, self._memories, rows)
 
     def legal(self) -> np.ndarray:
-        """(M, A) bool."""
-        return self.codec.legal(self._seen)
+        """What the codec and the world allow, (M, A) bool."""
+        legal = np.empty((len(self._seen), len(self._codecs[0][0].action_words)), bool)
+        for codec, own in self._codecs:
+            legal[own] = _asked(codec, "legal", self._seen[own])
+        if isinstance(self._world, ForeignWorld):
+            legal &= self._world.legal().reshape(legal.shape)
+        return legal
 
     def numbered(self, texts: list[str]) -> np.ndarray:
         """The numbers (R,) of texts that were acted on."""
@@ -172,8 +186,39 @@ class _Reader:
 
     def peek(self, observation: np.ndarray, action: np.ndarray, rows: np.ndarray) -> list[str]:
         """What some of them would read of an observation that they do not act on."""
-        memory = self.codec.remember(self._memory, observation, action)
-        return self.codec.encode(observation[rows], _of(memory, rows))
+        return self._told(observation, self._remembered(observation, action), rows)
+
+    def _remembered(self, observation: np.ndarray, action: np.ndarray) -> list[Any]:
+        pairs = zip(self._codecs, self._memories, strict=True)
+        return [_asked(codec, "remember", memory, observation[own], action[own]) for (codec, own), memory in pairs]
+
+    def _told(self, observation: np.ndarray, memories: list[Any], rows: np.ndarray) -> list[str]:
+        is_asked = np.zeros(len(observation), bool)
+        is_asked[rows] = True
+        texts: dict[int, str] = {}
+        for (codec, own), memory in zip(self._codecs, memories, strict=True):
+            here = np.flatnonzero(is_asked[own])
+            if len(here):
+                told = _asked(codec, "encode", observation[own[here]], _of(memory, here))
+                texts |= zip(own[here].tolist(), told, strict=True)
+        return [texts[row] for row in rows.tolist()]
+
+
+def _codecs_of(kind: Any, copies: list[Any]) -> list[tuple[TextCodec, np.ndarray]]:
+    """A codec for each different environment among those of M agents, with the numbers of the agents in it."""
+    seats: dict[int, list[int]] = {}
+    for agent, copy in enumerate(copies):
+        seats.setdefault(id(copy), []).append(agent)
+    with naming(kind, "__init__"):
+        return [(kind(copies[agents[0]]), np.array(agents)) for agents in seats.values()]
+
+
+def _asked(codec: TextCodec, method: str, *given: Any) -> Any:
+    """What a method of a codec says; a UserError where it fails, but for our own codec: there it is a bug of ours."""
+    if type(codec) is ForageCodec:
+        return getattr(codec, method)(*given)
+    with naming(type(codec), method):
+        return getattr(codec, method)(*given)
 
 
 def _decide(
@@ -227,7 +272,8 @@ def _life(
     earned = trajectory.reward * trajectory.is_alive
     total, lifetime = (x.sum(axis=0).reshape(shape) for x in (earned, trajectory.is_alive))
     last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
-    is_alive = ~np.take_along_axis(trajectory.is_terminal, last[None], axis=0).reshape(shape)
+    has_died = np.take_along_axis(trajectory.is_terminal, last[None], axis=0)[0]
+    is_alive = (trajectory.is_alive.any(axis=0) & ~has_died).reshape(shape)  # who never came is not alive
     return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, [], np.array([]))
 
 

@@ -53,6 +53,11 @@ class Run:
         """In which this generation is judged."""
         return self.trials[self.generation % len(self.trials)]
 
+    def close(self) -> None:
+        """Let go of what the worlds hold."""
+        for world in (*self.worlds, *self.trials):
+            world.close()
+
     def is_shown(self, generation: int) -> bool:
         """Whether this is one of the generations of which there are pictures."""
         every = self.config.log.episode_every

@@ -67,6 +67,8 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
+    if config.evolution.enabled and config.env.agents == 1:
+        log.warning("note: one agent has nobody to breed with; it lives on and only learns")
     world = ", ".join(config.env.kinds) if config.env.is_forage else config.env.id
     log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; all goes to {run_dir}")
     progress = Progress(config, history["generation"] + 1)

@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
 
     with run_folder.reserved(Path(config.run_dir)):
         run = stages.begin(config, resume)
-        with page_beside(run.run_dir) if dashboard else nullcontext(), run.progress:
+        with closing(run), page_beside(run.run_dir) if dashboard else nullcontext(), run.progress:
             live_through(run)
             return record.report(run)
 

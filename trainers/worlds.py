@@ -1,12 +1,15 @@
 """From `env` in a config to a world and the codec that puts it into words. Never imports torch."""
 
-import importlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
-from agents.codec import TextCodec
+from agents.codec import CODEC_CLASS, TextCodec, named_class, naming
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import built_in
 from agents.types import UserError
+from envs.worlds.foreign import ForeignWorld
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
 from trainers.config import EnvConfig
@@ -35,17 +38,28 @@ def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
 
 
 def make_codec(env: EnvConfig) -> TextCodec:
-    """The codec of a config's world; UserError where there is none, or it does not fit."""
-    if env.is_forage and not env.codec:
-        return ForageCodec(env.view_radius)
-    sample = env if env.is_forage else _sample(env)
-    codec = _users_own(env.codec, sample) if env.codec else built_in(env.id, sample)
-    if codec is None:
-        raise UserError(
-            f"env.id = {env.id!r}: has no codec, which says in words what is seen; write a class (docs/worlds.md shows "
-            f"one in 30 lines) and name it with --env.codec package.module:Class"
-        )
-    actions = 5 if env.is_forage else _actions(sample)
+    """The codec of a config's world, for its words; UserError where there is none, or it does not fit.
+
+    Of a foreign world a copy is begun, looked at and closed again: what is wrong with it shows before a run begins.
+    """
+    if env.is_forage:
+        return _fit(_users_own(env.codec, env), 5) if env.codec else ForageCodec(env.view_radius)
+    with ExitStack() as stack:
+        with _naming_the_world(env):
+            world = stack.enter_context(closing(make_world(replace(env, agents=1), renews=False)))
+            world.reset([0])
+        assert isinstance(world, ForeignWorld)
+        sample = world.copies()[0]
+        codec = _users_own(env.codec, sample) if env.codec else built_in(env.id, sample)
+        if codec is None:
+            raise UserError(
+                f"env.id = {env.id!r}: has no codec, which says in words what is seen; write a class (docs/worlds.md "
+                f"shows one in 30 lines) and name it with --env.codec package.module:Class"
+            )
+        return _fit(codec, world.legal().shape[-1])
+
+
+def _fit(codec: TextCodec, actions: int) -> TextCodec:
     if len(codec.action_words) != actions:
         raise UserError(
             f"{type(codec).__name__}.action_words = {tuple(codec.action_words)}: must be {actions}, one for each action"
@@ -53,12 +67,10 @@ def make_codec(env: EnvConfig) -> TextCodec:
     return codec
 
 
-def _sample(env: EnvConfig) -> Any:
-    from envs.worlds.gym_world import make_gym
-    from envs.worlds.team_world import make_team
-
+@contextmanager
+def _naming_the_world(env: EnvConfig) -> Iterator[None]:
     try:
-        return (make_team if env.is_team else make_gym)(env.id, dict(env.options))
+        yield
     except ValueError as error:
         raise UserError(
             f"env.id = {env.id!r}: must be forage, a Gymnasium id (FrozenLake-v1) or a PettingZoo module "
@@ -66,19 +78,14 @@ def _sample(env: EnvConfig) -> Any:
         ) from error
 
 
-def _actions(sample: Any) -> int:
-    agents = getattr(sample, "possible_agents", None)
-    return int((sample.action_space(agents[0]) if agents else sample.action_space).n)
-
-
 def _users_own(name: str, sample: Any) -> TextCodec:
-    module, _, kind = name.partition(":")
-    allowed = "package.module:Class, a class of one argument"
+    kind = named_class(name)
     try:
-        codec = getattr(importlib.import_module(module), kind)(sample)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"env.codec = {name!r}: must be {allowed} ({error})") from error
+        with naming(kind, "__init__"):
+            codec = kind(sample)
+    except UserError as error:
+        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({error})") from error
     missing = [part for part in _PARTS if not hasattr(codec, part)]
     if missing:
-        raise UserError(f"env.codec = {name!r}: must be {allowed}, and a codec (it has no {missing[0]})")
+        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS}, and a codec (it has no {missing[0]})")
     return codec

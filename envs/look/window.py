@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from envs.extras import advice
 from envs.look.render import SMALLEST_CELL, STRIP, rgb_array, slots
 from envs.look.terminal import one_world
 from envs.types import WorldConfig, WorldState
@@ -19,7 +20,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or it greets on stan
 try:
     import pygame
 except ImportError as error:
-    raise ImportError("the window needs pygame: install it with pip install 'terrarium-lm[render]'") from error
+    raise ImportError(f"the window needs pygame: {advice('render')} brings it") from error
 
 from envs.look import panel, sprites
 

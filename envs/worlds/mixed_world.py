@@ -45,6 +45,9 @@ class MixedWorld:
         figures = [kind.figures() for kind in self._kinds]
         return {name: weave([figure[name] for figure in figures]) for name in figures[0]}
 
+    def close(self) -> None:
+        """Do nothing: there is no window, file or process."""
+
     def positions(self) -> np.ndarray:
         """Where each agent is, (W, N, 2) rows and columns; the dead stay where they died."""
         return weave([kind.positions() for kind in self._kinds])

@@ -40,6 +40,9 @@ class World(Protocol):
     def figures(self) -> dict[str, np.ndarray]:
         """What else can be told of each agent so far, (W, N) by name."""
 
+    def close(self) -> None:
+        """Let go of windows, files and whatever else a world holds."""
+
 
 class ForageWorld:
     """The forage world; an episode is a life."""
@@ -73,6 +76,9 @@ class ForageWorld:
         """Food eaten (items) and energy left."""
         state = self._batch.state()
         return {"food_eaten": state.food_eaten, "energy": state.energy}
+
+    def close(self) -> None:
+        """Do nothing: there is no window, file or process."""
 
     def positions(self) -> np.ndarray:
         """Where each agent is, (W, N, 2) rows and columns; the dead stay where they died."""

@@ -193,28 +193,30 @@ def test_only_worlds_that_are_over_begin_anew():
         assert not np.shares_memory(old, new)
 
 
-def make_vec(mode, **changes):
+def make_vec(mode, autoreset_mode=AutoresetMode.SAME_STEP, **changes):
     """Return three environments as the native vector, or as Gymnasium's own one of single ones."""
     if mode == "native":
-        return gymnasium.make_vec(NAME, num_envs=3, **SMALL | changes)
+        return gymnasium.make_vec(NAME, num_envs=3, autoreset_mode=autoreset_mode, **SMALL | changes)
     return gymnasium.make_vec(
-        NAME, 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP}, **SMALL | changes
+        NAME, 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": autoreset_mode}, **SMALL | changes
     )
 
 
 def test_make_vec_takes_the_native_vector_by_default():
-    env = make_vec("native")
+    env, theirs = gymnasium.make_vec(NAME, num_envs=3), gymnasium.make_vec(NAME, 3, vectorization_mode="sync")
     assert isinstance(env.unwrapped, ForageVectorEnv)
-    assert isinstance(make_vec("sync").unwrapped, SyncVectorEnv)
-    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert isinstance(theirs.unwrapped, SyncVectorEnv)
+    assert env.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert make_vec("native", "SameStep").metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert env.spec.kwargs["num_envs"] == 3
 
 
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
 @pytest.mark.parametrize("others", ["empty", "planner"])
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_the_native_vector_equals_single_environments_through_several_episodes(preset, others):
+def test_the_native_vector_equals_single_environments_through_several_episodes(preset, others, mode):
     changes = {"preset": preset, "others": others, "height": 14, "width": 14, "max_steps": 12, "energy_start": 9.0}
-    native, single = make_vec("native", **changes), make_vec("sync", **changes)
+    native, single = make_vec("native", mode, **changes), make_vec("sync", mode, **changes)
     assert native.observation_space == single.observation_space
     assert native.action_space == single.action_space
     np.testing.assert_equal(native.reset(seed=5), single.reset(seed=5))
@@ -229,6 +231,46 @@ def test_the_native_vector_equals_single_environments_through_several_episodes(p
     assert ends >= 6
     np.testing.assert_equal(native.reset(), single.reset())
     np.testing.assert_equal(native.reset(seed=[4, 2, 9]), single.reset(seed=[4, 2, 9]))
+
+
+def test_where_nothing_begins_anew_by_itself_the_vector_equals_single_environments_too():
+    modes = "Disabled", {"others": "empty", "max_steps": 12, "energy_start": 9.0}
+    native, single = make_vec("native", modes[0], **modes[1]), make_vec("sync", modes[0], **modes[1])
+    np.testing.assert_equal(native.reset(seed=5), single.reset(seed=5))
+    generator, begun = np.random.default_rng(0), 0
+    for _ in range(40):
+        actions = generator.integers(0, 5, 3)
+        ours = native.step(actions)
+        assert data_equivalence(ours, single.step(actions), exact=True)
+        is_over = ours[2] | ours[3]
+        if is_over.any():
+            begun += 1
+            seed = [7, 8, 9] if begun == 2 else None
+            with pytest.raises(
+                RuntimeError, match=r"the episodes of worlds \[.*\] are over: call reset with a reset_mask"
+            ):
+                native.step(actions)
+            ours, theirs = (env.reset(seed=seed, options={"reset_mask": is_over}) for env in (native, single))
+            assert data_equivalence(ours, theirs, exact=True)
+    assert begun >= 3
+
+
+def test_gymnasium_normalises_observations_of_the_vector():
+    env = gymnasium.wrappers.vector.NormalizeObservation(gymnasium.make_vec(NAME, num_envs=3, **SMALL))
+    env.reset(seed=0)
+    observations = [env.step(env.action_space.sample())[0] for _ in range(20)]
+    assert np.isfinite(observations).all()
+    assert np.abs(np.mean(observations)) < 0.5
+
+
+def test_an_episode_is_recorded_as_a_film(tmp_path):
+    pytest.importorskip("moviepy", reason="needs the extra video")
+    env = gymnasium.wrappers.RecordVideo(gymnasium.make(NAME, render_mode="rgb_array", **SMALL), str(tmp_path))
+    env.reset(seed=0)
+    while not any(env.step(0)[2:4]):
+        pass
+    env.close()
+    assert (tmp_path / "rl-video-episode-0.mp4").stat().st_size > 1000
 
 
 def test_the_last_observation_of_an_episode_is_that_of_a_single_world():
@@ -304,3 +346,8 @@ def test_the_vector_refuses_nonsense():
         env.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="num_envs = 0: must be at least 1"):
         ForageVectorEnv(num_envs=0)
+    with pytest.raises(ValueError, match="autoreset_mode = 'never': must be one of NextStep, SameStep, Disabled"):
+        ForageVectorEnv(autoreset_mode="never")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"reset_mask is int64 \(3,\): must be bool \(3,\), and true somewhere"):
+        env.reset(options={"reset_mask": np.ones(3, int)})

@@ -106,14 +106,7 @@ class BothAtOnce(gymnasium.Env):
         return np.ones(1, np.float32), 1.0, True, True, {}
 
 
-class Endless(BothAtOnce):
-    """Counts its actions from 1."""
-
-    action_space = Discrete(2, start=1)
-
-
 gymnasium.register("TerrariumTest/BothAtOnce-v0", BothAtOnce)
-gymnasium.register("TerrariumTest/FromOne-v0", Endless)
 
 
 def test_an_end_that_is_also_a_cut_is_an_end():
@@ -130,12 +123,11 @@ def test_an_end_that_is_also_a_cut_is_an_end():
         ("FrozenLake-v9", {}, "Environment version `v9` for environment `FrozenLake` doesn't exist"),
         ("Nowhere-v0", {}, "Environment `Nowhere` doesn't exist"),
         ("no such id", {}, "Malformed environment ID: no such id"),
-        ("nowhere:Some-v0", {}, "No module named 'nowhere'"),
+        ("nowhere:Some-v0", {}, "there is no module nowhere"),
         ("FrozenLake-v1", {"slippery": False}, "unexpected keyword argument 'slippery'"),
         ("FrozenLake-v1", {"map_name": "9x9"}, "it cannot be made with options {'map_name': '9x9'}: KeyError('9x9')"),
         ("MiniGrid-Empty-5x5-v0", {"agent_view_size": 4}, "it cannot be made with options {'agent_view_size': 4}"),
-        ("Pendulum-v1", {}, "its actions are Box(-2.0, 2.0, (1,), float32): must be Discrete, from 0"),
-        ("TerrariumTest/FromOne-v0", {}, "its actions are Discrete(2, start=1): must be Discrete, from 0"),
+        ("Pendulum-v1", {}, "its actions are Box(-2.0, 2.0, (1,), float32): must be Discrete"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_reason(env_id, options, says):

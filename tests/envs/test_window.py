@@ -226,4 +226,4 @@ def test_text_is_broken_between_words():
 def test_without_pygame_it_says_how_to_get_it():
     code = "import sys; sys.modules['pygame'] = None; import envs.look.window"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "the window needs pygame: install it with pip install 'terrarium-lm[render]'" in run.stderr
+    assert "the window needs pygame: `pip install -e '.[render]'` brings it" in run.stderr

@@ -186,6 +186,11 @@ def test_what_mutates_is_what_was_inherited(population):
         assert same(child.adapter, double(known[child.parents[0]], None))
 
 
+def test_one_alone_lives_on(population):
+    assert succeed(population[:1], parents=5, elites=5) == population[:1]
+    assert succeed(population[:1], parents=5, elites=0) == population[:1]
+
+
 @pytest.mark.parametrize("parents", [1, 0])
 def test_fewer_than_two_parents_are_refused(population, parents):
     with pytest.raises(ValueError, match=rf"evolution\.parents = {parents}: must be between 2 and 6"):
