@@ -10,8 +10,13 @@ from evolution.genome import Genome
 Event = dict[str, Any]
 
 
-def births(before: Sequence[Genome], after: Sequence[Genome], *, in_life: bool = False) -> list[Event]:
-    """An event for each individual of `after` that was not in `before`. in_life: born in the middle of a generation."""
+def births(
+    before: Sequence[Genome], after: Sequence[Genome], roles: Sequence[str] = (), *, in_life: bool = False
+) -> list[Event]:
+    """An event for each individual of `after` that was not in `before`.
+
+    roles: (N,) by slot, where there are several. in_life: born in the middle of a generation.
+    """
     known = {g.id for g in before}
     return [
         {
@@ -24,6 +29,7 @@ def births(before: Sequence[Genome], after: Sequence[Genome], *, in_life: bool =
             "in_life": in_life,
             "seed": g.seed,
             "hyperparameters": dict(g.hyperparameters),
+            **({"role": roles[slot]} if roles else {}),
         }
         for slot, g in enumerate(after)
         if g.id not in known

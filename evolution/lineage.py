@@ -6,7 +6,8 @@ prints each generation's best, the champion's line, and the health of evolution;
 tree (needs matplotlib). Reads lineage.jsonl and metrics.jsonl of a run, also of one that is still going on.
 
 Fitness is measured in other worlds each generation, so comparisons across generations are between standard scores: by
-how many standard deviations an individual was above the mean of its generation.
+how many standard deviations an individual was above the mean of its generation (of those of its role, where a world has
+several).
 """
 
 import argparse
@@ -49,23 +50,26 @@ def read_events(file: Path) -> list[dict[str, Any]]:
 
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
-    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, in_life, and by
-    generation `fitness` and `score`, as far as measured."""
+    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, in_life, role and,
+    by generation, `fitness` and `score`, as far as measured."""
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
     for event in events:
         if event["event"] == "birth":
             about = {key: event[key] for key in ("generation", "slot", "operator", "in_life")}
+            about["role"] = event.get("role", "agent")
             tree.add_node(event["id"], **about, fitness={}, score={})
             tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
         elif event["event"] == "life":
             measured[event["generation"]][event["id"]] = event["fitness"]
     for generation, fitness in measured.items():
-        values = np.array(list(fitness.values()))
-        spread = values.std() or 1.0
+        of_role = defaultdict(list)
         for one, value in fitness.items():
+            of_role[tree.nodes[one]["role"]].append(value)
+        for one, value in fitness.items():
+            values = np.array(of_role[tree.nodes[one]["role"]])
             tree.nodes[one]["fitness"][generation] = value
-            tree.nodes[one]["score"][generation] = float((value - values.mean()) / spread)
+            tree.nodes[one]["score"][generation] = float((value - values.mean()) / (values.std() or 1.0))
     return tree
 
 

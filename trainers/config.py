@@ -41,6 +41,10 @@ class EnvConfig(WorldConfig):
     """More presets to live in, as [maze, night]; worlds and episodes are shared out evenly."""
     by_turns: bool = False
     """Whether a generation lives in one of these presets alone, and the next one in the next."""
+    by_role: bool = True
+    """Where agents of a PettingZoo world differ in role (in their spaces, or in their names but for a number at the
+    end), fitness is compared, and agents breed, within a role; parents and elites are shared out by size. false: all
+    are compared with all."""
     codec: str = ""
     """package.module:Class that puts the world into words; empty for the one that comes with it."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -55,6 +59,7 @@ class EnvConfig(WorldConfig):
         is_fine = set(names) <= set(PRESETS) and len(set(names)) == len(names)
         require(is_fine, "env.also", self.also, f"a list of some of {', '.join(PRESETS)}, each once, env.preset not")
         require(not self.by_turns or bool(self.also), "env.by_turns", self.by_turns, "false without env.also")
+        require(self.by_role or self.is_team, "env.by_role", False, "true except in a PettingZoo world")
         if self.is_forage:
             super().__post_init__()
             require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")

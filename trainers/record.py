@@ -106,9 +106,16 @@ def _figures(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) 
         "text_memory_mb": memory.bytes_used / 2**20,
         "texts_read": read,
         "text_hit_rate": 1 - read / asked,
+        **{f"fitness_of_{role}": mean for role, mean in _fitness_by_role(run).items()},
         **told,
         **learned,
     }
+
+
+def _fitness_by_role(run: Run) -> dict[str, float]:
+    """Mean fitness of the agents of each role; {} where all have the same."""
+    fitness = np.array([genome.fitness for genome in run.colony.population])
+    return {role: float(fitness[np.array(run.roles) == role].mean()) for role in dict.fromkeys(run.roles)}
 
 
 def show(run: Run, life: Life, generation: int) -> None:

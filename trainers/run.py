@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.types import members
 from envs.worlds.world import World
 from trainers.colony import Colony
 from trainers.config import EnvConfig, TrainConfig
@@ -13,6 +14,11 @@ from trainers.matches import Hall
 from trainers.progress import Progress
 from trainers.run_log import RunLog
 from trainers.teacher import Teacher
+
+
+def roles_of(env: EnvConfig, world: World) -> list[str]:
+    """The role of each agent, within which fitness is compared and agents breed; [] where all have the same."""
+    return list(world.roles) if env.by_role and len(set(world.roles)) > 1 else []
 
 
 @dataclass
@@ -42,6 +48,19 @@ class Run:
         """The world in which a generation lives."""
         env = self.config.env
         return list(env.kinds.values())[generation % len(self.worlds)] if env.by_turns else env
+
+    @property
+    def roles(self) -> list[str]:
+        """The role of each agent, within which fitness is compared; [] where all have the same."""
+        return roles_of(self.config.env, self.worlds[0])
+
+    def breeding_groups(self) -> list[list[int]]:
+        """The agents who may breed with each other, as slots: those of a population that is apart, or of a role."""
+        everyone = range(self.config.env.agents)
+        if self.config.evolution.apart:
+            return [list(everyone[group]) for group in members(self.config.env)]
+        roles = self.roles or ["agent"] * len(everyone)
+        return [[slot for slot in everyone if roles[slot] == role] for role in dict.fromkeys(roles)]
 
     @property
     def world(self) -> World:

@@ -1,5 +1,6 @@
 """The stages of a run but the last (`trainers.record`), in the order in which `trainers.train` goes through them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,11 +14,10 @@ import torch
 
 from agents.types import UserError, log
 from agents.weights.frozen import product_dtype
-from envs.types import members
 from evolution import next_generation, select_top_k
 from evolution.events import births, deaths
 from evolution.generation import with_children
-from evolution.genome import Adapter, Genome
+from evolution.genome import Adapter
 from evolution.mutation import add_safe_noise
 from trainers import run_folder
 from trainers.colony import PROBES, Colony, found_colony
@@ -30,7 +30,7 @@ from trainers.matches import Hall
 from trainers.progress import Progress
 from trainers.rivalry import beside_champions
 from trainers.rollout import Life, Outcome, Trajectory, mean_return, rollout, texts_read_last
-from trainers.run import Run
+from trainers.run import Run, roles_of
 from trainers.run_log import RunLog
 from trainers.seeding import world_seeds
 from trainers.teacher import Teacher, open_teacher
@@ -63,7 +63,7 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         run_folder.create(run_dir, config, colony)
     run_log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
     if resume is None:
-        run_log.events(births([], colony.population))
+        run_log.events(births([], colony.population, roles_of(config.env, worlds[0])))
     else:
         (run_dir / "results.json").unlink(missing_ok=True)
         run_folder.write_config(run_dir, config)
@@ -71,6 +71,9 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
         log.warning("note: one agent has nobody to breed with; it lives on and only learns")
     world = ", ".join(config.env.kinds) if config.env.is_forage else config.env.id
     log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; all goes to {run_dir}")
+    if roles := roles_of(config.env, worlds[0]):
+        told = ", ".join(f"{count} {role}" for role, count in Counter(roles).items())
+        log.info(f"{told}: fitness is compared, and agents breed, within a role")
     progress = Progress(config, history["generation"] + 1)
     run = Run(config, run_dir, colony, run_log, history, progress, worlds, trials, hall, teacher)
     if resume and colony.student:
@@ -110,22 +113,25 @@ def evolve(run: Run) -> dict[str, float]:
         run.colony.begin_nearer(run.config.evolution.reptile_step)
         return {}
     settings, before = run.config.evolution, run.colony.population
-    heritage, after = run.colony.heritage(), list[Genome]()
-    for slots in members(run.config.env) if settings.apart else [slice(None)]:
-        after += next_generation(
-            heritage[slots],
+    heritage, after = run.colony.heritage(), list(before)
+    for slots in run.breeding_groups():
+        share = 1.0 if settings.apart else len(slots) / len(before)
+        bred = next_generation(
+            [heritage[slot] for slot in slots],
             generation=run.generation,
-            elites=settings.elites,
-            parents=settings.parents,
+            elites=round(settings.elites * share),
+            parents=min(len(slots), max(2, round(settings.parents * share))),
             selection=settings.selection,
             rng=run.colony.streams["evolution"],
             first_id=1 + max(genome.id for genome in [*before, *after]),
             **_breeding(run),
         )
+        for slot, genome in zip(slots, bred, strict=True):
+            after[slot] = genome
     born = [new for old, new in zip(before, after, strict=True) if new.id != old.id]
     figures = {"kl_to_parent": run.colony.kl_to_parent(born)} if born else {}
     run.colony.settle(after)
-    run.log.events(deaths(before, after, run.generation) + births(before, after))
+    run.log.events(deaths(before, after, run.generation) + births(before, after, run.roles))
     return figures
 
 

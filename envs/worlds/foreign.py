@@ -110,6 +110,7 @@ class ForeignWorld:
     def __init__(self, make: Callable[[], Any], seats: int, agents: int, max_steps: int, *, renews: bool) -> None:
         """make: makes a copy. seats: agents in one. renews: begin a new episode where one ended, until `max_steps`."""
         self.agents, self.max_steps, self._renews = agents, max_steps, renews
+        self.roles = ("agent",) * agents
         self._make, self._seats = make, seats
         self._tables = -(-agents // seats)  # copies that make one world
         self._copies: list[Any] = []  # table by table of each world

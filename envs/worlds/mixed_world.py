@@ -23,8 +23,9 @@ class MixedWorld:
             values = [getattr(config, name) for config in configs]
             if len(set(values)) > 1:
                 raise ValueError(f"{name} = {values}: must be the same in all worlds that are mixed")
-        self.agents, self.max_steps = configs[0].agents, configs[0].max_steps
         self._kinds = [ForageWorld(config) for config in configs]
+        first = self._kinds[0]
+        self.agents, self.max_steps, self.roles = first.agents, first.max_steps, first.roles
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N, O)."""

@@ -5,6 +5,7 @@ there when an episode begins, or leaves early, does not play; who comes in the m
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -51,6 +52,24 @@ def _parallel(name: str, options: dict[str, Any]) -> Any:
     return aec_to_parallel(env)
 
 
+def roles(env: Any) -> list[str]:
+    """Return the role of each possible agent of a PettingZoo environment: its name without the number at its end.
+
+    Agents of one name whose observation or action spaces differ are told apart by a number behind it.
+    """
+    kinds: dict[str, list[tuple]] = {}
+    told = []
+    for agent in env.possible_agents:
+        name = re.sub(r"[_-]?\d+$", "", str(agent)) or "agent"
+        spaces = env.observation_space(agent), env.action_space(agent)
+        known = kinds.setdefault(name, [])
+        if spaces not in known:
+            known.append(spaces)
+        number = known.index(spaces)
+        told.append(f"{name} {number + 1}" if number else name)
+    return told
+
+
 class TeamWorld(ForeignWorld):
     """W times as many copies of a PettingZoo environment as seat N agents."""
 
@@ -60,9 +79,11 @@ class TeamWorld(ForeignWorld):
             sample = make_team(module, options)
             self._names = list(sample.possible_agents)
             space = sample.action_space(self._names[0])
+            kinds = roles(sample)
             sample.close()
         super().__init__(lambda: make_team(module, options), len(self._names), agents, max_steps, renews=renews)
         self._space = space
+        self.roles = tuple(kinds[n % len(kinds)] for n in range(agents))
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N) object, None for those who are not there."""

@@ -30,6 +30,8 @@ class World(Protocol):
     """N."""
     max_steps: int
     """Steps of a life."""
+    roles: tuple[str, ...]
+    """(N,), what each agent is: fitness is compared, and agents breed, within a role. Most worlds have but one."""
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N, ...)."""
@@ -50,6 +52,7 @@ class ForageWorld:
     def __init__(self, config: WorldConfig) -> None:
         """Remember the config. `reset` makes the worlds."""
         self.agents, self.max_steps = config.agents, config.max_steps
+        self.roles = ("agent",) * config.agents
         self._batch = ForageBatch(config)
         self._is_alive = np.zeros((0, 0), bool)
 
