@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.types import require
+from agents.types import log, require
 from envs import HELD_OUT, WorldConfig, bots
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def evaluate() -> None:
+        log.info("loading libraries")
         from agents.backends import open_backend
         from trainers.run_folder import open_run
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.types import UserError, require
+from agents.types import UserError, log, require
 from evolution.commands import a_path
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import EnvConfig
@@ -55,6 +55,7 @@ def watch(
         require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
         is_there = out.suffix != ".mp4" or find_spec("av") is not None
         require(is_there, "out", str(out), "a .gif, or needs `pip install 'terrarium-lm[video]'` for an .mp4")
+    log.info("loading libraries")
     from trainers.run_folder import open_run
 
     colony, config, generation = open_run(run_dir, generation)

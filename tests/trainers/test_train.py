@@ -315,8 +315,8 @@ def test_a_damaged_run_is_named_and_nothing_is_overwritten(finished, tmp_path, f
     with pytest.raises(SystemExit) as end:
         main(["--resume", str(run_dir), "--generations", "5"])
     assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ")
     assert file.rpartition("/")[2] in said
     assert {f: f.read_bytes() for f in run_dir.rglob("*") if f.is_file()} == before
 
