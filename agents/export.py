@@ -174,7 +174,7 @@ def _merged(agent: Agent, out: Path) -> None:
 
 def _onnx(agent: Agent, out: Path) -> None:
     if find_spec("onnxscript") is None:
-        raise UserError("format = 'onnx': needs `pip install 'terrarium-lm[onnx]'` (onnxscript is not installed)")
+        raise UserError("format = 'onnx': needs `pip install -e '.[onnx]'` (onnxscript is not installed)")
     from agents.formats.onnx import export as write_onnx
 
     write_onnx(agent.mind, 0, out, card=f"Agent: {agent.name}.")

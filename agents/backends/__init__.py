@@ -45,7 +45,7 @@ def open_backend(name: str, mind: "Mind") -> Backend:
     try:
         loaded = import_module(module)
     except ImportError as error:
-        raise UserError(f"backend = {name!r}: needs `pip install 'terrarium-lm[{extra}]'` ({error})") from error
+        raise UserError(f"backend = {name!r}: needs `pip install -e '.[{extra}]'` ({error})") from error
     return getattr(loaded, class_name)(mind)
 
 

@@ -290,7 +290,9 @@ AttentionInterface.register("terrarium_onnx", _attend)
 
 def _modules(mind: Mind) -> tuple[Reader, Answerer]:
     """What is traced: a plain model of its own, so that the mind's stays as it is."""
-    causal_lm: Any = AutoModelForCausalLM.from_pretrained(mind.base.folder, dtype=torch.float32)
+    causal_lm: Any = AutoModelForCausalLM.from_pretrained(
+        mind.base.folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     if not hasattr(causal_lm.base_model, "layers"):
         raise _cannot(mind, "it is built the old way in transformers")
     causal_lm.eval().requires_grad_(False).set_attn_implementation("terrarium_onnx")

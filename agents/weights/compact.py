@@ -36,7 +36,7 @@ M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
 EMBEDDING = "embedding"
 """Its path among the blocks."""
-FORMAT = b"2"
+FORMAT = b"3"
 """Of our file; what was written in another is written anew."""
 KINDS = ("Q4_0", "Q4_1", "Q8_0")
 MODULES = (
@@ -98,6 +98,8 @@ def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
     for path, module in modules.items():
         is_same = path in known and torch.equal(known[path].unpacked(), module.weight)
         blocks[path] = known[path] if is_same else eight_bit(module.weight)
+        if not blocks[path].unpacked().isfinite().all():
+            raise UserError(f"model.memory = 'compact': must be full, as {path} holds numbers too large for float16")
     kinds = json.dumps({path: b.kind for path, b in blocks.items()})
     save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
 
@@ -183,7 +185,7 @@ def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
     """
     blocks = StoredBlocks(file)
     with init_empty_weights(include_buffers=False):
-        causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         modernise(causal_lm)
     with safe_open(file, "pt") as opened:
         names = set(opened.keys()) - set(blocks)

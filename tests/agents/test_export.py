@@ -115,7 +115,7 @@ def test_onnx_answers_as_the_agent_does(run_dir, tmp_path):
 
 def test_onnx_without_its_package_says_how_to_get_it(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("agents.export.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"format = 'onnx': needs `pip install 'terrarium-lm\[onnx\]'`"):
+    with pytest.raises(UserError, match=r"format = 'onnx': needs `pip install -e '\.\[onnx\]'`"):
         export(run_dir, "4", "onnx", 0, tmp_path / "agent")
 
 
