@@ -96,7 +96,8 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     except UserError:
         raise
     except Exception as error:  # of kinds that differ with the architecture and the tokenizer
-        reason = " ".join(str(error).split())
+        needs_code = "trust_remote_code" in str(error)  # which transformers advises to allow
+        reason = "it needs code of its own (auto_map)" if needs_code else " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
     one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)

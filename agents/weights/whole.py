@@ -36,6 +36,10 @@ def check_folder(folder: Path, name: str) -> None:
         needs = " and needs code of its own (auto_map), which is never run" if config.get("auto_map") else ""
         kind = f"is of model_type {config.get('model_type')!r}, which transformers does not know{needs}"
         raise ModelNotFound(f"{begin} {kind}: must be of an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX")
+    kernels = {key: value for key, value in config.items() if "_implementation" in key and "/" in str(value)}
+    if kernels:
+        key, value = kernels.popitem()
+        raise ModelNotFound(f"{begin}: {key} = {value!r} in config.json names code of the hub, which is never run")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
         held = f"only a pickle ({pickles[0]}), which can run code and is never opened" if pickles else "no weights"
@@ -52,7 +56,7 @@ def check_folder(folder: Path, name: str) -> None:
 def check_finite(file: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """ModelNotFound, naming the first, where a tensor of `file` holds NaN or infinity.
 
-    A sum tells, and takes a tenth of what looking at each number takes: one that is not finite spoils it.
+    A sum tells, as one number that is not finite spoils it; it takes a third of a second for SmolLM2 in float32.
     """
     for name, tensor in tensors:
         is_sound = not tensor.is_floating_point() or bool(tensor.sum(dtype=torch.float32).isfinite())
