@@ -40,7 +40,7 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     from trainers import record, stages  # here, not above: torch takes seconds to import, and --help should not wait
 
     run = stages.begin(config, resume)
-    with page_beside(run.run_dir) if dashboard else nullcontext():
+    with page_beside(run.run_dir) if dashboard else nullcontext(), saying_what_is_kept(run.run_dir):
         live_through(run)
         return record.report(run)
 
@@ -58,6 +58,20 @@ def live_through(run: "Run") -> None:
         outcome = stages.measure(run)
         competed = rivalry.compete(run)
         record.record(run, life, inherited | learned | competed, outcome)
+
+
+@contextmanager
+def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
+    """Within the block, a UserError goes on with how much of the run is kept."""
+    from trainers.checkpoint import checkpoints
+
+    try:
+        yield
+    except UserError as error:
+        saved = max(checkpoints(run_dir), default=None)
+        kept = f"generation {saved} and those before are kept, and --resume {run_dir} goes on from there"
+        lost = f"no generation was complete, so nothing is kept, and {run_dir} can be deleted"
+        raise UserError(f"{error}; {lost if saved is None else kept}") from error
 
 
 @contextmanager
