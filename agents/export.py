@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -173,8 +172,9 @@ def _merged(agent: Agent, out: Path) -> None:
 
 
 def _onnx(agent: Agent, out: Path) -> None:
-    if find_spec("onnxscript") is None:
-        raise UserError("format = 'onnx': needs `pip install -e '.[onnx]'` (onnxscript is not installed)")
+    from agents.backends import require_installed
+
+    require_installed("format = 'onnx'", "onnx", "onnx", "onnxscript")
     from agents.formats.onnx import export as write_onnx
 
     write_onnx(agent.mind, 0, out, card=f"Agent: {agent.name}.")

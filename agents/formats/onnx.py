@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from agents.backends import require_answer_token
+from agents.backends import require_answer_token, require_installed
 from agents.mind import Mind, some_layers
 from agents.types import UserError
 from agents.weights.fetch import cache_dir, sha256_of
@@ -309,6 +309,7 @@ def _no_keys_values(config: Any, layers: int, *sizes: int) -> Tensor:
 
 def _write(mind: Mind, module: nn.Module, inputs: dict[str, tuple], outputs: list[str], file: Path) -> None:
     """Trace `module` into `file`. inputs: for each name an example, and which of its sizes may vary."""
+    require_installed("ONNX graphs", "onnx", "onnx", "onnxscript")
     examples = {name: example for name, (example, *_) in inputs.items()}
     sizes = {name: {size: Dim.DYNAMIC for size in varying} for name, (_, *varying) in inputs.items()}
     try:
