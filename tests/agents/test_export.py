@@ -127,7 +127,7 @@ def test_an_agent_whose_adapter_acts_on_the_whole_text_stays_with_peft_and_torch
 ):
     agent = Agent(tmp_path, tiny_policy.mind, ForageCodec(3), "it")
     monkeypatch.setattr(module, "open_agent", lambda *_: agent)
-    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("agents.backends.find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer'"):
         export(run_dir, "4", form, 0, tmp_path / "agent")
     assert not (tmp_path / "agent").exists()
