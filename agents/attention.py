@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from agents.types import UserError
-
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -94,15 +92,21 @@ def terrarium_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    attend_as: Reading | Recollection,
+    attend_as: Reading | Recollection | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers' layers call; returns (B, S, H, d)."""
-    assert attention_mask is None, "Terrarium builds its own masks"
+    """The attention function that transformers' layers call; returns (B, S, H, d).
+
+    NotImplementedError, with the reason, for layers that ask for what is unknown here.
+    """
+    if attend_as is None:
+        raise NotImplementedError("its layers do not hand on to attention what they are told")
+    if attention_mask is not None:
+        raise NotImplementedError("its layers mask attention in a way of their own")
     if softcap is not None or s_aux is not None:
-        raise UserError("model.name: attention with a soft cap or sinks (Gemma 2, gpt-oss) cannot be used yet")
+        raise NotImplementedError("its attention has a soft cap or sinks")
     out = attend_as.attend(module.layer_idx, query, key, value, scaling)
     return out.transpose(1, 2).contiguous(), None
 

@@ -10,12 +10,12 @@ A model card (.md) and the words of its world (.json) are written beside what is
 
 import argparse
 import json
+import logging
 import re
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,7 @@ import yaml
 from agents.codec import TextCodec, named_class
 from agents.forage_codec import ForageCodec
 from agents.other_codecs import CODECS
-from agents.types import AdapterConfig, ModelConfig, UserError, require
+from agents.types import AdapterConfig, ModelConfig, UserError, log, require
 from evolution.commands import a_path, command
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--generation", type=int, metavar="G", help="one that was exported; the newest if not given")
     parser.add_argument("--out", type=a_path, metavar="PATH", help="where to; in RUN_DIR/exports if not given")
     options = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO)  # what one waits for
+    log.info("loading libraries")
     try:
         print(export(options.run_dir, options.agent, options.format, options.generation, options.out))
     except UserError as error:
@@ -169,8 +172,9 @@ def _merged(agent: Agent, out: Path) -> None:
 
 
 def _onnx(agent: Agent, out: Path) -> None:
-    if find_spec("onnxscript") is None:
-        raise UserError("format = 'onnx': needs `pip install 'terrarium-lm[onnx]'` (onnxscript is not installed)")
+    from agents.backends import require_installed
+
+    require_installed("format = 'onnx'", "onnx", "onnx", "onnxscript")
     from agents.formats.onnx import export as write_onnx
 
     write_onnx(agent.mind, 0, out, card=f"Agent: {agent.name}.")

@@ -27,6 +27,7 @@ from agents.lora import AdapterBank
 from agents.text_memory import ReadText, Recalled, TextMemory
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
+from agents.weights.frozen import product_dtype
 
 
 class Mind:
@@ -62,9 +63,7 @@ class Mind:
         self._reader = some_layers(base.decoder, 0, self.first_layer + 1) if self._acts_on_text else base.decoder
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
-        self._instructions = self._read_instructions()
-        if not self.is_compact:  # it reads the whole output head, which compact memory is to spare
-            self._check_logits(f" {codec.action_words[0]}")
+        self._try_out(f" {codec.action_words[0]}")
         self.memory = self._new_memory(text_memory_mb << 20)
 
     @property
@@ -167,19 +166,56 @@ class Mind:
         """The action words' rows of the output head alone: (..., D) -> (..., A)."""
         return hidden.float() @ self.head.T + self.head_bias
 
+    def _try_out(self, text: str) -> None:
+        """Read the instructions and answer one text; UserError where the model computes in a way unknown here."""
+        try:
+            self._instructions = self._read_instructions()
+            if len(self._instructions) < self.base.layers:
+                raise NotImplementedError("not all its layers ask for an attention function")
+            self._check_logits(text)
+        except UserError:
+            raise
+        except NotImplementedError as error:
+            raise self._cannot_be_used(str(error)) from error
+        except Exception as error:  # layers that were built otherwise fail in ways of their own
+            raise self._cannot_be_used(f"{' '.join(str(error).split())} ({type(error).__name__})") from error
+
     @torch.no_grad()
     def _check_logits(self, text: str) -> None:
-        """UserError where the model makes its logits in a way that is unknown here, as by a factor of its own."""
-        ids = [*self._front_ids, *self._tokens(text)]
-        with self._plain_attention():
-            whole = self.base.causal_lm(torch.tensor([ids])).logits[0, -1, self.action_ids].float()
+        """UserError where transformers itself comes to other logits, as by a factor or a cap, or by its attention.
+
+        From the same hidden state logits must be the same but for the last digits; on the whole way, products differ
+        in their rounding. Both ways multiply the weights as they are held, in blocks or not.
+        """
+        ids, states = torch.tensor([[*self._front_ids, *self._tokens(text)]]), list[Tensor]()
+        hook = self.base.decoder.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state[0, -1]))
+        try:
+            with self._plain_attention(), self._short_head():
+                theirs = self.base.causal_lm(ids).logits[0, -1].float()
+        finally:
+            hook.remove()
         self.memory = self._new_memory(max_bytes=0)
-        ours = self.action_logits([text], None)[0]
-        if (ours - whole).abs().max() > 0.05 * whole.abs().max():
-            raise UserError(
-                f"model.name = {self.base.name!r}: {self.base.causal_lm.config.model_type} cannot be used yet: "
-                f"its logits are {whole.tolist()}, and here they come out as {ours.tolist()}"
-            )
+        rounding = 0.01 if product_dtype(self.base.decoder) == "float32" else 0.05
+        for ours, tolerance in ((self._logits(states[0]), 1e-4), (self.action_logits([text], None)[0], rounding)):
+            if not (ours - theirs).abs().max() <= tolerance * theirs.abs().max():
+                real, found = ([float(f"{logit:.5g}") for logit in row.tolist()] for row in (theirs, ours))
+                raise self._cannot_be_used(f"its logits are {real}, and here they come out as {found}")
+
+    def _cannot_be_used(self, reason: str) -> UserError:
+        kind = self.base.causal_lm.config.model_type
+        return UserError(f"model.name = {self.base.name!r}: {kind} cannot be used yet: {reason}")
+
+    @contextmanager
+    def _short_head(self) -> Iterator[None]:
+        """Within the block, the model's output head has the action words alone: compact memory is to spare the rest."""
+        causal_lm, rows = self.base.causal_lm, nn.Linear(self.width, len(self.action_ids), device="meta")
+        rows.weight, rows.bias = nn.Parameter(self.head, False), nn.Parameter(self.head_bias, False)
+        whole = causal_lm.get_output_embeddings()
+        causal_lm.set_output_embeddings(rows)
+        try:
+            yield
+        finally:
+            causal_lm.set_output_embeddings(whole)
 
     def _new_memory(self, max_bytes: int) -> TextMemory:
         heads, _, width = self._instructions[0][0].shape
@@ -266,13 +302,27 @@ class Mind:
 
         tokens: those behind what is read once, which are the instructions, or all of them but the last.
         """
-        config = self.base.causal_lm.config
-        limits = (config.max_position_embeddings, getattr(config, "sliding_window", None) or sys.maxsize)
-        if len(self._front_ids) + tokens > min(limits):
+        longest = longest_prompt(self.base.causal_lm.config)
+        if len(self._front_ids) + tokens > longest:
             raise UserError(
                 f"instructions and a text have {len(self._front_ids) + tokens} tokens: "
-                f"must be at most {min(limits)} for {self.base.name}"
+                f"must be at most {longest} for {self.base.name}"
             )
+
+
+def longest_prompt(config: Any) -> int:
+    """How many tokens see one another in all layers of a model, by positions that mean the same.
+
+    Longrope (Ding et al. 2024, arXiv:2402.13753) turns all tokens of a longer prompt otherwise, also those that were
+    read and remembered before it became long.
+    """
+    names = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+    limits = [getattr(config, name, None) for name in names]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for one in rope.values() if all(isinstance(value, dict) for value in rope.values()) else [rope]:
+        if one.get("rope_type") == "longrope" and one["short_factor"] != one["long_factor"]:
+            limits.append(one["original_max_position_embeddings"])
+    return min(limit for limit in (*limits, sys.maxsize) if limit)
 
 
 def some_layers(decoder: Any, first: int, end: int) -> Any:

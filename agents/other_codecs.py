@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.codec import NUMBERS, PlainCodec, TextCodec, way
+from agents.types import UserError
 
 
 class FrozenLakeCodec(PlainCodec):
@@ -87,6 +88,8 @@ class SpreadCodec(PlainCodec):
 
     def describe(self, observation: np.ndarray) -> str:
         """As in "spot far left near up"."""
+        if not np.isfinite(observation).all():  # a comparison with NaN would be told as a way
+            raise UserError(f"the world gave the observation {observation.tolist()}: must be finite numbers")
         team = len(observation) // 6  # velocity, position, landmarks, others, what others say
         landmarks = observation[4 : 4 + 2 * team].reshape(team, 2)
         others = observation[4 + 2 * team : 2 + 4 * team].reshape(team - 1, 2)

@@ -19,7 +19,7 @@ class Peft:
 
     def __init__(self, policy: Policy, folder: Path, dtype: torch.dtype):
         self.mind, self.names = policy.mind, [f"agent_{i}" for i in range(len(policy.mind.bank))]
-        base = AutoModelForCausalLM.from_pretrained(self.mind.base.folder, dtype=dtype)
+        base = AutoModelForCausalLM.from_pretrained(self.mind.base.folder, dtype=dtype, trust_remote_code=False)
         for i, name in enumerate(self.names):
             self.mind.save_adapter(i, folder / name)
         self.model = PeftModel.from_pretrained(base, folder / self.names[0], adapter_name=self.names[0])

@@ -12,6 +12,7 @@ import numpy as np
 from agents.codec import TextCodec, naming
 from agents.forage_codec import ForageCodec
 from agents.policy import Decision
+from agents.types import UserError
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Step, World
 
@@ -91,7 +92,7 @@ def rollout(
     ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
     in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says
     in whose slots, (M,) bool. What the dead lived through is no experience of theirs: it is lived, but nobody who is
-    alive did it.
+    alive did it. UserError where the world gives a reward that is not finite.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
@@ -107,6 +108,7 @@ def rollout(
     while len(moments) < world.max_steps and is_playing.any():
         moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
         step = world.step(moment["action"].reshape(worlds, agents))
+        _check_rewards(step.reward, is_playing.reshape(worlds, agents), seeds, len(moments) + 1)
         did = np.where(is_playing, moment["action"], -1)
         moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
         moments.append(moment)
@@ -258,6 +260,17 @@ def _end(
         cut_value[rows] = policy.values(reader.peek(_rows(step.last_seen), action, rows))
     reward = step.reward.reshape(-1)
     return {"reward": reward, "is_terminal": is_terminal, "is_cut": is_cut, "cut_value": cut_value}
+
+
+def _check_rewards(reward: np.ndarray, was_playing: np.ndarray, seeds: np.ndarray, step: int) -> None:
+    """UserError, saying where, if somebody who acted got a reward (W, N) that is NaN or infinite."""
+    wrong = was_playing & ~np.isfinite(reward)
+    if wrong.any():
+        w, n = np.argwhere(wrong)[0]
+        raise UserError(
+            f"the reward of agent {n} in world {w} (seed {seeds[w]}) is {reward[w, n]} in step {step}: must be "
+            "finite, and below 3e38, in float32"
+        )
 
 
 def _life(

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from agents.types import UserError
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
 from trainers.run_folder import lines_until, replace_text
@@ -150,6 +152,12 @@ def scaled(apart: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Add lines to a file; UserError, before anything is written, for a number that JSON has no word for."""
+    for record in records:
+        for key, value in record.items():
+            if isinstance(value, float) and not isfinite(value):
+                told = f"{key} = {value} of generation {record.get('generation')}: must be finite"
+                raise UserError(f"{file.name}: {told}; rewards may be too large, or learn.learning_rate")
     with file.open("a") as f:
         f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 

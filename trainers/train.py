@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,11 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     # Here, not above: torch takes seconds to import, and --help should not wait
     from trainers import record, run_folder, stages
 
-    with run_folder.reserved(Path(config.run_dir)):
+    with ExitStack() as page, run_folder.reserved(Path(config.run_dir)):
         run = stages.begin(config, resume)
-        with closing(run), page_beside(run.run_dir) if dashboard else nullcontext(), run.progress:
+        if dashboard:
+            page.enter_context(page_beside(run.run_dir))
+        with closing(run), run.progress, saying_what_is_kept(run.run_dir):
             live_through(run)
             return record.report(run)
 
@@ -61,6 +63,20 @@ def live_through(run: "Run") -> None:
         outcome = stages.measure(run)
         competed = rivalry.compete(run)
         record.record(run, life, inherited | learned | competed, outcome)
+
+
+@contextmanager
+def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
+    """Within the block, a UserError goes on with how much of the run is kept."""
+    from trainers.checkpoint import checkpoints
+
+    try:
+        yield
+    except UserError as error:
+        saved = max(checkpoints(run_dir), default=None)
+        kept = f"generation {saved} and those before are kept, and --resume {run_dir} goes on from there"
+        lost = f"no generation was complete, so nothing is kept, and {run_dir} can be deleted"
+        raise UserError(f"{error}; {lost if saved is None else kept}") from error
 
 
 @contextmanager

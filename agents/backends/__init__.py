@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -45,8 +46,15 @@ def open_backend(name: str, mind: "Mind") -> Backend:
     try:
         loaded = import_module(module)
     except ImportError as error:
-        raise UserError(f"backend = {name!r}: needs `pip install 'terrarium-lm[{extra}]'` ({error})") from error
+        raise UserError(f"backend = {name!r}: needs `pip install -e '.[{extra}]'` ({error})") from error
     return getattr(loaded, class_name)(mind)
+
+
+def require_installed(user: str, extra: str, *packages: str) -> None:
+    """UserError, naming the `user` and the extra that brings them, where one of some packages is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise UserError(f"{user}: needs `pip install -e '.[{extra}]'` ({package} is not installed)")
 
 
 def require_answer_token(mind: "Mind", user: str) -> None:

@@ -176,7 +176,8 @@ def _load(mind: Mind, dtype: mx.Dtype) -> tuple[Any, list[nn.Module], mx.array]:
     folder = mind.base.folder
     config = json.loads((folder / "config.json").read_text())
     try:
-        model, _ = load_model(folder, model_config=_older_names(config))
+        # model_file would be a module of the folder, which mlx-lm runs
+        model, _ = load_model(folder, model_config=_older_names(config) | {"model_file": None})
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise UserError(f"model.name = {mind.base.name!r}: mlx-lm cannot load it: {error}") from error
     decoder = model.get("model", {})

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from agents.backends import require_answer_token
+from agents.backends import require_answer_token, require_installed
 from agents.mind import Mind, some_layers
 from agents.types import UserError
 from agents.weights.fetch import cache_dir, sha256_of
@@ -290,7 +290,9 @@ AttentionInterface.register("terrarium_onnx", _attend)
 
 def _modules(mind: Mind) -> tuple[Reader, Answerer]:
     """What is traced: a plain model of its own, so that the mind's stays as it is."""
-    causal_lm: Any = AutoModelForCausalLM.from_pretrained(mind.base.folder, dtype=torch.float32)
+    causal_lm: Any = AutoModelForCausalLM.from_pretrained(
+        mind.base.folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     if not hasattr(causal_lm.base_model, "layers"):
         raise _cannot(mind, "it is built the old way in transformers")
     causal_lm.eval().requires_grad_(False).set_attn_implementation("terrarium_onnx")
@@ -307,6 +309,7 @@ def _no_keys_values(config: Any, layers: int, *sizes: int) -> Tensor:
 
 def _write(mind: Mind, module: nn.Module, inputs: dict[str, tuple], outputs: list[str], file: Path) -> None:
     """Trace `module` into `file`. inputs: for each name an example, and which of its sizes may vary."""
+    require_installed("ONNX graphs", "onnx", "onnx", "onnxscript")
     examples = {name: example for name, (example, *_) in inputs.items()}
     sizes = {name: {size: Dim.DYNAMIC for size in varying} for name, (_, *varying) in inputs.items()}
     try:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -15,6 +14,7 @@ from agents.types import ModelConfig, UserError
 from agents.weights.compact import BlockEmbedding, Blocks, compact_file, load_compact, spare_memory
 from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.weights.old_architectures import modernise
+from agents.weights.whole import check_folder, check_weights
 
 
 class BaseModel(NamedTuple):
@@ -84,18 +84,20 @@ def load_base_model(config: ModelConfig) -> BaseModel:
         torch.set_num_threads(config.threads)
     transformers_logging.disable_progress_bar()
     blocks: Mapping[str, Blocks] = {}
+    check_folder(folder, config.name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if config.memory == "compact":
             file = compact_file(folder, config.name, partial(_load, config.name, folder))
-            causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder))
+            causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder, trust_remote_code=False))
             spare_memory()
         else:
             causal_lm = _load(config.name, folder)
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # of kinds that differ with the architecture and the tokenizer
+        needs_code = "trust_remote_code" in str(error)  # which transformers advises to allow
+        reason = "it needs code of its own (auto_map)" if needs_code else " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
     one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)
@@ -103,6 +105,7 @@ def load_base_model(config: ModelConfig) -> BaseModel:
 
 def _load(name: str, folder: Path) -> Any:
     """The whole model in float32."""
+    check_weights(folder)
     causal_lm, loading = _load_weights(folder)
     if loading["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(loading["missing_keys"])
@@ -118,6 +121,6 @@ def _load(name: str, folder: Path) -> Any:
 
 def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
     )
     return loaded

@@ -30,7 +30,7 @@ from transformers import AutoModelForCausalLM
 
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
 from agents.mapped import forget
-from agents.types import log
+from agents.types import UserError, log
 from agents.weights.fetch import cache_dir, sha256_of, source_gguf
 from agents.weights.old_architectures import modernise
 
@@ -38,7 +38,7 @@ M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
 EMBEDDING = "embedding"
 """Its path among the blocks."""
-FORMAT = b"2"
+FORMAT = b"3"
 """Of our file; what was written in another is written anew."""
 KINDS = ("Q4_0", "Q4_1", "Q8_0")
 MODULES = (
@@ -87,6 +87,7 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
 
 @torch.no_grad()
 def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
+    _check_embedding(causal_lm)
     modules = layer_linears(causal_lm) | {EMBEDDING: causal_lm.get_input_embeddings()}
     own = {module.weight.data_ptr() for module in modules.values()}
     rest: dict[int, tuple[str, Tensor]] = {}  # tied weights, and layers known by two names, once
@@ -99,6 +100,8 @@ def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
     for path, module in modules.items():
         is_same = path in known and torch.equal(known[path].unpacked(), module.weight)
         blocks[path] = known[path] if is_same else eight_bit(module.weight)
+        if not blocks[path].unpacked().isfinite().all():
+            raise UserError(f"model.memory = 'compact': must be full, as {path} holds numbers too large for float16")
     kinds = json.dumps({path: b.kind for path, b in blocks.items()})
     save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
 
@@ -184,18 +187,33 @@ def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
     """
     blocks = StoredBlocks(file)
     with init_empty_weights(include_buffers=False):
-        causal_lm = AutoModelForCausalLM.from_config(config)
+        causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         modernise(causal_lm)
     with safe_open(file, "pt") as opened:
         names = set(opened.keys()) - set(blocks)
         tensors = {name: opened.get_tensor(name) for name in names}
     causal_lm.load_state_dict(tensors, strict=False, assign=True)
-    scale = float(getattr(causal_lm.get_input_embeddings(), "embed_scale", 1.0))  # Gemma has one
-    causal_lm.set_input_embeddings(BlockEmbedding(blocks[EMBEDDING], scale))
-    lacking = {name for name, parameter in causal_lm.base_model.named_parameters() if parameter.is_meta}
-    if not lacking <= {f"{path}.weight" for path in blocks}:
+    causal_lm.set_input_embeddings(BlockEmbedding(blocks[EMBEDDING], embed_scale(causal_lm)))
+    in_blocks = {id(linear.weight) for path, linear in layer_linears(causal_lm).items() if path in blocks}
+    if config.tie_word_embeddings:
+        in_blocks.add(id(causal_lm.get_output_embeddings().weight))
+    lacking = {n for n, p in causal_lm.named_parameters() if p.is_meta and id(p) not in in_blocks}
+    if lacking:
         raise ValueError(f"{file} lacks {sorted(lacking)}")
     return causal_lm, blocks
+
+
+def _check_embedding(causal_lm: Any) -> None:
+    """UserError where an embedding does more than look up rows and multiply them, which is all that is known here."""
+    embedding, ids = causal_lm.get_input_embeddings(), torch.arange(4)
+    if not torch.allclose(embedding(ids), embedding.weight[ids] * embed_scale(causal_lm)):
+        kind = causal_lm.config.model_type
+        raise UserError(f"model.memory = 'compact': must be full for {kind}, whose embedding is of a kind of its own")
+
+
+def embed_scale(causal_lm: Any) -> float:
+    """By which a model's embedding multiplies its rows; Gemma's does."""
+    return float(getattr(causal_lm.get_input_embeddings(), "embed_scale", 1.0))
 
 
 def spare_memory() -> None:

@@ -44,7 +44,8 @@ def write_custom_model(folder: Path, smollm2: Path) -> None:
     for file in smollm2.glob("tokenizer*.json"):
         shutil.copy(file, folder)
     with torch.device("meta"):
-        parameters = dict(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).named_parameters())
+        shape = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        parameters = dict(AutoModelForCausalLM.from_config(shape, trust_remote_code=False).named_parameters())
     stream = np.random.Philox(key=SEED)
     weights = {
         name: torch.ones(like.shape) if like.ndim == 1 else torch.from_numpy(_uniform(stream, tuple(like.shape)))
@@ -62,13 +63,13 @@ def write_half_model(folder: Path, smollm2: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    whole = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.bfloat16)
+    whole = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.bfloat16, trust_remote_code=False)
     whole.model.layers = whole.model.layers[1::2]
     whole.config.num_hidden_layers = len(whole.model.layers)
     for number, layer in enumerate(whole.model.layers):
         layer.self_attn.layer_idx = number
     whole.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(smollm2).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(smollm2, trust_remote_code=False).save_pretrained(folder)
 
 
 def _uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import platformdirs
 
@@ -73,6 +73,10 @@ MADE = {"custom-50m": "write_custom_model", "smollm2-half": "write_half_model"}
 """Models that are made here, and the functions of `custom_model` that make them from SmolLM2."""
 
 
+CONVERSION = "2"
+"""Of users' GGUF files; an earlier one lost scaled rotary positions, so what it made is made anew."""
+
+
 class ModelNotFound(UserError):
     """A model's weights are missing, unreachable or not what they should be; the message says what to do."""
 
@@ -96,8 +100,8 @@ def model_folder(name_or_path: str) -> Path:
     if source:
         return convert(known_gguf(name_or_path), name_or_path, source.sha256)
     path = Path(name_or_path).expanduser()
-    if path.is_file() and path.suffix == ".gguf":
-        return convert(path, path.stem, sha256_of(path))
+    if is_gguf(path):
+        return convert(path, f"{path.stem}-{CONVERSION}", sha256_of(path))
     if path.is_dir():
         return _checked(path, name_or_path)
     raise ModelNotFound(
@@ -155,12 +159,17 @@ def made_folder(name: str) -> Path:
     return _made_once(folder, lambda box: getattr(custom_model, MADE[name])(box, smollm2))
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether that is a GGUF file by its name, in capitals or not."""
+    return path.is_file() and path.suffix.lower() == ".gguf"
+
+
 def source_gguf(name_or_path: str) -> Path | None:
     """The GGUF file from which a model folder was converted, if it was."""
     path = Path(name_or_path).expanduser()
     if isinstance(MODELS.get(name_or_path), Source):
         return known_gguf(name_or_path)
-    return path if path.is_file() and path.suffix == ".gguf" else None
+    return path if is_gguf(path) else None
 
 
 def gguf_file(name_or_path: str) -> Path:
@@ -172,7 +181,7 @@ def gguf_file(name_or_path: str) -> Path:
     if source:
         return source
     path = Path(name_or_path).expanduser()
-    found = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    found = sorted(file for file in path.iterdir() if is_gguf(file)) if path.is_dir() else []
     if len(found) != 1:
         raise ModelNotFound(
             f"model.name = {name_or_path!r}: has {len(found)} GGUF files, and llama.cpp needs one; write it with "
@@ -256,24 +265,50 @@ def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def write_model_folder(gguf: Path, folder: Path) -> None:
-    """Write config, tokenizer and float32 weights of a GGUF file as a transformers model folder."""
+    """Write config, tokenizer and float32 weights of a GGUF file as a transformers model folder.
+
+    ModelNotFound or UserError for a file that is cut short, or that says of its model what a folder cannot.
+    """
     import torch
+    from gguf import GGUFReader
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from agents.weights.gguf_config import carry_over, check_tensors
+    from agents.weights.whole import check_finite
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    except (ValueError, KeyError, OSError) as error:
-        raise ModelNotFound(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
+        reader = GGUFReader(gguf)
+    except (ValueError, LookupError, OSError, OverflowError, MemoryError) as error:
+        raise ModelNotFound(f"{gguf}: is no GGUF file, or is cut short or damaged ({_one_line(error)})") from error
+    here: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(str(gguf.parent), **here)
+        carry_over(gguf, reader, config)
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **here)
+        settings = {"dtype": torch.float32, "output_loading_info": True, **here}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), **settings)
+    except UserError:
+        raise
+    except Exception as error:  # of kinds that differ with the architecture and the tokenizer
+        raise ModelNotFound(f"{gguf}: transformers cannot read this GGUF file: {_one_line(error)}") from error
+    model, loading = loaded
+    # save_pretrained refuses a model that came from GGUF, so the state dict is saved, tied weights once.
+    tied = "lm_head" if config.tie_word_embeddings else "\0"
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if tied not in name}
+    stored = check_tensors(gguf, reader, weights, config.num_hidden_layers)
+    missing = sorted(stored.get(name, name) for name in loading["missing_keys"] if tied not in name)
+    if missing:  # transformers would go on with random numbers in their place
+        raise ModelNotFound(f"{gguf}: lacks {len(missing)} tensors, such as {missing[0]}")
+    check_finite(gguf, ((stored[name], tensor) for name, tensor in weights.items()))
     folder.mkdir()
     tokenizer.save_pretrained(folder)
-    # save_pretrained refuses a model that came from GGUF, so the state dict is saved, tied weights once.
-    tied = "lm_head" if model.config.tie_word_embeddings else "\0"
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if tied not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    del model.config.quantization_config
-    model.config.save_pretrained(folder)
+    config.save_pretrained(folder)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def sha256_of(file: Path) -> str:

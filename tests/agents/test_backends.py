@@ -179,7 +179,7 @@ def test_a_backend_that_is_not_known_is_refused(tiny_policy):
 
 def test_a_backend_that_is_not_installed_says_how_to_get_it(tiny_policy, monkeypatch):
     monkeypatch.setitem(BACKENDS, "llama_cpp", ("agents.backends.absent", "Absent", "llama-cpp"))
-    with pytest.raises(UserError, match=r"needs `pip install 'terrarium-lm\[llama-cpp\]'`"):
+    with pytest.raises(UserError, match=r"needs `pip install -e '\.\[llama-cpp\]'`"):
         open_backend("llama_cpp", tiny_policy.mind)
 
 

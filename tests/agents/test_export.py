@@ -113,9 +113,10 @@ def test_onnx_answers_as_the_agent_does(run_dir, tmp_path):
     assert "gen_0000-agent_04" in (folder / "README.md").read_text()
 
 
-def test_onnx_without_its_package_says_how_to_get_it(run_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.export.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"format = 'onnx': needs `pip install 'terrarium-lm\[onnx\]'`"):
+@pytest.mark.parametrize("absent", ["onnx", "onnxscript"])
+def test_onnx_without_its_package_says_how_to_get_it(absent, run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.backends.find_spec", lambda name: None if name == absent else "installed")
+    with pytest.raises(UserError, match=rf"format = 'onnx': needs `pip install -e '\.\[onnx\]'` \({absent} is not"):
         export(run_dir, "4", "onnx", 0, tmp_path / "agent")
 
 
@@ -126,7 +127,7 @@ def test_an_agent_whose_adapter_acts_on_the_whole_text_stays_with_peft_and_torch
 ):
     agent = Agent(tmp_path, tiny_policy.mind, ForageCodec(3), "it")
     monkeypatch.setattr(module, "open_agent", lambda *_: agent)
-    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("agents.backends.find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer'"):
         export(run_dir, "4", form, 0, tmp_path / "agent")
     assert not (tmp_path / "agent").exists()

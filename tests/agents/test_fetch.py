@@ -161,7 +161,7 @@ def test_a_gguf_file_is_converted_once_for_its_content(monkeypatch, cache, tmp_p
     made = pretend_to_convert(monkeypatch)
     file = put(tmp_path / "mine.gguf", WEIGHTS)
     folder = model_folder(str(file))
-    assert folder == cache / "models" / f"mine-{SOURCE.sha256[:12]}"
+    assert folder == cache / "models" / f"mine-2-{SOURCE.sha256[:12]}"
     assert (folder / "source.sha256").read_text().strip() == SOURCE.sha256
     assert model_folder(str(file)) == folder
     assert made == [file]
@@ -190,7 +190,7 @@ def test_an_interrupted_conversion_leaves_nothing_half_done(monkeypatch, cache, 
 
 def test_a_file_that_is_no_gguf_is_refused_by_name(cache, tmp_path):
     file = put(tmp_path / "mine.gguf", WEIGHTS)
-    with pytest.raises(ModelNotFound, match=r"mine\.gguf: transformers cannot read"):
+    with pytest.raises(ModelNotFound, match=r"mine\.gguf: is no GGUF file, or is cut short or damaged"):
         model_folder(str(file))
     assert files_in(cache) == []
 

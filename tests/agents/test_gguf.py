@@ -32,7 +32,7 @@ SHAPE = {  # blocks of a quantised tensor are 32 numbers long
 READABLE = {
     "llama": (gguf.MODEL_ARCH.LLAMA, SHAPE),
     "phi3": (gguf.MODEL_ARCH.PHI3, SHAPE),
-    "gemma3_text": (gguf.MODEL_ARCH.GEMMA3, SHAPE | {"head_dim": 16}),
+    "gemma3_text": (gguf.MODEL_ARCH.GEMMA3, SHAPE | {"head_dim": 16, "query_pre_attn_scalar": 16}),
     "gpt2": (gguf.MODEL_ARCH.GPT2, {"n_embd": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}),
 }
 UNREADABLE = {"gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "phi": gguf.MODEL_ARCH.PHI2}
@@ -80,13 +80,18 @@ def write_sentencepiece(writer: gguf.GGUFWriter) -> int:
     return len(tokens)
 
 
-def random_gguf(file: Path, architecture: str, kind: Kind, write_tokenizer):
-    """Write a random model, its matrices rounded to `kind`; returns it in plain transformers, rounded as well."""
+def random_gguf(file: Path, architecture: str, kind: Kind, write_tokenizer, settings=None, also=lambda _: None):
+    """Write a random model, its matrices rounded to `kind`; returns it in plain transformers, rounded as well.
+
+    settings: of the transformers config, beside the shape; also: writes what the file has for them.
+    """
     arch, shape = READABLE[architecture]
+    shape = shape | (settings or {})
     writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[arch])
     special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
     config = AutoConfig.for_model(architecture, vocab_size=write_tokenizer(writer), **special, **shape)
     write_shape(writer, config)
+    also(writer)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)

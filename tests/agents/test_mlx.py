@@ -1,5 +1,6 @@
 """MLX answers as torch does, with the adapters of the moment; what mlx-lm does not know as we do is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -182,3 +183,14 @@ def test_the_real_model_chooses_as_in_torch():
     ours, theirs = (torch.from_numpy(logits).softmax(dim=1).numpy() for logits in (answers, exact))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.abs(exact - mind.answer(TEXTS[:4], np.full(4, -1))).max() > 1.0, "the adapters must matter"
+
+
+def test_a_module_that_the_config_names_is_never_run(tiny_model, tmp_path):
+    """mlx-lm takes the architecture from `model_file`, where it is allowed to."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_file": "evil.py"}))
+    model = ModelConfig(name=str(folder), dtype="float32")
+    Mlx(make_policy(model, AdapterConfig(rank=2, top_layers=2), ForageCodec(3), agents=1, seed=0).mind)
+    assert not (tmp_path / "was_run").exists()
