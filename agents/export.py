@@ -51,7 +51,6 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)  # what one waits for
-    log.info("loading libraries")
     try:
         print(export(options.run_dir, options.agent, options.format, options.generation, options.out))
     except UserError as error:
@@ -71,6 +70,7 @@ def export(run_dir: Path, agent: str, form: str, generation: int | None = None, 
     name = f"{folder.parent.name}-{folder.name}"
     out = out or run_dir / "exports" / f"{name}{ending}"
     require(not out.exists(), "out", str(out), "a path where nothing is yet")
+    log.info("loading libraries")
     opened = open_agent(run_dir, folder, name)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(opened, out)
