@@ -11,6 +11,7 @@ how many standard deviations an individual was above the mean of its generation.
 
 import argparse
 import json
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -176,4 +177,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever stops reading, as `head` does, ends it without a word
     main()
