@@ -1,6 +1,8 @@
 """Programs that look at a finished run: `trainers.evaluate` and `trainers.watch`."""
 
+import io
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -89,7 +91,19 @@ def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):
     assert frames > 5
     capsys.readouterr()
     watch([str(finished[0]), "--fps", "100"])
-    assert capsys.readouterr().out.count("food eaten") == frames - 1
+    told = capsys.readouterr().out
+    assert told.count("food eaten") == frames - 1
+    assert "●" in told
+
+
+def test_watch_plays_in_a_terminal_that_knows_ascii_alone(finished, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    watch([str(finished[0])])
+    shown.seek(0)
+    told = shown.read()
+    assert "o " in told
+    assert "?" not in told
 
 
 def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
@@ -126,7 +140,9 @@ def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
     monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
     with pytest.raises(SystemExit):
         watch([str(finished[0]), "--window"])
-    assert "--window: cannot open a window" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: --window: cannot open a window")
+    assert "leave it out to watch in the terminal, or write a film with --out FILE.gif" in said
 
 
 def test_worlds_of_comparisons_are_held_out_and_others_for_each_seed():
