@@ -2,12 +2,16 @@
 
 import io
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agents.types import UserError
+from dashboard.__main__ import main as dashboard
 from envs import HELD_OUT
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval
 from trainers.evaluate import main as evaluate
@@ -104,6 +108,37 @@ def test_watch_plays_in_a_terminal_that_knows_ascii_alone(finished, monkeypatch)
     told = shown.read()
     assert "o " in told
     assert "?" not in told
+
+
+@pytest.mark.parametrize(
+    ("program", "missing", "arguments", "advice"),
+    [
+        (watch, "av", ["--out", "episode.mp4"], "pip install -e '.[video]'"),
+        (watch, "pygame", ["--window"], "pip install -e '.[render]'"),
+        (dashboard, "uvicorn", [], "pip install -e '.[dashboard]'"),
+        (dashboard, "starlette.applications", [], "pip install -e '.[dashboard]'"),
+        (dashboard, "websockets", [], "pip install -e '.[dashboard]'"),
+    ],
+)
+def test_a_missing_package_is_one_sentence_with_the_extra(
+    finished, monkeypatch, capsys, program, missing, arguments, advice
+):
+    for module in ("envs.look.window", "dashboard.server"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as end:
+        program([str(finished[0]), *arguments])
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert advice in said
+    assert said.count("\n") == 1
+
+
+def test_without_its_packages_a_page_is_refused_before_a_run_begins(tiny_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    with pytest.raises(UserError, match=re.escape("needs `pip install -e '.[dashboard]'` (websockets not installed)")):
+        train(tiny_config, dashboard=True)
+    assert not Path(tiny_config.run_dir).exists()
 
 
 def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
