@@ -39,6 +39,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     assert run.first_return is not None
     run.log.events(lives(population, run.first_return, generation))
     run.log.metrics(figures)
+    run.log.yardsticks(history["first"], generation)
     run.log.adapters(population, generation)
     show(run, life, generation)
     # A run that is resumed here has no answers either, and has not counted what was read to be shown
@@ -62,11 +63,12 @@ def report(run: Run) -> dict[str, Any]:
     generation = run.history["generation"]
     keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
-    run.log.outcome(_settings(run.config), _results(last), run.colony.population)
+    run.log.outcome(_settings(run.config), _results(last), run.colony.population, generation)
     run.log.close()
     print("\n" + table(last, f"generation {generation}", first if generation else None))
-    watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
-    print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")
+    ways = [f"tensorboard --logdir {run.run_dir / 'tb'}", f"python -m dashboard {run.run_dir}"]
+    ways += [f"python -m trainers.watch {run.run_dir}"] if run.config.env.is_forage else []
+    print("\nLook closer:  " + "\n              ".join(ways))
     return last
 
 
