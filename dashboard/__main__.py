@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -25,8 +26,8 @@ CONNECTIONS = 128
 """The most that are open at a time; who comes then is told to come again."""
 
 
-def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -> None:
-    """Serve the page until interrupted.
+def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], ending: str = "") -> None:
+    """Serve the page until interrupted, and print its address and how it ends.
 
     port: None for the usual one, or any that is free where that is taken. names: besides `host`, of this machine.
     Raises UserError for what is no run, a host that is not this machine, a port that is taken, or a missing extra.
@@ -34,6 +35,7 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -
     require(port is None or 0 <= port <= 65535, "port", port, "between 0 (any that is free) and 65535")
     try:
         import uvicorn
+        import websockets  # noqa: F401, which uvicorn would miss only when it serves
 
         from dashboard.reading import Run
         from dashboard.server import application, authority
@@ -48,7 +50,7 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -
         where = f"this machine (http://{authority(machine, port)})" if address.is_unspecified else host
         print(f"warning: everybody who can reach {where} can read these runs: {', '.join(run.name for run in runs)}")
     here = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(place, host)
-    print(f"watch at http://{authority(here, port)}   (Ctrl-C ends it)", flush=True)
+    print(f"watch at http://{authority(here, port)}{ending}", flush=True)
     settings = uvicorn.Config(
         application(runs, [authority(name, port) for name in known]),
         log_level="warning",
@@ -58,7 +60,8 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(settings).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -106,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.end_with:
         end_with(options.end_with)
-    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name))
+    ending = "" if options.end_with else "   (Ctrl-C ends it)"
+    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name, ending))
     sys.exit(0)
 
 

@@ -2,7 +2,8 @@
 
 Every request and every websocket must name this server as its Host, by a known name or by the address at which it
 arrived, and may come from a page of this server only (Origin), so that no other site that a browser has open can read a
-run, not even by rebinding its own name to this address. No name of a file comes from outside: a request names a run, a kind and a generation by number or known word.
+run, not even by rebinding its own name to this address. No name of a file comes from outside: a request names a run, a
+kind and a generation by number or known word.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ MOST_REMEMBERED = 64 << 20
 """Bytes of answers that are remembered."""
 NEWS_EVERY_S = 0.5
 PAGE = Path(__file__).parent / "page"
+PLOTLY = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+"""The chart library, as the package `plotly` carries it."""
 KINDS_OF_FILE = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -159,7 +162,7 @@ def application(runs: Sequence[Run], hosts: Sequence[str]) -> Starlette:
 def _page_routes() -> list[Route]:
     """The page's own files and the chart library, each under a name known beforehand."""
     files = {f"/{file.name}": file for file in sorted(PAGE.iterdir()) if file.suffix in KINDS_OF_FILE}
-    files |= {"/": PAGE / "index.html", "/plotly.js": _plotly()}
+    files |= {"/": PAGE / "index.html", "/plotly.js": PLOTLY}
 
     def route(path: str, file: Path) -> Route:
         content, kind = file.read_bytes(), KINDS_OF_FILE[file.suffix]
@@ -170,11 +173,6 @@ def _page_routes() -> list[Route]:
         return Route(path, give)
 
     return [route(path, file) for path, file in files.items()]
-
-
-def _plotly() -> Path:
-    """The chart library, as the package `plotly` carries it."""
-    return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
 
 
 class Answers:

@@ -7,7 +7,7 @@ A window needs a display and the extra `render`, an .mp4 file the extra `video`.
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,7 +111,7 @@ def in_terminal(env: EnvConfig, fps: float) -> Show:
     return show
 
 
-def _can_show(letters: dict[int, str]) -> bool:
+def _can_show(letters: Iterable[int]) -> bool:
     try:
         return bool("".join(map(chr, letters)).encode(sys.stdout.encoding))
     except UnicodeEncodeError:
