@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trainers.recording import read_recording, write_recording
+
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -230,22 +232,26 @@ def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving
         page.close()
 
 
-def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, two_runs):
-    from dashboard.reading import Run
-
-    page = opened()
-    for generation in (2, 1):
-        eaten = Run(two_runs[0]).recording("life", generation).food_eaten[-1]
-        until(page, f"document.querySelector('#agent h2')?.textContent.startsWith('agent {eaten.argmax()}')")
-        page.keyboard.press("[")
-        page.keyboard.press("[")
-    page.keyboard.press("a")
-    chosen = page.inner_text("#agent h2").split()[1]
-    shown = page.input_value("#scene select.which")
-    page.keyboard.press("]")
-    until(page, f"document.querySelector('#scene select.which').value !== '{shown}'")
-    page.wait_for_timeout(200)
-    assert page.inner_text("#agent h2").split()[1] == chosen
+def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, serving, two_runs, tmp_path):
+    folder = shutil.copytree(two_runs[0], tmp_path / "run")
+    for generation, best in ((1, 3), (2, 4)):
+        file = folder / "recordings" / f"life_{generation:04d}.safetensors"
+        recording = read_recording(file)
+        eaten = recording.food_eaten.copy()
+        eaten[-1, best] = 99
+        write_recording(recording._replace(food_eaten=eaten), file)
+    with serving(folder) as place:
+        page = opened(place)
+        until(page, "document.querySelector('#agent h2')?.textContent.startsWith('agent 4')")
+        page.select_option("#scene select.which", "life:1")
+        until(page, "document.querySelector('#agent h2').textContent.startsWith('agent 3')")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("a")
+        assert page.inner_text("#agent h2").startswith("agent 4")
+        page.select_option("#scene select.which", "life:0")
+        until(page, "document.querySelector('#scene canvas').getAttribute('aria-label').startsWith('generation 0')")
+        assert page.inner_text("#agent h2").startswith("agent 4")
+        page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -226,7 +226,7 @@ def has_ipv6() -> bool:
     [
         ("localhost", 80, "localhost"),
         ("::1", 8600, "[::1]:8600"),
-        ("::ffff:203.0.113.7", 8600, "192.0.2.7:8600"),
+        ("::ffff:203.0.113.7", 8600, "203.0.113.7:8600"),
     ],
 )
 def test_an_address_is_written_as_browsers_write_it(host, port, expected):
