@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = 16
-LEFT, TOP, RIGHT, BOTTOM = 40, 24, 96, 38
+CELL = 24
+LEFT, TOP, RIGHT, BOTTOM = 56, 32, 128, 54
 """Pixels around the cells, for axes and scale."""
 PAPER, INK = (255, 255, 255), (40, 46, 43)
 DARK, BRIGHT = np.array([20, 24, 60]), np.array([255, 214, 90])
@@ -21,7 +21,7 @@ def heatmap(norms: np.ndarray, layers: Sequence[int]) -> np.ndarray:
     picture = Image.new("RGB", (LEFT + width + RIGHT, TOP + height + BOTTOM), PAPER)
     picture.paste(_cells(norms / max(largest, 1e-12)), (LEFT, TOP))
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(11)
+    font = ImageFont.load_default(15)
 
     def write(x: float, y: float, text: str, anchor: str) -> None:
         pen.text((x, y), text, INK, font, anchor)
@@ -32,7 +32,7 @@ def heatmap(norms: np.ndarray, layers: Sequence[int]) -> np.ndarray:
         write(LEFT + CELL * (place + 0.5), TOP + height + 4, str(layer), "mt")
     write(LEFT - 5, TOP / 2, "agent", "rm")
     write(LEFT + width / 2, TOP + height + BOTTOM - 6, "layer", "mb")
-    scale = LEFT + width + 24
+    scale = LEFT + width + 32
     picture.paste(_cells(np.linspace(1, 0, agents)[:, None]), (scale, TOP))
     write(scale, TOP / 2, "norm of BA", "lm")
     write(scale + CELL + 4, TOP, f"{largest:.3g}", "lt")
