@@ -49,7 +49,8 @@ export function colourOfRun(run) {
   return tone(`run-${run % RUNS}`);
 }
 
-// Colours from low to high, none of which is lost in the page: of Viridis the dark part by day, the bright one by night
+// Colours from low to high, none of which is lost in the page: of Viridis what stands out from the theme that is on, and
+// by day an ochre for its yellow
 export function scale() {
   const colours = tone("scale").split(" ");
   return colours.map((colour, i) => [i / (colours.length - 1), colour]);
