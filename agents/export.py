@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -244,4 +245,6 @@ itself where you can: there it was 1 to 4 %, all of it from the 4-bit base (0.00
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever stops reading, as `head` does, ends it without a word
     main()

@@ -23,6 +23,7 @@ from benchmarks.controls import random_weights_folder
 from benchmarks.report import MLP, WHOLE, report
 from benchmarks.runs import HELD_OUT, Run, all_at, command, curve
 from envs.presets import PRESETS
+from trainers.command_line import run_command
 from trainers.config import EvolutionConfig
 
 CONDITIONS: dict[str, list[str]] = {
@@ -174,4 +175,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.runs import HELD_OUT, Run, all_at, check_places, interval, options_of, plain, put, table, told
+from trainers.command_line import run_command
 from trainers.run_folder import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "meta.yaml"
@@ -116,4 +117,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,6 +23,7 @@ from envs import HELD_OUT, WorldConfig
 from envs.bots import Bot, bots
 from envs.bots.forager import RULES, Forager
 from envs.presets import PRESETS, preset
+from trainers.command_line import run_command
 from trainers.evaluate import interval, interval_text, play_bot
 
 if TYPE_CHECKING:
@@ -127,4 +128,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

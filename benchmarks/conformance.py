@@ -29,6 +29,7 @@ from agents.types import UserError
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
 from envs.worlds.world import ForageWorld
+from trainers.command_line import run_command
 from trainers.evaluate import Chance
 from trainers.rollout import rollout
 from trainers.run_folder import machine
@@ -124,4 +125,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

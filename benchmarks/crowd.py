@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.memory import highest_mb, resident_mb
 from envs import WorldConfig
 from envs.presets import preset
+from trainers.command_line import run_command
 
 COLUMNS = {
     "step_ms": "step",
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

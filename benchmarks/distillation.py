@@ -40,6 +40,7 @@ from benchmarks.runs import (
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
 from trainers.colony import acting_by, found_colony, restore_adapters
+from trainers.command_line import run_command
 from trainers.evaluate import compare, held_out_seeds
 from trainers.parser import read_config
 from trainers.rollout import rollout
@@ -189,4 +190,4 @@ def row(name: str, teacher: str, shares: list[float], best: list[float], cost: d
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from trainers.command_line import run_command
+
 
 def resident_mb() -> float:
     """Memory of this process that is in RAM, in MiB."""
@@ -63,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -28,6 +28,7 @@ from benchmarks.peers import Peft
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
+from trainers.command_line import run_command
 from trainers.config import LearnConfig
 from trainers.learning.learner import Learner
 from trainers.rollout import Life, rollout
@@ -165,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -31,6 +31,7 @@ from envs import WorldConfig
 from envs.bots import bots, by_sight, play
 from envs.presets import PRESETS, preset
 from envs.sb3 import ForageVecEnv
+from trainers.command_line import run_command
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
 from trainers.run_folder import machine
 
@@ -181,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -22,6 +22,7 @@ from agents.policy import Policy
 from benchmarks.subject import mature_policy
 from envs.presets import preset
 from envs.worlds.world import ForageWorld
+from trainers.command_line import run_command
 from trainers.config import LearnConfig
 from trainers.learning.learner import Learner
 from trainers.rollout import rollout
@@ -75,4 +76,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

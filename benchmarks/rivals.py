@@ -22,6 +22,7 @@ from agents.policy import Policy
 from benchmarks.runs import HELD_OUT, Run, all_at, check_places, interval, options_of, plain, put, table, told
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
+from trainers.command_line import run_command
 from trainers.matches import Hall, Player, play_matches
 from trainers.run_folder import machine, open_fittest, open_run, threads_kept
 
@@ -161,4 +162,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

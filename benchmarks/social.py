@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.runs import HELD_OUT, Run, all_at, check_places, curve, interval, options_of, plain, put, table, told
+from trainers.command_line import run_command
 from trainers.run_folder import machine
 
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
@@ -91,4 +92,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

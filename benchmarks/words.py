@@ -15,6 +15,7 @@ from typing import Any
 
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
+from trainers.command_line import run_command
 
 SYNONYMS = {
     "food": "bread",
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,6 +27,7 @@ import psutil
 
 from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES, Contestant, Speed
 from envs import ForageBatch
+from trainers.command_line import run_command
 from trainers.machine import processor
 
 AIMS = {TWO_FACES: 100_000, TWO_CORES: 2_000_000}
@@ -137,4 +138,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # MAgent2 would take every core
-    main()
+    run_command(main)

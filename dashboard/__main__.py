@@ -6,12 +6,15 @@ prints the address of the page. It reads the run folders and nothing else. Needs
 """
 
 import argparse
+import errno
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from agents.types import UserError, require
@@ -24,29 +27,33 @@ CONNECTIONS = 128
 """The most that are open at a time; who comes then is told to come again."""
 
 
-def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -> None:
-    """Serve the page until interrupted; UserError for what is no run, a port that is taken, or a missing extra.
+def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], ending: str = "") -> None:
+    """Serve the page until interrupted, and print its address and how it ends.
 
     port: None for the usual one, or any that is free where that is taken. names: besides `host`, of this machine.
+    Raises UserError for what is no run, a host that is not this machine, a port that is taken, or a missing extra.
     """
     require(port is None or 0 <= port <= 65535, "port", port, "between 0 (any that is free) and 65535")
     try:
         import uvicorn
+        import websockets  # noqa: F401, which uvicorn would miss only when it serves
 
         from dashboard.reading import Run
-        from dashboard.server import application
+        from dashboard.server import application, authority
     except ImportError as error:
-        raise UserError(f"{error}; `pip install 'terrarium-lm[dashboard]'` brings what the page needs") from error
+        raise UserError(f"{error}; `pip install -e '.[dashboard]'` brings what the page needs") from error
     runs = [Run(folder) for folder in run_dirs]
     listener = _listen(host, port)
-    port = listener.getsockname()[1]
-    known = [*LOOPBACK, *names] if host in LOOPBACK else [*LOOPBACK, host, *names]
-    hosts = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in known]
-    if host not in LOOPBACK:
-        print(f"warning: everybody who can reach {host} can read these runs: {', '.join(run.name for run in runs)}")
-    print(f"watch at http://{'localhost' if host in LOOPBACK else host}:{port}   (Ctrl-C ends it)", flush=True)
+    place, port = listener.getsockname()[:2]
+    address, machine = ip_address(place), socket.gethostname()
+    known = [*LOOPBACK, host, *names, *([machine] if address.is_unspecified else [])]
+    if not address.is_loopback:
+        where = f"this machine (http://{authority(machine, port)})" if address.is_unspecified else host
+        print(f"warning: everybody who can reach {where} can read these runs: {', '.join(run.name for run in runs)}")
+    here = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(place, host)
+    print(f"watch at http://{authority(here, port)}{ending}", flush=True)
     settings = uvicorn.Config(
-        application(runs, hosts),
+        application(runs, [authority(name, port) for name in known]),
         log_level="warning",
         limit_concurrency=CONNECTIONS,
         ws="websockets-sansio",
@@ -54,7 +61,8 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str]) -
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(settings).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -63,14 +71,18 @@ def _listen(host: str, port: int | None) -> socket.socket:
             return _listen(host, USUAL_PORT)
         except UserError:
             return _listen(host, 0)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, place = min(found, key=lambda one: one[0] != socket.AF_INET)  # localhost is 127.0.0.1 first
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
         listener.listen(CONNECTIONS)  # from here on nobody who comes is turned away
-    except OSError as error:
-        raise UserError(f"port = {port}: must be one that is free at {host} ({error.strerror})") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no name can be
+        why = getattr(error, "strerror", None) or str(error)
+        if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(f"port = {port}: must be one that is free at {host} ({why})") from error
+        raise UserError(f"host = {host!r}: must be a name or an address of this machine ({why})") from error
     return listener
 
 
@@ -98,7 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.end_with:
         end_with(options.end_with)
-    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name))
+    ending = "" if options.end_with else "   (Ctrl-C ends it)"
+    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name, ending))
     sys.exit(0)
 
 

@@ -69,6 +69,7 @@ class Run:
             "done": len(metrics),
             "status": self._status(metrics),
             "is_forage": world.is_forage,
+            "records": config.log.recordings_mb > 0,
             "yardsticks": self._yardsticks(),
         }
 

@@ -1,8 +1,9 @@
 """Who may ask for what: a small web application on loopback that answers GET and changes nothing.
 
-Every request and every websocket must name this server as its Host, and may come from a page of this server only
-(Origin), so that no other site that a browser has open can read a run, not even by rebinding its own name to this
-address. No name of a file comes from outside: a request names a run, a kind and a generation by number or known word.
+Every request and every websocket must name this server as its Host, by a known name or by the address at which it
+arrived, and may come from a page of this server only (Origin), so that no other site that a browser has open can read a
+run, not even by rebinding its own name to this address. No name of a file comes from outside: a request names a run, a
+kind and a generation by number or known word.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ MOST_REMEMBERED = 64 << 20
 """Bytes of answers that are remembered."""
 NEWS_EVERY_S = 0.5
 PAGE = Path(__file__).parent / "page"
+PLOTLY = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+"""The chart library, as the package `plotly` carries it."""
 KINDS_OF_FILE = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -49,7 +52,7 @@ class Guard:
     """Turns away who calls this server by another name, comes from another page, or wants more than to read."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]):
-        self.app, self.hosts = app, frozenset(hosts)
+        self.app, self.hosts = app, frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is fine; a websocket that is not is closed before it opens."""
@@ -67,15 +70,25 @@ class Guard:
         headers: dict[bytes, list[bytes]] = {}
         for key, value in scope["headers"]:
             headers.setdefault(key.lower(), []).append(value)
+        hosts = self.hosts | {authority(*scope["server"])}  # nobody rebinds an address, only names
         host = headers.get(b"host", [])
-        if len(host) != 1 or host[0].decode("latin-1").lower() not in self.hosts:
+        if len(host) != 1 or host[0].decode("latin-1").lower() not in hosts:
             return 421, "this server is not known by that name"
         origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
-        if any(origin not in {f"http://{name}" for name in self.hosts} for origin in origins):
+        if any(origin not in {f"http://{name}" for name in hosts} for origin in origins):
             return 403, "pages of other origins may not read this"
         if scope["type"] == "websocket":
             return None if origins else (403, "a websocket must say where it comes from")
         return None if scope["method"] in ("GET", "HEAD") else (405, "this server is for reading only")
+
+
+def authority(host: str, port: int) -> str:
+    """A name or an address with its port, as a browser says it: [::1]:8600; without the port that goes without saying.
+
+    An IPv4 address that reached a socket for IPv6 (::ffff:10.0.0.1) is what the browser has called it.
+    """
+    host = host.removeprefix("::ffff:") if "." in host else host
+    return (f"[{host}]" if ":" in host else host) + ("" if port == 80 else f":{port}")
 
 
 def _with_headers(send: Send) -> Send:
@@ -149,7 +162,7 @@ def application(runs: Sequence[Run], hosts: Sequence[str]) -> Starlette:
 def _page_routes() -> list[Route]:
     """The page's own files and the chart library, each under a name known beforehand."""
     files = {f"/{file.name}": file for file in sorted(PAGE.iterdir()) if file.suffix in KINDS_OF_FILE}
-    files |= {"/": PAGE / "index.html", "/plotly.js": _plotly()}
+    files |= {"/": PAGE / "index.html", "/plotly.js": PLOTLY}
 
     def route(path: str, file: Path) -> Route:
         content, kind = file.read_bytes(), KINDS_OF_FILE[file.suffix]
@@ -160,11 +173,6 @@ def _page_routes() -> list[Route]:
         return Route(path, give)
 
     return [route(path, file) for path, file in files.items()]
-
-
-def _plotly() -> Path:
-    """The chart library, as the package `plotly` carries it."""
-    return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
 
 
 class Answers:

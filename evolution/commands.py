@@ -31,6 +31,11 @@ def command(module: str, *words: object) -> str:
     return shlex.join([*program, *map(str, words)])
 
 
+def script(name: str, *words: object) -> str:
+    """The shell command for a program of another package, as `tensorboard`, that was installed beside this Python."""
+    return shlex.join([_shown(str(Path(sys.executable).parent / name)), *map(str, words)])
+
+
 def _shown(program: str) -> str:
     """A program by its bare name where the shell finds it, relative if it is below this folder."""
     name = Path(program).name

@@ -3,7 +3,7 @@
     python -m evolution.lineage RUN_DIR [--draw FILE]
 
 prints each generation's best, the champion's line, and the health of evolution; `--draw` makes a picture of the family
-tree (needs matplotlib). Reads lineage.jsonl and metrics.jsonl of a run, also of one that is still going on.
+tree (needs the extra `draw`). Reads lineage.jsonl and metrics.jsonl of a run, also of one that is still going on.
 
 Fitness is measured in other worlds each generation, so comparisons across generations are between standard scores: by
 how many standard deviations an individual was above the mean of its generation (of those of its role, where a world has
@@ -12,9 +12,11 @@ several).
 
 import argparse
 import json
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,6 +172,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--draw", type=a_path, metavar="FILE", help="also draw the family tree, as .png or .svg")
     options = parser.parse_args(argv)
     try:
+        if options.draw and find_spec("matplotlib") is None:
+            raise ValueError(f"--draw {options.draw}: needs `pip install -e '.[draw]'` (matplotlib is not installed)")
         events = read_events(options.run_dir / "lineage.jsonl")
         metrics = read_events(options.run_dir / "metrics.jsonl")
         tree = family_tree(events)
@@ -182,4 +186,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever stops reading, as `head` does, ends it without a word
     main()

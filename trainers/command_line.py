@@ -5,13 +5,18 @@ shows its traceback. Never imports torch.
 """
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from agents.types import UserError, log
 from evolution.commands import a_path, command
+
+NOBODY_READS = 128 + 13
+"""The exit code, as a shell tells it, of a program that SIGPIPE has ended: `head` has read enough."""
 
 
 def fail(message: object) -> NoReturn:
@@ -29,17 +34,35 @@ class ToStandardError(logging.Handler):
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Run a command; a UserError ends it with one sentence, Ctrl-C is no error of anybody's."""
+    """Run a command; a UserError ends it with one sentence, Ctrl-C is no error of anybody's.
+
+    Letters that standard output cannot show become question marks. Once nobody reads it any more, the program ends.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     log.setLevel(logging.INFO)
     if not log.handlers:
         log.addHandler(ToStandardError())
     try:
         command()
+        print(end="", flush=True)  # here, where it can still be told that nobody reads it
     except UserError as error:
         fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        _end_unread()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich has caught it, and ends with another code
+            _end_unread()
+        raise
+
+
+def _end_unread() -> NoReturn:
+    # What is still in the buffer goes nowhere, or Python would complain at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(NOBODY_READS)
 
 
 def parse_run_arguments(

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 YARDSTICKS = ("random", "greedy", "forager", "planner")
 """Scripted bots of the forage world, see `envs.bots`."""
+WHO_THEY_ARE = {
+    "frozen": "the model without adapters",
+    "random": "takes any action that is allowed",
+    "greedy": "walks to the nearest food that it sees",
+    "forager": "sees no more, but remembers, and finds ways around rocks",
+    "planner": "sees the whole world, and plans",
+}
+"""What the table says of them."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -202,7 +210,8 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
             lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     elif "food_eaten" in result:
         lines.append(f"the planner is left out: it is for worlds of at most {MAX_CELLS} cells")
-    return "\n".join([head, *lines])
+    who = [f"    {name:<8} {told}" for name, told in WHO_THEY_ARE.items() if name in result["fitness"]]
+    return "\n".join([head, *lines, "", *who])
 
 
 def interval_text(figure: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.look.render import rgb_array
 from envs.worlds.world import ForageWorld
+from evolution.commands import command, script
 from evolution.events import lives, starvations
 from evolution.genome import diversity
 from trainers import run_folder
@@ -38,6 +39,7 @@ def record(run: Run, life: Life, learned: dict[str, float], outcome: Outcome) ->
     assert run.first_return is not None
     run.log.events(lives(population, run.first_return, generation))
     run.log.metrics(figures)
+    run.log.yardsticks(history["first"], generation)
     run.log.adapters(population, generation)
     show(run, life, generation)
     # A run that is resumed here has no answers either, and has not counted what was read to be shown
@@ -62,11 +64,12 @@ def report(run: Run) -> dict[str, Any]:
     generation = run.history["generation"]
     keep_held_out(run, generation)
     run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
-    run.log.outcome(_settings(run.config), _results(last), run.colony.population)
+    run.log.outcome(_settings(run.config), _results(last), run.colony.population, generation)
     run.log.close()
     print("\n" + table(last, f"generation {generation}", first if generation else None))
-    watch = f"  or  python -m trainers.watch {run.run_dir}" if run.config.env.is_forage else ""
-    print(f"\nLook closer:  tensorboard --logdir {run.run_dir / 'tb'}{watch}")
+    ways = [command("trainers.watch", run.run_dir)] if env.is_forage else []
+    ways += [command("dashboard", run.run_dir), script("tensorboard", "--logdir", run.run_dir / "tb")]
+    print("\nLook closer:\n" + "\n".join(f"    {way}" for way in ways))
     return last
 
 

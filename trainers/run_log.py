@@ -9,58 +9,17 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from agents.types import UserError
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
+from trainers.heatmap import heatmap
 from trainers.run_folder import lines_until, replace_text
-
-TAGS = {
-    "fitness/mean": "fitness_mean",
-    "fitness/max": "fitness_max",
-    "life/food_eaten": "food_eaten_mean",
-    "life/lifetime": "lifetime_mean",
-    "life/reward": "reward_mean",
-    "life/energy": "energy_mean",
-    "learn/approx_kl": "approx_kl",
-    "learn/teacher_kl": "teacher_kl",
-    "learn/entropy": "entropy",
-    "learn/mutual_information": "mutual_information",
-    "learn/kl_to_base": "kl_to_base",
-    "learn/strayed": "strayed",
-    "learn/not_finite": "not_finite",
-    "learn/value_loss": "value_loss",
-    "learn/explained_variance": "explained_variance",
-    "learn/clip_fraction": "clip_fraction",
-    "learn/grad_norm": "grad_norm",
-    "evolve/diversity": "diversity",
-    "evolve/kl_to_parent": "kl_to_parent",
-    "social/examples": "examples_mean",
-    "time/decide_ms": "decide_ms",
-    "time/learn_s": "learn_s",
-    "time/update_ms": "update_ms",
-    **{f"rivals/{name}_{q}": f"{name}_{q}" for name in ("fitness", "rating", "won") for q in range(4)},
-}
-"""TensorBoard tag -> key of metrics.jsonl; a world that knows no food or energy leaves those out."""
-
-
-LAYOUT = {
-    "Evolution": {
-        "fitness": ["Multiline", ["fitness/mean", "fitness/max"]],
-        "food eaten": ["Multiline", ["life/food_eaten"]],
-        "diversity": ["Multiline", ["evolve/diversity"]],
-    },
-    "Learning": {
-        "KL": ["Multiline", ["learn/approx_kl", "learn/kl_to_base", "evolve/kl_to_parent"]],
-        "entropy and information": ["Multiline", ["learn/entropy", "learn/mutual_information"]],
-        "explained variance": ["Multiline", ["learn/explained_variance"]],
-    },
-    "Time": {"decisions, ms": ["Multiline", ["time/decide_ms"]], "learning, s": ["Multiline", ["time/learn_s"]]},
-}
-"""TensorBoard's page of custom scalars: what belongs together in one chart."""
+from trainers.tags import EPISODE, HEATMAP, HELD_OUT, LAYOUT, TAGS, YARDSTICKS
 
 DIMENSIONS = 8
 """Of the space in which TensorBoard's projector shows adapters."""
@@ -78,7 +37,9 @@ class RunLog:
             if file.is_file():
                 replace_text(file, "".join(line + "\n" for line in lines))
         self.played = [json.loads(line) for line in kept[self._matches]]
-        self._tensorboard = SummaryWriter(str(run_dir / "tb"), purge_step=last_generation + 1)
+        self._folder, self._next = run_dir / "tb", last_generation + 1
+        self._tensorboard = SummaryWriter(str(self._folder), purge_step=self._next)
+        self._yardsticks: dict[str, SummaryWriter] = {}
         if last_generation < 0:
             self._tensorboard.add_custom_scalars(LAYOUT)
 
@@ -89,9 +50,25 @@ class RunLog:
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one generation's figures, to the file and to TensorBoard."""
         _append(self._metrics, [values])
-        for tag, key in ((tag, key) for tag, key in TAGS.items() if key in values):
-            self._tensorboard.add_scalar(tag, values[key], values["generation"])
+        for tag, (key, meaning) in TAGS.items():
+            if key in values:
+                _add_scalar(self._tensorboard, tag, values[key], values["generation"], meaning)
         self._tensorboard.flush()
+
+    def yardsticks(self, compared: dict[str, Any], generation: int) -> None:
+        """Draw what others came to as constant curves beside the agents', each a run of its own in TensorBoard.
+
+        compared: the comparison in held-out worlds, as `trainers.evaluate.compare` has it.
+        """
+        for tag, figure in YARDSTICKS.items():
+            for who, found in compared.get(figure, {}).items():
+                if who == "agents":
+                    continue
+                if who not in self._yardsticks:
+                    self._yardsticks[who] = SummaryWriter(str(self._folder / who), purge_step=self._next)
+                _add_scalar(self._yardsticks[who], tag, found["mean"], generation, TAGS[tag].meaning)
+        for writer in self._yardsticks.values():
+            writer.flush()
 
     def matches(self, matches: Sequence[dict[str, Any]]) -> None:
         """Append matches of champions; `played` has all so far."""
@@ -110,34 +87,57 @@ class RunLog:
         about = {"generation": generation, "ids": [genome.id for genome in population]}
         about |= {"layers": layers, "modules": modules}
         _append(self._adapters, [about | {"norms": norms.round(digits).tolist(), "distances": apart.round(3).tolist()}])
-        picture = heatmap(np.sqrt((norms**2).sum(axis=2)))
-        self._tensorboard.add_image("adapters/norm_by_agent_and_layer", picture, generation, dataformats="HWC")
+        picture = heatmap(np.sqrt((norms**2).sum(axis=2)), layers)
+        self._add_picture("adapters/norm_by_agent_and_layer", picture, _png_bytes(picture), generation, HEATMAP)
 
     def episode(self, frames: Sequence[np.ndarray], generation: int) -> None:
         """Log an episode as an animated picture; frames (H, W, 3) uint8."""
-        height, width, _ = frames[0].shape
-        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif_bytes(frames))
-        writer = self._tensorboard._get_file_writer()
-        writer.add_summary(Summary(value=[Summary.Value(tag="life/episode", image=picture)]), generation)
+        self._add_picture("life/episode", frames[0], gif_bytes(frames), generation, EPISODE)
         self._tensorboard.flush()
 
-    def outcome(self, settings: dict[str, Any], results: dict[str, float], population: Sequence[Genome]) -> None:
-        """Log what a run with these settings came to, for TensorBoard's hparams, and its adapters for the projector.
+    def _add_picture(self, tag: str, pixels: np.ndarray, encoded: bytes, generation: int, meaning: str) -> None:
+        """pixels: (H, W, 3), of which the size is told."""
+        height, width, _ = pixels.shape
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        about = _about("images", summary_pb2.DATA_CLASS_BLOB_SEQUENCE, meaning)
+        _add(self._tensorboard, Summary.Value(tag=tag, image=image, metadata=about), generation)
+
+    def outcome(
+        self, settings: dict[str, Any], results: dict[str, float], population: Sequence[Genome], generation: int
+    ) -> None:
+        """Log what a run with these settings came to by its last generation, for TensorBoard's hparams, and its
+        adapters for the projector.
 
         Adapters are placed so that their distances are kept as well as `DIMENSIONS` dimensions allow.
         """
         for summary in hparams(settings, results):
             self._tensorboard._get_file_writer().add_summary(summary)
         for name, value in results.items():
-            self._tensorboard.add_scalar(name, value)
+            _add_scalar(self._tensorboard, name, value, generation, HELD_OUT)
         places = scaled(distances([genome.adapter for genome in population]).numpy(), DIMENSIONS)
         about = [[str(g.id), str(g.generation), g.operator, f"{g.fitness:.2f}"] for g in population]
         header = ["individual", "born", "operator", "fitness"]
-        self._tensorboard.add_embedding(places, about, tag="adapters", metadata_header=header)
+        self._tensorboard.add_embedding(places, about, None, generation, "adapters", header)
 
     def close(self) -> None:
-        """Finish the TensorBoard file."""
-        self._tensorboard.close()
+        """Finish the TensorBoard files."""
+        for writer in (self._tensorboard, *self._yardsticks.values()):
+            writer.close()
+
+
+def _about(plugin: str, data_class: "summary_pb2.DataClass", meaning: str) -> SummaryMetadata:
+    """What TensorBoard is told of a tag; torch's writer has no way to pass a description."""
+    plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
+    return SummaryMetadata(summary_description=meaning, data_class=data_class, plugin_data=plugin_data)
+
+
+def _add(writer: SummaryWriter, value: Summary.Value, generation: int) -> None:
+    writer._get_file_writer().add_summary(Summary(value=[value]), generation)
+
+
+def _add_scalar(writer: SummaryWriter, tag: str, value: float, generation: int, meaning: str) -> None:
+    about = _about("scalars", summary_pb2.DATA_CLASS_SCALAR, meaning)
+    _add(writer, Summary.Value(tag=tag, simple_value=value, metadata=about), generation)
 
 
 def scaled(apart: np.ndarray, dimensions: int) -> np.ndarray:
@@ -173,11 +173,10 @@ def norms_by_layer(adapters: Sequence[Adapter]) -> tuple[list[int], list[str], n
     return layers, modules, grid
 
 
-def heatmap(norms: np.ndarray, cell: int = 16) -> np.ndarray:
-    """Picture (P * cell, K * cell, 3) uint8 of norms (P, K) of P agents (down) by layer (across); bright is large."""
-    share = (norms / max(norms.max(), 1e-12))[..., None]
-    dark, bright = np.array([20, 24, 60]), np.array([255, 214, 90])
-    return np.kron(dark + share * (bright - dark), np.ones((cell, cell, 1))).astype(np.uint8)
+def _png_bytes(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def gif_bytes(frames: Sequence[np.ndarray], milliseconds: int = 120) -> bytes:

@@ -3,7 +3,8 @@
 python -m trainers.train [--config FILE] [--run_dir DIR] [--seed N] [--generations N] [--any.key VALUE]
 python -m trainers.train --resume RUN_DIR [--generations N]
 
---dashboard besides shows the run in a browser while it goes on (needs the extra `dashboard`).
+--dashboard besides shows the run in a browser while it goes on, and in a terminal until Ctrl-C (needs the extra
+`dashboard`).
 
 config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
                                      live      one episode in new worlds                   (rollout)
@@ -15,14 +16,16 @@ config ─> population ─> generation:  evolve    select, breed, mutate (from t
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.types import UserError, log
+from agents.types import UserError, log, require
 from trainers.command_line import run_command
 from trainers.config import TrainConfig
 
@@ -30,13 +33,20 @@ if TYPE_CHECKING:
     from trainers.run import Run
 
 
+PAGE_NEEDS = ("plotly", "starlette", "uvicorn", "websockets")
+"""What the extra `dashboard` brings."""
+
+
 def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
     """Run `config.generations` generations; return the comparison with the yardsticks on held-out worlds.
 
     With `resume`, go on from the newest checkpoint in that run folder: the result equals that of a run never stopped.
-    dashboard: show the run in a browser until it ends. Raises UserError for a run folder that is not empty, or that
-    cannot be resumed.
+    dashboard: show the run in a browser until it ends, in a terminal until Ctrl-C. Raises UserError for a run folder
+    that is not empty, or that cannot be resumed, or a page that cannot be served.
     """
+    missing = [name for name in PAGE_NEEDS if dashboard and find_spec(name) is None]
+    wanted = f"left out, or needs `pip install -e '.[dashboard]'` ({', '.join(missing)} not installed)"
+    require(not missing, "dashboard", dashboard, wanted)
     log.info("loading libraries")
     # Here, not above: torch takes seconds to import, and --help should not wait
     from trainers import record, run_folder, stages
@@ -74,23 +84,33 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
         yield
     except UserError as error:
         saved = max(checkpoints(run_dir), default=None)
-        kept = f"generation {saved} and those before are kept, and --resume {run_dir} goes on from there"
+        kept = (
+            f"generation {saved} and those before are kept, and --resume {shlex.quote(str(run_dir))} goes on from there"
+        )
         lost = f"no generation was complete, so nothing is kept, and {run_dir} can be deleted"
         raise UserError(f"{error}; {lost if saved is None else kept}") from error
 
 
 @contextmanager
 def page_beside(run_dir: Path) -> Iterator[None]:
-    """Within the block, a process of its own serves the page of the run; UserError if it cannot."""
+    """Within the block, a process of its own serves the page of the run; UserError if it cannot.
+
+    In a terminal, where somebody can end it, the page stays after the block until Ctrl-C.
+    """
+    stays = sys.stdout.isatty()
     command = [sys.executable, "-m", "dashboard", str(run_dir), "--end_with", str(os.getpid())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         address = server.stdout.readline()
         if not address:  # it has said why
             raise UserError("--dashboard: must be left out where the page cannot be served")
-        print(address, end="", flush=True)
+        print(f"{address.strip()}   ({'stays when the run has ended' if stays else 'ends with the run'})", flush=True)
         try:
             yield
+            if stays:
+                print("The page is still there; Ctrl-C ends it.", flush=True)
+                with suppress(KeyboardInterrupt):
+                    server.wait()
         finally:
             server.terminate()
 

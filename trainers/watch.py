@@ -2,12 +2,12 @@
 
 python -m trainers.watch RUN_DIR [--generation G] [--seed N] [--fps N] [--window] [--out FILE.gif|FILE.mp4]
 
-A window needs the extra `render`, an .mp4 file the extra `video`.
+A window needs a display and the extra `render`, an .mp4 file the extra `video`.
 """
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,7 +54,7 @@ def watch(
         is_fine = out.suffix in FILMS and out.parent.is_dir() and not out.is_dir()
         require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
         is_there = out.suffix != ".mp4" or find_spec("av") is not None
-        require(is_there, "out", str(out), "a .gif, or needs `pip install 'terrarium-lm[video]'` for an .mp4")
+        require(is_there, "out", str(out), "a .gif, or needs `pip install -e '.[video]'` for an .mp4")
     log.info("loading libraries")
     from trainers.run_folder import open_run
 
@@ -99,16 +99,25 @@ def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState
 
 
 def in_terminal(env: EnvConfig, fps: float) -> Show:
-    """Shows states in the terminal, in colour, at most so many a second."""
-    from envs.look.render import ansi
+    """Shows states in the terminal, in colour, at most so many a second; in ASCII where it can show no more."""
+    from envs.look.terminal import IN_ASCII, ansi
 
     is_terminal = sys.stdout.isatty()
+    letters = {} if _can_show(IN_ASCII) else IN_ASCII
 
     def show(state: "WorldState", details: Details) -> None:
-        print(("\x1b[H\x1b[2J" if is_terminal else "") + ansi(state, env), flush=True)
+        picture = ansi(state, env).translate(letters)
+        print(("\x1b[H\x1b[2J" if is_terminal else "") + picture, flush=True)
         time.sleep(1 / fps if is_terminal else 0)
 
     return show
+
+
+def _can_show(letters: Iterable[int]) -> bool:
+    try:
+        return bool("".join(map(chr, letters)).encode(sys.stdout.encoding))
+    except UnicodeEncodeError:
+        return False
 
 
 def in_window(env: EnvConfig, fps: float, title: str) -> Show:
@@ -118,7 +127,8 @@ def in_window(env: EnvConfig, fps: float, title: str) -> Show:
 
         window = Window(env, fps, title)
     except (ImportError, RuntimeError) as error:
-        raise UserError(f"--window: {error}") from error
+        way_out = "leave it out to watch in the terminal, or write a film with --out FILE.gif"
+        raise UserError(f"--window: {error}; {way_out}") from error
 
     def show(state: "WorldState", details: Details) -> None:
         window.show(state, details)

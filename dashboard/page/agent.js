@@ -1,10 +1,11 @@
 // One agent: what it read, how likely each action was, what it expected, remembered, had eaten; its family.
 
 import { get } from "./film.js";
-import { element } from "./scene.js";
+import { element, tone } from "./dom.js";
 import { colourOf } from "./world.js";
 
-const MAP = { "#": "#8d8f8c", f: "#d0334d", g: "#9cc27c", h: "#b07a3f", ".": "#00000000", " ": null };
+const MAP = { "#": "rock", f: "food", g: "grew", h: "home", ".": "free", " ": "unseen" };
+const NAMES = { rock: "rock", food: "food", grew: "where food grew", home: "home", free: "free", unseen: "never seen" };
 
 export class AgentPanel {
   constructor(host, onSelect) {
@@ -57,7 +58,7 @@ export class AgentPanel {
       heading("and chose", "Probability of each action; illegal ones have none"), ...this.choices.map((c) => c.row),
       element("div", { className: "columns" }, [
         element("div", {}, [heading("energy", "Energy over its life; the line is now"), this.energy]),
-        element("div", {}, [heading("memory", "What it remembers, itself in the middle: rock grey, food red, where food grew green, home brown, never seen dark"), this.map]),
+        element("div", {}, [heading("memory", "The map that it keeps, itself in the middle"), this.map, mapLegend()]),
       ]),
       ...this.family(node, scene),
     );
@@ -98,16 +99,15 @@ export class AgentPanel {
   drawEnergy(film, agent, step) {
     const { energy: canvas } = this;
     const pen = canvas.getContext("2d");
-    const style = getComputedStyle(document.documentElement);
     const x = (t) => (t / film.steps) * canvas.width;
     const y = (t) => (1 - film.energy(t, agent) / film.energy_max) * (canvas.height - 6) + 3;
     pen.clearRect(0, 0, canvas.width, canvas.height);
-    pen.strokeStyle = style.getPropertyValue("--accent");
+    pen.strokeStyle = tone("accent");
     pen.lineWidth = 3;
     pen.beginPath();
     for (let t = 0; t <= film.steps && (t === 0 || film.isAlive(t - 1, agent)); t++) pen.lineTo(x(t), y(t));
     pen.stroke();
-    pen.fillStyle = style.getPropertyValue("--warm");
+    pen.fillStyle = tone("warm");
     pen.fillRect(x(step) - 1.5, 0, 3, canvas.height);
     canvas.setAttribute("aria-label", `energy now ${film.energy(step, agent).toFixed(0)}`);
   }
@@ -123,18 +123,30 @@ export class AgentPanel {
   drawMap(rows) {
     const pen = this.map.getContext("2d");
     const side = this.map.width / Math.max(1, rows.length);
-    const style = getComputedStyle(document.documentElement);
-    pen.fillStyle = style.getPropertyValue("--track");
+    const paint = Object.fromEntries(Object.entries(MAP).map(([letter, what]) => [letter, tone(`map-${what}`)]));
+    pen.fillStyle = paint[" "];
     pen.fillRect(0, 0, this.map.width, this.map.height);
     rows.forEach((row, y) => [...row].forEach((letter, x) => {
-      pen.fillStyle = MAP[letter] ?? "#00000066";
+      pen.fillStyle = paint[letter];
       pen.fillRect(x * side, y * side, side, side);
     }));
-    pen.fillStyle = style.getPropertyValue("--ink");
     pen.beginPath();
     pen.arc(this.map.width / 2, this.map.height / 2, side * 0.6, 0, 7);
+    pen.fillStyle = tone("map-free");
     pen.fill();
+    pen.strokeStyle = tone("ink");
+    pen.lineWidth = Math.max(2, side * 0.3);
+    pen.stroke();
   }
+}
+
+function mapLegend() {
+  const entry = ([what, name]) => {
+    const swatch = element("span", { className: "swatch" });
+    swatch.style.background = `var(--map-${what})`;
+    return element("span", {}, [swatch, name]);
+  };
+  return element("div", { className: "legend" }, Object.entries(NAMES).map(entry));
 }
 
 function heading(text, tip) {

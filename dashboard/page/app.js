@@ -1,19 +1,20 @@
 // The page as a whole: which run, which view, what is new, which keys.
 
 import { AgentPanel } from "./agent.js";
-import { CURVES, STROKES, apart, colourOfRun, curve, norms, plotly } from "./charts.js";
+import { CURVES, RUNS, STROKES, apart, curve, norms, plotly } from "./charts.js";
 import { Compare } from "./compare.js";
+import { element } from "./dom.js";
 import { byFamily, familyTree } from "./family.js";
 import { get } from "./film.js";
-import { Scene, element } from "./scene.js";
+import { Scene, whyNoLife } from "./scene.js";
 
 const VIEWS = ["world", "curves", "adapters", "family", "compare"];
 const EMPTY = {
-  world: "No life has been recorded yet.\nThe first one comes with the end of the first generation. A run of another world than forage has no picture, and log.recordings_mb: 0 records none.",
-  curves: "No generation has been lived yet.\nCurves begin with the end of the first one.",
-  adapters: "No adapters have been measured yet.\nThey are, at the end of each generation.",
-  family: "Nobody has been born yet.",
-  compare: "Nothing to compare yet.\nLives are recorded at the end of each generation. Give several folders, python -m dashboard RUN_DIR RUN_DIR, to compare runs.",
+  world: whyNoLife,
+  curves: () => "No generation has been lived yet.\nCurves begin with the end of the first one.",
+  adapters: () => "No adapters have been measured yet.\nThey are, at the end of each generation.",
+  family: () => "Nobody has been born yet.",
+  compare: (run) => `Nothing to compare yet.\n${whyNoLife(run)} Give several folders, python -m dashboard RUN_DIR RUN_DIR, to compare runs.`,
 };
 const at = (id) => document.getElementById(id);
 
@@ -47,7 +48,7 @@ async function refreshRuns() {
 function runBox(name, number) {
   const box = element("input", { type: "checkbox", checked: true });
   const swatch = element("span", { className: "swatch" });
-  swatch.style.background = colourOfRun(number);
+  swatch.style.background = `var(--run-${number % RUNS})`;
   box.onchange = () => {
     if (box.checked) page.shown.add(number);
     else page.shown.delete(number);
@@ -114,9 +115,10 @@ const SHOW = {
     return true;
   },
   async compare() {
-    const recordings = await part(page.run, "recordings");
-    if (recordings.length) await compare.show(page.runs, page.run);
-    return recordings.length > 0;
+    const recordings = await Promise.all(page.runs.map((_, run) => part(run, "recordings")));
+    const isFull = recordings.some((of) => of.length);
+    if (isFull) await compare.show(page.runs, page.run);
+    return isFull;
   },
 };
 
@@ -149,7 +151,7 @@ async function show() {
   if (view !== page.view) return;
   at(view).hidden = !isFull;
   at("empty").hidden = isFull;
-  at("empty").textContent = EMPTY[view];
+  at("empty").textContent = EMPTY[view](page.runs[page.run]);
 }
 
 function open(view) {
@@ -179,30 +181,30 @@ function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   localStorage.setItem("theme", theme);
   if (page.runs.length) show();
-  scene.draw();
+  for (const { player } of [scene, compare]) player.show();
 }
 
 const KEYS = {
-  " ": () => (page.view === "compare" ? compare.setPlaying(!compare.isPlaying) : scene.setPlaying(!scene.isPlaying)),
+  " ": () => playing().setPlaying(!playing().isPlaying),
   ArrowLeft: () => step(-1),
   ArrowRight: () => step(1),
   "[": () => scene.turnPage(-1),
   "]": () => scene.turnPage(1),
   a: () => turn(1),
   A: () => turn(-1),
-  "+": () => scene.changeSpeed(1),
-  "-": () => scene.changeSpeed(-1),
+  "+": () => playing().changeSpeed(1),
+  "-": () => playing().changeSpeed(-1),
   t: () => at("theme").click(),
   "?": () => at("keys").showModal(),
 };
 
 function step(by) {
-  const scenes = page.view === "compare" ? compare.scenes : [scene];
-  if (page.view === "compare") compare.setPlaying(false);
-  for (const one of scenes) {
-    one.setPlaying(false);
-    one.seek(one.step + by);
-  }
+  playing().setPlaying(false);
+  playing().seek(playing().step + by);
+}
+
+function playing() {
+  return page.view === "compare" ? compare.player : scene.player;
 }
 
 function turn(by) {

@@ -1,6 +1,8 @@
 // Charts by Plotly, in the colours of the page. Names from a run are shown as text, whatever is in them.
 
-const RUNS = ["#1f7a4a", "#3c6fd1", "#c0562a", "#8a4fb0", "#b08a1f", "#2f9a9a", "#c23f6f", "#6b7280"];
+import { tone } from "./dom.js";
+
+export const RUNS = 8; // colours that style.css has
 export const STROKES = ["solid", "dot", "dash", "dashdot"];
 const YARDSTICKS = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
 
@@ -44,13 +46,18 @@ export function plain(text) {
 }
 
 export function colourOfRun(run) {
-  return RUNS[run % RUNS.length];
+  return tone(`run-${run % RUNS}`);
+}
+
+// Colours from low to high, none of which is lost in the page: of Viridis what stands out from the theme that is on, and
+// by day an ochre for its yellow
+export function scale() {
+  const colours = tone("scale").split(" ");
+  return colours.map((colour, i) => [i / (colours.length - 1), colour]);
 }
 
 function look(more = {}) {
-  const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim();
-  const line = style.getPropertyValue("--line").trim();
+  const [ink, line] = [tone("ink"), tone("line")];
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 11 },
@@ -102,7 +109,7 @@ function band(run, x, key, spread, colour) {
 
 function references(means = {}) {
   const known = Object.entries(YARDSTICKS).filter(([who]) => who in means);
-  const colour = getComputedStyle(document.documentElement).getPropertyValue("--quiet").trim();
+  const colour = tone("quiet");
   return {
     shapes: known.map(([who, dash]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: means[who], y1: means[who], line: { color: colour, width: 1, dash } })),
     annotations: known.map(([who], i) => ({ xref: "paper", x: 1 - 0.2 * i, y: means[who], text: who, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 9, color: colour } })),
@@ -117,13 +124,13 @@ export function norms(host, line, module, order, most) {
   });
   const z = order.map(of);
   const y = order.map((slot) => `agent ${slot}`);
-  return draw(host, [{ type: "heatmap", z, x: line.layers, y, colorscale: "Viridis", zmin: 0, zmax: most, xgap: 1, ygap: 1, colorbar: { thickness: 10 }, hovertemplate: "%{y}, layer %{x}: %{z:.3f}<extra></extra>" }],
+  return draw(host, [{ type: "heatmap", z, x: line.layers, y, colorscale: scale(), zmin: 0, zmax: most, xgap: 1, ygap: 1, colorbar: { thickness: 10 }, hovertemplate: "%{y}, layer %{x}: %{z:.3f}<extra></extra>" }],
     { xaxis: { title: { text: "layer" }, dtick: 1 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 36 } });
 }
 
 export function apart(host, line, order) {
   const z = order.map((a) => order.map((b) => line.distances[a][b]));
   const names = order.map((slot) => `agent ${slot}`);
-  return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: "Cividis", zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],
+  return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: scale(), zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],
     { xaxis: { tickangle: -90 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 60 } });
 }

@@ -1,13 +1,18 @@
-// Two agents, or two runs, in recorded lives side by side, step by step together.
+// Two recorded lives side by side by one clock: a run's first generation and its last, or two runs.
 
-import { draw, plain } from "./charts.js";
-import { Scene, element } from "./scene.js";
-import { colourOf } from "./world.js";
+import { colourOfRun, draw, plain } from "./charts.js";
+import { element } from "./dom.js";
+import { Player } from "./player.js";
+import { Scene, whyNoLife } from "./scene.js";
 
 export class Compare {
   constructor(left, right, together) {
+    this.player = new Player("both");
+    this.chart = element("div", { className: "chart" });
     this.sides = [left, right].map((host, i) => this.side(host, i));
-    this.build(together);
+    const caption = element("figcaption", { textContent: "Food eaten so far by the two agents" });
+    const figure = element("figure", {}, [caption, this.chart]);
+    together.replaceChildren(element("div", { className: "controls" }, this.player.controls), figure);
   }
 
   side(host, number) {
@@ -16,76 +21,75 @@ export class Compare {
     const agent = element("select");
     agent.setAttribute("aria-label", `agent on the ${number ? "right" : "left"}`);
     const stage = element("div", { className: "scene" });
-    host.replaceChildren(element("div", { className: "bar" }, [run, agent]), stage);
-    const scene = new Scene(stage, () => this.onStep(number));
-    scene.setFollow(false);
-    scene.agent = number;
-    run.onchange = () => scene.show(Number(run.value), null);
-    agent.onchange = () => scene.select(Number(agent.value));
-    return { run, agent, scene };
-  }
-
-  build(host) {
-    this.play = element("button", { className: "play playing", textContent: "both" });
-    this.scrub = element("input", { type: "range", className: "scrub", min: 0, value: 0 });
-    this.scrub.setAttribute("aria-label", "step of both");
-    this.chart = element("div", { className: "chart" });
-    const caption = element("figcaption", { textContent: "Food eaten so far by the two agents" });
-    host.replaceChildren(element("div", { className: "controls" }, [this.play, this.scrub]), element("figure", {}, [caption, this.chart]));
-    this.play.onclick = () => this.setPlaying(!this.isPlaying);
-    this.scrub.oninput = () => {
-      this.setPlaying(false);
-      this.scenes.forEach((scene) => scene.seek(Number(this.scrub.value)));
+    const note = element("p", { className: "empty" });
+    host.replaceChildren(element("div", { className: "bar" }, [run, agent]), stage, note);
+    const scene = new Scene(stage, () => this.onStep(number), this.player, (recordings) => this.pick(number, recordings));
+    run.onchange = () => {
+      this.scenes.forEach((one) => (one.run = null)); // what is picked on a side depends on the other
+      this.refresh();
     };
-    this.isPlaying = true;
+    agent.onchange = () => scene.select(Number(agent.value));
+    return { run, agent, stage, note, scene };
   }
 
   get scenes() {
     return this.sides.map((side) => side.scene);
   }
 
-  setPlaying(isPlaying) {
-    this.isPlaying = isPlaying;
-    this.play.classList.toggle("playing", isPlaying);
-    if (isPlaying) this.scenes.forEach((scene) => scene.seek(this.scenes[0].step));
-    this.scenes.forEach((scene) => scene.setPlaying(isPlaying));
+  // Of one run the first generation and the last, of two runs the last of both; in the same held-out world if it can be
+  pick(number, recordings) {
+    const isOneRun = this.sides[0].run.value === this.sides[1].run.value;
+    const [lives, held] = ["life", "held_out"].map((kind) => recordings.filter((r) => r.kind === kind));
+    const most = isOneRun && held.length < 2 && lives.length > held.length ? lives : held.length ? held : lives;
+    this.sides[number].scene.rank = isOneRun && number && most.length === 1 ? 1 : 0; // one life: its two best
+    return most.at(isOneRun && !number ? 0 : -1);
   }
 
-  // What there is to compare; the same held-out world where it has been recorded
+  // runs: the overviews of all; current: the number of that on the left to begin with
   async show(runs, current) {
-    this.names = runs.map((r) => r.name);
-    for (const [number, { run, scene }] of this.sides.entries()) {
+    this.runs = runs;
+    for (const [number, { run }] of this.sides.entries()) {
       const before = run.value;
       run.replaceChildren(...runs.map((r, i) => element("option", { value: i, textContent: r.name })));
       run.value = before || (number && runs.length > 1 ? (current + 1) % runs.length : current);
-      await scene.show(Number(run.value), null);
-      const held = scene.recordings.filter((r) => r.kind === "held_out").at(-1);
-      if (!before && held) await scene.choose(`held_out:${held.generation}`);
     }
+    await this.refresh();
+  }
+
+  async refresh() {
+    await Promise.all(this.sides.map(async ({ run, agent, stage, note, scene }) => {
+      await scene.show(Number(run.value));
+      const isEmpty = !scene.recordings.length;
+      stage.hidden = agent.hidden = isEmpty;
+      note.hidden = !isEmpty;
+      note.textContent = isEmpty ? whyNoLife(this.runs[run.value]) : "";
+    }));
+    this.player.show();
   }
 
   onStep(number) {
-    const { scene, agent, run } = this.sides[number];
-    if (agent.options.length !== scene.film.agents) {
+    const { scene, agent } = this.sides[number];
+    const who = scene.film.ids.join();
+    if (agent.dataset.who !== who) {
+      agent.dataset.who = who;
       agent.replaceChildren(...scene.film.ids.map((id, slot) => element("option", { value: slot, textContent: `agent ${slot} (individual ${id})` })));
     }
     agent.value = scene.agent;
-    if (number === 0) {
-      this.scrub.max = scene.film.steps;
-      this.scrub.value = scene.step;
-    }
-    const key = this.sides.map((s) => `${s.run.value}/${s.scene.chosen}/${s.scene.agent}`).join();
-    if (key !== this.drawn && this.scenes.every((s) => s.film)) {
+    const theme = document.documentElement.dataset.theme;
+    const key = [theme, ...this.sides.map((s) => `${s.run.value}/${s.scene.film && s.scene.chosen}/${s.scene.agent}`)].join();
+    if (key !== this.drawn) {
       this.drawn = key;
       this.drawChart();
     }
   }
 
   drawChart() {
-    const traces = this.sides.map(({ scene, run }, i) => {
-      const steps = Array.from({ length: scene.film.steps + 1 }, (_, t) => t);
-      const name = `${this.names?.[Number(run.value)] ?? ""}, generation ${scene.film.generation}, agent ${scene.agent}`;
-      return { x: steps, y: steps.map((t) => scene.film.eaten(t, scene.agent)), mode: "lines", name: plain(name), line: { shape: "hv", width: 2, dash: i ? "dash" : "solid", color: colourOf(scene.agent, scene.film.agents, 45) } };
+    const traces = this.scenes.filter((scene) => scene.film).map((scene) => {
+      const { film, agent } = scene;
+      const i = this.scenes.indexOf(scene);
+      const steps = Array.from({ length: film.steps + 1 }, (_, t) => t);
+      const name = plain(`${this.runs[scene.run].name}, generation ${film.generation}, agent ${agent}`);
+      return { x: steps, y: steps.map((t) => film.eaten(t, agent)), mode: "lines", name, line: { shape: "hv", width: 2, dash: i ? "dash" : "solid", color: colourOfRun(i) } };
     });
     draw(this.chart, traces, { showlegend: true, legend: { orientation: "h", y: 1.15 }, xaxis: { title: { text: "step" } } });
   }

@@ -1,6 +1,7 @@
 // Who descends from whom: the tree, and the order in which relatives stand side by side.
 
-import { draw, plain } from "./charts.js";
+import { draw, plain, scale } from "./charts.js";
+import { tone } from "./dom.js";
 
 export function familyTree(host, lineage, onSelect) {
   const of = new Map(lineage.nodes.map((node) => [node.id, node]));
@@ -8,7 +9,7 @@ export function familyTree(host, lineage, onSelect) {
   const chosen = descent(of, line);
   const traces = [
     lifelines(lineage.nodes),
-    edges(lineage.nodes, of, (child, parent) => !chosen.has(`${parent}>${child}`), { color: "rgba(128,140,132,0.28)", width: 1 }, "parents"),
+    edges(lineage.nodes, of, (child, parent) => !chosen.has(`${parent}>${child}`), { color: tone("edge"), width: 0.5 }, "parents"),
     championLine(lineage.champion.map((id) => of.get(id))),
     dots(lineage.nodes, line),
   ];
@@ -38,7 +39,7 @@ function lifelines(nodes) {
     x.push(node.generation, Math.max(...lived), null);
     y.push(node.slot, node.slot, null);
   }
-  return { x, y, mode: "lines", line: { color: "rgba(128,140,132,0.55)", width: 3 }, hoverinfo: "skip", name: "lives" };
+  return { x, y, mode: "lines", line: { color: tone("edge"), width: 3 }, hoverinfo: "skip", name: "lives" };
 }
 
 function edges(nodes, of, isWanted, line, name) {
@@ -63,7 +64,7 @@ function championLine(line) {
     x.push(node.generation, Math.max(node.generation, end));
     y.push(node.slot, node.slot);
   });
-  return { x, y, mode: "lines", line: { color: "#d6336c", width: 3 }, hoverinfo: "skip", name: "champion's line" };
+  return { x, y, mode: "lines", line: { color: tone("champion"), width: 3 }, hoverinfo: "skip", name: "champion's line" };
 }
 
 function dots(nodes, line) {
@@ -74,9 +75,9 @@ function dots(nodes, line) {
     x: nodes.map((node) => node.generation), y: nodes.map((node) => node.slot), mode: "markers", name: "individuals",
     customdata: nodes.map((node) => node.id), text: nodes.map(told), hovertemplate: "%{text}<extra></extra>",
     marker: {
-      size: nodes.map((node) => (line.has(node.id) ? 12 : 8)), color: nodes.map(first), colorscale: "Viridis", showscale: true,
+      size: nodes.map((node) => (line.has(node.id) ? 12 : 8)), opacity: 1, color: nodes.map(first), colorscale: scale(), showscale: true,
       colorbar: { thickness: 10, title: { text: "fitness", font: { size: 10 } } },
-      line: { width: nodes.map((node) => (line.has(node.id) ? 2 : 0)), color: "#d6336c" },
+      line: { width: nodes.map((node) => (line.has(node.id) ? 2 : 0)), color: tone("champion") },
     },
   };
 }

@@ -39,6 +39,12 @@ export class Film {
     return this.raw.food_eaten[step * this.agents + agent];
   }
 
+  // The agents, first those that had eaten most in the end
+  byFood() {
+    const eaten = Array.from({ length: this.agents }, (_, agent) => this.eaten(this.steps, agent));
+    return [...eaten.keys()].sort((a, b) => eaten[b] - eaten[a] || a - b);
+  }
+
   isNight(step) {
     return this.raw.night[step] === 1;
   }

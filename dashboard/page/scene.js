@@ -1,58 +1,37 @@
-// A world that plays: canvas, controls, and what of it is recorded. Whoever uses it is told of each new step.
+// A world that is shown, and what of it is recorded. Whoever uses it is told of each new step.
 
+import { element } from "./dom.js";
 import { Film, get } from "./film.js";
+import { Player } from "./player.js";
 import { World } from "./world.js";
 
-const SPEEDS = [1, 2, 4, 8, 16, 32];
-const FRAME_MS = 40; // a run on the same machine has better use for the processor than more pictures a second
 const KINDS = { life: "learning", held_out: "held-out world" };
 
 export class Scene {
-  // onStep(scene): a new step, film or agent is shown
-  constructor(host, onStep) {
+  // onStep(scene): a new step, film or agent is shown. shared: a player by which others play, too, and
+  // pick(recordings): the one to begin with, where that is not the newest
+  constructor(host, onStep, shared = null, pick = newestLife) {
     this.onStep = onStep;
+    this.pick = pick;
     this.run = null;
     this.recordings = [];
     this.films = new Map();
-    this.time = 0;
-    this.speed = 8;
-    this.agent = 0;
-    this.isPlaying = true;
-    this.followsNewest = true;
-    this.build(host);
-    const tick = (now) => {
-      this.tick(now);
-      setTimeout(() => requestAnimationFrame(tick), FRAME_MS);
-    };
-    requestAnimationFrame(tick);
+    this.agent = this.rank = 0; // rank: which of those that ate most is shown until somebody chooses
+    this.player = shared ?? new Player();
+    this.player.scenes.push(this);
+    this.followsNewest = !shared;
+    this.build(host, shared ? [] : this.player.controls);
   }
 
-  build(host) {
-    host.replaceChildren();
-    this.canvas = host.appendChild(element("canvas", { className: "land", tabIndex: 0 }));
+  build(host, controls) {
+    this.canvas = element("canvas", { className: "land", tabIndex: 0 });
     this.canvas.setAttribute("role", "img");
-    const bar = host.appendChild(element("div", { className: "controls" }));
-    this.play = bar.appendChild(element("button", { className: "play playing" }));
-    this.play.setAttribute("aria-label", "play or pause");
-    this.play.dataset.tip = "Play or pause (space)";
-    this.scrub = bar.appendChild(element("input", { type: "range", className: "scrub", min: 0, value: 0 }));
-    this.scrub.setAttribute("aria-label", "step");
-    this.told = bar.appendChild(element("output"));
-    this.faster = bar.appendChild(element("select"));
-    this.faster.setAttribute("aria-label", "speed");
-    this.faster.append(...SPEEDS.map((s) => element("option", { value: s, textContent: `${s} steps/s` })));
-    this.faster.value = this.speed;
-    this.which = bar.appendChild(element("select", { className: "which" }));
+    this.which = element("select", { className: "which" });
     this.which.setAttribute("aria-label", "recorded life");
-    this.follow = element("input", { type: "checkbox", checked: true });
-    const label = bar.appendChild(element("label", {}, [this.follow, " newest"]));
+    this.follow = element("input", { type: "checkbox", checked: this.followsNewest });
+    const label = element("label", { hidden: !controls.length }, [this.follow, " newest"]);
     label.dataset.tip = "Go on to the newest life when one has been lived";
-    this.play.onclick = () => this.setPlaying(!this.isPlaying);
-    this.scrub.oninput = () => {
-      this.setPlaying(false);
-      this.seek(Number(this.scrub.value));
-    };
-    this.faster.onchange = () => (this.speed = Number(this.faster.value));
+    host.replaceChildren(this.canvas, element("div", { className: "controls" }, [...controls, this.which, label]));
     this.which.onchange = () => {
       this.setFollow(false);
       this.choose(this.which.value);
@@ -64,49 +43,39 @@ export class Scene {
     };
   }
 
-  setPlaying(isPlaying) {
-    this.isPlaying = isPlaying;
-    this.play.classList.toggle("playing", isPlaying);
-    if (isPlaying && this.film && this.time >= this.film.steps) this.time = 0;
-  }
-
   setFollow(follows) {
     this.followsNewest = this.follow.checked = follows;
-    if (follows) this.toNewest();
-  }
-
-  changeSpeed(by) {
-    const at = Math.min(SPEEDS.length - 1, Math.max(0, SPEEDS.indexOf(this.speed) + by));
-    this.faster.value = this.speed = SPEEDS[at];
+    if (follows) this.begin();
   }
 
   select(agent) {
     this.agent = agent;
+    this.isChosen = true;
     this.draw();
     this.onStep(this);
   }
 
-  async show(run, only) {
+  // What there is of a run; the film goes on if it is of that run
+  async show(run) {
     if (run !== this.run) {
-      [this.run, this.film, this.world, this.chosen] = [run, null, null, null];
+      [this.run, this.film, this.world, this.chosen, this.isChosen] = [run, null, null, null, false];
       this.films.clear();
     }
     const all = await get(`runs/${run}/recordings`);
     if (run !== this.run) return;
-    this.recordings = only ? all.filter((r) => r.kind === only) : all;
-    const names = this.recordings.map(nameOf);
+    this.recordings = all;
+    const names = all.map(nameOf);
     if (names.join() !== [...this.which.options].map((o) => o.value).join()) {
-      this.which.replaceChildren(...this.recordings.map((r) =>
+      this.which.replaceChildren(...all.map((r) =>
         element("option", { value: nameOf(r), textContent: `generation ${r.generation}, ${KINDS[r.kind]}` })));
     }
     if (this.chosen && names.includes(this.chosen)) this.which.value = this.chosen;
-    if (this.followsNewest || !names.includes(this.chosen)) this.toNewest();
+    if (this.followsNewest || !names.includes(this.chosen)) await this.begin();
   }
 
-  toNewest() {
-    const lives = this.recordings.filter((r) => r.kind === "life");
-    const newest = (lives.length ? lives : this.recordings).at(-1);
-    if (newest && nameOf(newest) !== this.chosen) this.choose(nameOf(newest));
+  async begin() {
+    const picked = this.pick(this.recordings);
+    if (picked && nameOf(picked) !== this.chosen) await this.choose(nameOf(picked));
   }
 
   async choose(name) {
@@ -116,9 +85,8 @@ export class Scene {
     if (run !== this.run || name !== this.chosen || !film) return;
     this.film = film;
     this.world = new World(this.canvas, film);
-    this.agent = Math.min(this.agent, film.agents - 1);
-    this.scrub.max = film.steps;
-    this.seek(0);
+    this.agent = this.isChosen ? Math.min(this.agent, film.agents - 1) : film.byFood()[Math.min(this.rank, film.agents - 1)];
+    this.player.seek(0);
   }
 
   async film_of(name) {
@@ -138,44 +106,21 @@ export class Scene {
     this.choose(nameOf(this.recordings[at]));
   }
 
-  seek(step) {
-    if (!this.film) return;
-    this.time = Math.min(this.film.steps, Math.max(0, step));
-    this.draw();
-    this.tell();
-  }
-
-  tick(now) {
-    const passed = Math.min(0.25, (now - (this.before ?? now)) / 1000);
-    this.before = now;
-    if (!this.isPlaying || !this.film || !this.canvas.offsetParent) return;
-    const step = Math.floor(this.time);
-    this.time = Math.min(this.film.steps, this.time + passed * this.speed);
-    if (this.time >= this.film.steps && !this.isHeld) this.again();
-    this.draw();
-    if (Math.floor(this.time) !== step) this.tell();
-  }
-
-  // At the end of a film: after a moment, from the beginning
-  again() {
-    this.isHeld = true;
-    setTimeout(() => {
-      this.isHeld = false;
-      if (this.isPlaying && this.film && this.time >= this.film.steps) this.time = 0;
-    }, 1200);
-  }
-
-  draw() {
-    this.world?.draw(this.time, this.agent);
+  // A film that is shorter than others by the same clock stays at its end
+  get time() {
+    return Math.min(this.film.steps, this.player.time);
   }
 
   get step() {
     return Math.floor(this.time);
   }
 
+  draw() {
+    if (this.film) this.world.draw(this.time, this.agent);
+  }
+
   tell() {
-    this.scrub.value = this.step;
-    this.told.textContent = `step ${this.step} / ${this.film.steps}`;
+    if (!this.film) return;
     const living = Array.from({ length: this.film.agents }, (_, n) => this.film.isAlive(this.step, n)).filter(Boolean);
     this.canvas.setAttribute("aria-label", `generation ${this.film.generation}, step ${this.step}: ${living.length} agents alive`);
     this.canvas.dataset.step = this.step;
@@ -183,12 +128,18 @@ export class Scene {
   }
 }
 
-export function nameOf(recording) {
-  return `${recording.kind}:${recording.generation}`;
+function newestLife(recordings) {
+  const lives = recordings.filter((r) => r.kind === "life");
+  return (lives.length ? lives : recordings).at(-1);
 }
 
-export function element(tag, values = {}, children = []) {
-  const made = Object.assign(document.createElement(tag), values);
-  made.append(...children);
-  return made;
+// run: its overview
+export function whyNoLife(run) {
+  if (!run.is_forage) return `${run.name} lives in ${run.preset}: of worlds other than forage there is no picture.`;
+  if (!run.records) return `${run.name} records no lives: its log.recordings_mb is 0.`;
+  return `No life of ${run.name} has been recorded yet. The first one comes with the end of the first generation.`;
+}
+
+export function nameOf(recording) {
+  return `${recording.kind}:${recording.generation}`;
 }

@@ -1,13 +1,13 @@
 // Draws a recorded life: land, food, homes, and the agents between their steps.
 
-const LIGHT = { grass: "#cfe3b8", grass2: "#c5dbac", sand: "#efe6d0", sand2: "#e9dfc6", rock: "#8d8f8c", rock2: "#a3a5a1" };
-const DARK = { grass: "#33452c", grass2: "#2e3f28", sand: "#3d3a31", sand2: "#38352d", rock: "#6f7370", rock2: "#818581" };
-const BERRY = "#d0334d";
+import { tone } from "./dom.js";
+
 const ROOFS = ["#8a5a33", "#3c5f9e", "#7b3f8f", "#2f7d6b"];
 const MOURNING = 12; // steps in which a headstone fades
 
-export function colourOf(agent, agents, light = 52) {
-  return `hsl(${(agent * 360) / agents} 68% ${light}%)`;
+// All equally light, so that each stands out from the page in both themes
+export function colourOf(agent, agents) {
+  return `oklch(0.62 0.17 ${(agent * 360) / agents + 25})`;
 }
 
 export class World {
@@ -35,11 +35,10 @@ export class World {
   }
 
   land(cell) {
-    const isDark = document.documentElement.dataset.theme === "dark";
-    const key = `${cell}${isDark}`;
+    const key = `${cell}${document.documentElement.dataset.theme}`;
     if (this.landKey === key) return this.landPicture;
     const { film } = this;
-    const tint = isDark ? DARK : LIGHT;
+    const tint = Object.fromEntries(["grass", "grass2", "sand", "sand2", "rock", "rock2"].map((name) => [name, tone(name)]));
     const picture = document.createElement("canvas");
     picture.width = cell * film.width;
     picture.height = cell * film.height;
@@ -63,11 +62,12 @@ export class World {
 
   drawFood(pen, cell, step) {
     const food = this.film.food(step);
+    const berry = tone("berry");
     for (let i = 0; i < food.length; i++) {
       if (!food[i]) continue;
       const [row, column] = [Math.floor(i / this.film.width), i % this.film.width];
       const [x, y] = [(column + 0.5) * cell, (row + 0.55) * cell];
-      pen.fillStyle = BERRY;
+      pen.fillStyle = berry;
       disc(pen, x, y, cell * 0.2);
       pen.fillStyle = "#ffffff88";
       disc(pen, x - cell * 0.06, y - cell * 0.07, cell * 0.055);
@@ -84,6 +84,7 @@ export class World {
     const { film } = this;
     const next = Math.min(step + 1, film.steps);
     const company = new Map();
+    const outline = tone("outline");
     this.places = [];
     for (let n = 0; n < film.agents; n++) {
       if (!film.isAlive(step, n)) {
@@ -101,11 +102,11 @@ export class World {
       const x = (column + (column2 - column) * ease + 0.5 + out * Math.cos(turn)) * cell;
       const y = (row + (row2 - row) * ease + 0.5 + out * Math.sin(turn)) * cell;
       this.places.push({ agent: n, x, y });
-      this.drawAgent(pen, cell, n, x, y, film.energy(step, n) / film.energy_max, n === selected);
+      this.drawAgent(pen, cell, n, x, y, film.energy(step, n) / film.energy_max, n === selected, outline);
     }
   }
 
-  drawAgent(pen, cell, agent, x, y, energy, isSelected) {
+  drawAgent(pen, cell, agent, x, y, energy, isSelected, outline) {
     const size = cell * 0.3;
     if (isSelected) {
       pen.strokeStyle = "#ffffff";
@@ -116,15 +117,19 @@ export class World {
       ring(pen, x, y, size * 1.55);
     }
     pen.fillStyle = colourOf(agent, this.film.agents);
-    if (this.film.population(agent) % 2) pen.fillRect(x - size, y - size, 2 * size, 2 * size);
-    else disc(pen, x, y, size);
-    pen.strokeStyle = "#00000066";
-    pen.lineWidth = Math.max(1, cell * 0.04);
-    ring(pen, x, y, size);
+    pen.strokeStyle = outline;
+    pen.lineWidth = Math.max(1, cell * 0.05);
+    if (this.film.population(agent) % 2) {
+      pen.fillRect(x - size, y - size, 2 * size, 2 * size);
+      pen.strokeRect(x - size, y - size, 2 * size, 2 * size);
+    } else {
+      disc(pen, x, y, size);
+      ring(pen, x, y, size);
+    }
     pen.fillStyle = "#1b1b1b";
     disc(pen, x - size * 0.35, y - size * 0.2, size * 0.16);
     disc(pen, x + size * 0.35, y - size * 0.2, size * 0.16);
-    pen.fillStyle = "#00000055";
+    pen.fillStyle = "#1b1b1b";
     pen.fillRect(x - size, y + size * 1.15, 2 * size, cell * 0.08);
     pen.fillStyle = energy > 0.5 ? "#35a853" : energy > 0.2 ? "#e8a33d" : "#d93a2b";
     pen.fillRect(x - size, y + size * 1.15, 2 * size * energy, cell * 0.08);
@@ -136,7 +141,7 @@ export class World {
     if (since > MOURNING) return;
     const [row, column] = this.film.position(step, agent);
     pen.globalAlpha = 0.8 * (1 - since / (MOURNING + 1));
-    pen.fillStyle = "#55595c";
+    pen.fillStyle = tone("grave");
     round(pen, (column + 0.34) * cell, (row + 0.3) * cell, cell * 0.32, cell * 0.45, cell * 0.15);
     pen.globalAlpha = 1;
   }

@@ -10,6 +10,9 @@ from envs.types import WorldConfig, WorldState, is_night, members, phase_left
 Trail = Sequence[np.ndarray] | np.ndarray
 """Earlier positions (T, N, 2), the oldest first, without the present one."""
 
+IN_ASCII = str.maketrans("·●†⌂", ".o+^")
+"""Another letter for each that a plain terminal cannot show, for `str.translate`."""
+
 NIGHT_TINT = np.array([0.34, 0.40, 0.68], np.float32)
 """What is left of red, green and blue in the dark."""
 

@@ -5,6 +5,7 @@ window in a process, for so is pygame's display.
 """
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,7 @@ _SLOWEST, _FASTEST = 0.5, 128.0  # steps a second
 _HINT = 28  # pixels of the line with the keys
 _PATH_TOLD = 12  # turns of a path in the panel
 _FASTER, _SLOWER = (pygame.K_PLUS, pygame.K_EQUALS, pygame.K_KP_PLUS), (pygame.K_MINUS, pygame.K_KP_MINUS)
+_UNSEEN = ("offscreen", "dummy")  # drivers of SDL that draw into memory
 _SIZED = (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED)
 
 
@@ -47,12 +49,13 @@ class Window:
         self._selected: int | None = None
         self._is_open, self._is_paused, self._may_step = True, False, False
         self._due = 0.0  # when the next state is to be shown, in seconds of the monotonic clock
+        _find_display()
         try:
-            pygame.display.init()
             cell = max(SMALLEST_CELL, min(32, 704 // (config.height + STRIP), 960 // config.width))
             size = config.width * cell + panel.WIDTH, max((config.height + STRIP) * cell + _HINT, 560)
             pygame.display.set_mode(size, pygame.RESIZABLE)
         except pygame.error as error:
+            pygame.display.quit()
             raise RuntimeError(f"cannot open a window: {error}") from error
         pygame.font.init()
         pygame.display.set_caption(title)
@@ -237,3 +240,17 @@ class Window:
         verb = "play" if self._is_paused else "pause"
         keys = f"{now}  |  space: {verb}  |  right arrow: one step  |  + -: speed  |  Esc: close"
         panel.Pen(surface, 10, height - _HINT + 8, 10 * width).write(keys, sprites.STONE)
+
+
+def _find_display() -> None:
+    # Without a display SDL would draw into memory, for ever; that is for who asks for it by SDL_VIDEODRIVER
+    is_asked = bool(os.environ.get("SDL_VIDEODRIVER"))
+    if sys.platform == "linux" and not (is_asked or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise RuntimeError("cannot open a window: there is no display (DISPLAY and WAYLAND_DISPLAY are not set)")
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise RuntimeError(f"cannot open a window: {error}") from error
+    if not is_asked and pygame.display.get_driver() in _UNSEEN:
+        pygame.display.quit()
+        raise RuntimeError("cannot open a window: there is no display that can be reached")

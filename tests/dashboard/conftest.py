@@ -59,3 +59,21 @@ def address(two_runs: list[Path]) -> Iterator[str]:
 def serving() -> Callable:
     """`served`, for tests that have runs of their own."""
     return served
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.fixture(scope="session")
+def contrast() -> Callable[[str, str], float]:
+    """From two colours, as #rrggbb, to their contrast, between 1 and 21 (WCAG 2.2)."""
+
+    def of(one: str, other: str) -> float:
+        dark, light = sorted((_luminance(one), _luminance(other)))
+        return (light + 0.05) / (dark + 0.05)
+
+    return of

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from trainers.recording import read_recording, write_recording
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
@@ -177,6 +180,109 @@ def test_two_runs_are_compared_in_the_same_world(opened):
     assert [page.get_attribute(f"#{side} canvas.land", "data-step") for side in ("left", "right")] == ["5", "5"]
     page.select_option("#right .bar select >> nth=1", "3")
     until(page, "document.querySelector('#together .js-plotly-plot')?.data[1].name.endsWith('agent 3')")
+
+
+STEPS = "['left', 'right'].map((side) => document.querySelector(`#${side} canvas.land`).dataset.step)"
+
+
+def test_a_run_is_compared_with_its_own_beginning_by_one_clock(opened, serving, two_runs):
+    with serving(two_runs[0]) as place:
+        page = opened(place, view="compare")
+        page.wait_for_selector("#right canvas.land[data-step]")
+        shown = [page.input_value(f"#{side} select.which") for side in ("left", "right")]
+        assert shown == ["held_out:0", "held_out:2"]
+        page.select_option("#together select", "32")
+        seen = []
+        while len(set(seen)) < 5 or seen[-1] >= seen[-2]:  # until it has begun anew
+            left, right = page.evaluate(STEPS)
+            assert left == right
+            seen.append(int(left))
+            page.wait_for_timeout(20)
+        page.click("#together .play")
+        left, right = page.evaluate(STEPS)
+        page.keyboard.press("Escape")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(STEPS) == [str(min(int(left) + 1, 20))] * 2
+        page.close()
+
+
+def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving, two_runs, tmp_path):
+    other = tmp_path / "lake"
+    other.mkdir()
+    shutil.copy(two_runs[0] / "run.json", other)
+    config = yaml.safe_load((two_runs[0] / "config.yaml").read_text())
+    config["env"] = {"id": "FrozenLake-v1"}
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    with serving(two_runs[0], other) as place:
+        page = opened(place, view="compare")
+        page.wait_for_selector("#left canvas.land[data-step]")
+        told = "lake lives in FrozenLake-v1: of worlds other than forage there is no picture."
+        assert page.inner_text("#right .empty") == told
+        assert not page.is_visible("#right canvas")
+        assert not page.is_visible("#left .empty")
+        until(page, "document.querySelector('#together .js-plotly-plot')?.data.length === 1")
+        page.select_option("#right .bar select >> nth=0", "0")
+        until(page, "document.querySelector('#together .js-plotly-plot')?.data.length === 2")
+        assert not page.is_visible("#right .empty")
+        page.select_option("#run", "1")
+        page.keyboard.press("Escape")
+        page.click("[data-view=world]")
+        until(page, f"document.getElementById('empty').textContent === {json.dumps(told)}")
+        page.close()
+
+
+def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, serving, two_runs, tmp_path):
+    folder = shutil.copytree(two_runs[0], tmp_path / "run")
+    for generation, best in ((1, 3), (2, 4)):
+        file = folder / "recordings" / f"life_{generation:04d}.safetensors"
+        recording = read_recording(file)
+        eaten = recording.food_eaten.copy()
+        eaten[-1, best] = 99
+        write_recording(recording._replace(food_eaten=eaten), file)
+    with serving(folder) as place:
+        page = opened(place)
+        until(page, "document.querySelector('#agent h2')?.textContent.startsWith('agent 4')")
+        page.select_option("#scene select.which", "life:1")
+        until(page, "document.querySelector('#agent h2').textContent.startsWith('agent 3')")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("a")
+        assert page.inner_text("#agent h2").startswith("agent 4")
+        page.select_option("#scene select.which", "life:0")
+        until(page, "document.querySelector('#scene canvas').getAttribute('aria-label').startsWith('generation 0')")
+        assert page.inner_text("#agent h2").startswith("agent 4")
+        page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_agents_curves_and_founders_stand_out_as_drawn(opened, contrast, theme):
+    page = opened(view="curves")
+    page.evaluate(f"document.documentElement.dataset.theme !== '{theme}' && document.getElementById('theme').click()")
+    colours = """async (drawn) => {
+      const { colourOf } = await import('/world.js');
+      const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+      const twoDigits = (part) => part.toString(16).padStart(2, '0');
+      const hex = (colour) => {
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        return '#' + [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map(twoDigits).join('');
+      };
+      const card = getComputedStyle(document.querySelector('figure')).backgroundColor;
+      const agents = Array.from({ length: 20 }, (_, n) => colourOf(n, 20));
+      const marks = [...document.querySelectorAll(drawn)].map((mark) => {
+        const { fill, stroke } = getComputedStyle(mark);
+        return fill === 'none' ? stroke : fill;
+      });
+      return { card: hex(card), agents: agents.map(hex), marks: marks.map(hex) };
+    }"""
+    until(page, "document.querySelectorAll('#charts .js-plotly-plot').length === 10")
+    lines = page.evaluate(colours, "#charts path.js-line:not([style*='stroke-width: 0'])")
+    page.click("[data-view=family]")
+    until(page, "document.querySelectorAll('#tree path.point').length > 5")
+    dots = page.evaluate(colours, "#tree path.point")
+    assert lines["marks"]
+    for colour in (*lines["agents"], *lines["marks"], *dots["marks"]):
+        assert contrast(colour, lines["card"]) >= 3, colour
 
 
 def test_a_name_is_shown_as_text(opened):

@@ -14,6 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from dashboard.server import authority
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -177,16 +179,59 @@ def test_a_mistake_is_one_sentence(two_runs, tmp_path):
         assert f"port = {port}: must be one that is free at 127.0.0.1" in start(two_runs[0], "--port", port).stderr
 
 
-def test_letting_others_read_is_warned_of(two_runs):
-    command = [sys.executable, "-m", "dashboard", str(two_runs[0]), "--host", "0.0.0.0", "--port", "0"]
+@pytest.mark.parametrize("host", ["no-such.invalid", "203.0.113.7", "", "a..b"])
+def test_a_host_that_is_not_this_machine_is_one_sentence(two_runs, host):
+    done = start(two_runs[0], "--host", host)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"host = {host!r}: must be a name or an address of this machine (" in done.stderr
+
+
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "localhost"), ("::", "[::1]")])
+def test_letting_others_read_is_warned_of(two_runs, host, shown):
+    if host == "::" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    machine = socket.gethostname().lower()
+    command = [sys.executable, "-m", "dashboard", str(two_runs[0]), "--host", host, "--port", "0", "--name", "My.Name"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout
         try:
             warning, place = server.stdout.readline(), server.stdout.readline().split()[2]
-            assert warning == "warning: everybody who can reach 0.0.0.0 can read these runs: first\n"
-            assert ask(f"http://127.0.0.1:{urlsplit(place).port}", Host="evil.example")[0] == 421
+            port = urlsplit(place).port
+            assert place == f"http://{shown}:{port}"
+            assert "everybody who can reach this machine" in warning
+            assert warning.endswith("can read these runs: first\n")
+            assert ask(place)[0] == 200
+            has_many = host == "0.0.0.0" and sys.platform == "linux"  # there all of 127.0.0.0/8 is this machine
+            loopback = f"http://127.0.0.2:{port}" if has_many else place
+            for name in (urlsplit(loopback).netloc, f"{machine}:{port}", f"my.name:{port}"):
+                assert ask(loopback, Host=name, Origin=f"http://{name}")[0] == 200, name
+            assert ask(loopback, Host=f"203.0.113.9:{port}")[0] == 421, "an address at which this did not arrive"
+            assert ask(loopback, Host="evil.example")[0] == 421
+            assert ask(loopback, Host=f"evil.example:{port}")[0] == 421
+            assert ask(loopback, Origin=f"http://evil.example:{port}")[0] == 403
         finally:
             server.terminate()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("localhost", 80, "localhost"),
+        ("::1", 8600, "[::1]:8600"),
+        ("::ffff:203.0.113.7", 8600, "203.0.113.7:8600"),
+    ],
+)
+def test_an_address_is_written_as_browsers_write_it(host, port, expected):
+    assert authority(host, port) == expected
 
 
 def test_what_a_run_writes_is_told_at_once_though_answers_are_remembered(two_runs, serving, tmp_path):

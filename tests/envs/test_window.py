@@ -227,3 +227,13 @@ def test_without_pygame_it_says_how_to_get_it():
     code = "import sys; sys.modules['pygame'] = None; import envs.look.window"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "the window needs pygame: `pip install -e '.[render]'` brings it" in run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a display")
+@pytest.mark.parametrize("display", ["", ":77"], ids=["none", "one that nobody serves"])
+def test_without_a_display_no_window_waits_unseen(monkeypatch, display):
+    for name in ("SDL_VIDEODRIVER", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    with pytest.raises(RuntimeError, match="cannot open a window: there is no display"):
+        Window(CONFIG)

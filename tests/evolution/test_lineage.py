@@ -1,6 +1,7 @@
 """From a run's events to its family tree and what it says of heredity."""
 
 import json
+import sys
 from math import isnan
 
 import pytest
@@ -106,6 +107,17 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
     assert str(tmp_path / "lineage.jsonl") in capsys.readouterr().err
+
+
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_told(run_dir, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    main([str(run_dir)])
+    assert "best 4" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([str(run_dir), "--draw", str(run_dir / "tree.png")])
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert said.err.endswith("tree.png: needs `pip install -e '.[draw]'` (matplotlib is not installed)\n")
 
 
 def test_a_large_family_can_be_drawn(tmp_path):

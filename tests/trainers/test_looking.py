@@ -1,11 +1,17 @@
 """Programs that look at a finished run: `trainers.evaluate` and `trainers.watch`."""
 
+import io
 import json
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agents.types import UserError
+from dashboard.__main__ import main as dashboard
 from envs import HELD_OUT
 from trainers.evaluate import YARDSTICKS, held_out_seeds, interval
 from trainers.evaluate import main as evaluate
@@ -89,7 +95,50 @@ def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):
     assert frames > 5
     capsys.readouterr()
     watch([str(finished[0]), "--fps", "100"])
-    assert capsys.readouterr().out.count("food eaten") == frames - 1
+    told = capsys.readouterr().out
+    assert told.count("food eaten") == frames - 1
+    assert "●" in told
+
+
+def test_watch_plays_in_a_terminal_that_knows_ascii_alone(finished, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    watch([str(finished[0])])
+    shown.seek(0)
+    told = shown.read()
+    assert "o " in told
+    assert "?" not in told
+
+
+@pytest.mark.parametrize(
+    ("program", "missing", "arguments", "advice"),
+    [
+        (watch, "av", ["--out", "episode.mp4"], "pip install -e '.[video]'"),
+        (watch, "pygame", ["--window"], "pip install -e '.[render]'"),
+        (dashboard, "uvicorn", [], "pip install -e '.[dashboard]'"),
+        (dashboard, "starlette.applications", [], "pip install -e '.[dashboard]'"),
+        (dashboard, "websockets", [], "pip install -e '.[dashboard]'"),
+    ],
+)
+def test_a_missing_package_is_one_sentence_with_the_extra(
+    finished, monkeypatch, capsys, program, missing, arguments, advice
+):
+    for module in ("envs.look.window", "dashboard.server"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as end:
+        program([str(finished[0]), *arguments])
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert advice in said
+    assert said.count("\n") == 1
+
+
+def test_without_its_packages_a_page_is_refused_before_a_run_begins(tiny_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    with pytest.raises(UserError, match=re.escape("needs `pip install -e '.[dashboard]'` (websockets not installed)")):
+        train(tiny_config, dashboard=True)
+    assert not Path(tiny_config.run_dir).exists()
 
 
 def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
@@ -126,7 +175,9 @@ def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):
     monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
     with pytest.raises(SystemExit):
         watch([str(finished[0]), "--window"])
-    assert "--window: cannot open a window" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: --window: cannot open a window")
+    assert "leave it out to watch in the terminal, or write a film with --out FILE.gif" in said
 
 
 def test_worlds_of_comparisons_are_held_out_and_others_for_each_seed():

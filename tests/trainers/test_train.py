@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainers import evaluate, record, stages
+from trainers.heatmap import BOTTOM, BRIGHT, CELL, DARK, LEFT, PAPER, RIGHT, TOP, heatmap
 from trainers.parser import parse, read_config
 from trainers.run_folder import export_adapters, open_run, require_free
-from trainers.run_log import LAYOUT, TAGS, scaled
+from trainers.run_log import scaled
+from trainers.tags import LAYOUT, TAGS, YARDSTICKS
 from trainers.train import main, train
 
 STABLE_KEYS = {
@@ -101,8 +104,10 @@ def test_tensorboard_has_the_curves_the_heatmap_and_an_episode_that_moves(finish
     wanted = {"life/reward", "life/energy", "life/lifetime", "learn/approx_kl", "learn/entropy", "learn/value_loss"}
     assert wanted | {"evolve/diversity", "fitness/mean"} <= set(tags["scalars"])
     assert [e.step for e in events.Scalars("fitness/mean")] == [0, 1, 2]
+    for tag in (*tags["scalars"], "adapters/norm_by_agent_and_layer", "life/episode"):
+        assert events.SummaryMetadata(tag).summary_description, f"{tag} is explained"
     heatmap = Image.open(io.BytesIO(events.Images("adapters/norm_by_agent_and_layer")[-1].encoded_image_string))
-    assert heatmap.height == 3 * heatmap.width  # six agents, two layers
+    assert heatmap.size == (2 * CELL + LEFT + RIGHT, 6 * CELL + TOP + BOTTOM)  # two layers, six agents
     episode = Image.open(io.BytesIO(events.Images("life/episode")[0].encoded_image_string))
     assert episode.format == "GIF"
     assert episode.n_frames > 5
@@ -126,6 +131,46 @@ def test_tensorboard_lays_out_charts_and_has_settings_with_results_and_the_proje
     places = next((run_dir / "tb").rglob("tensors.tsv")).read_text().splitlines()
     assert len(places) == 6
     assert (run_dir / "tb" / "projector_config.pbtxt").is_file()
+
+
+def test_the_heatmap_has_axes_and_a_scale():
+    norms = np.array([[0.0, 1.0], [2.0, 0.5], [0.0, 0.25]])
+    picture = heatmap(norms, [22, 23])
+    middles = picture[TOP + CELL // 2 :: CELL, LEFT + CELL // 2 :: CELL][:3, :2]
+    assert middles[1, 0].tolist() == BRIGHT.tolist()
+    assert middles[0, 0].tolist() == middles[2, 0].tolist() == DARK.tolist()
+    assert (middles[..., 0].ravel().argsort(kind="stable") == norms.ravel().argsort(kind="stable")).all()
+    below = slice(TOP + 3 * CELL, None)
+    for labels in (picture[TOP : TOP + CELL, :LEFT], picture[below, LEFT : LEFT + CELL], picture[:TOP, -RIGHT:]):
+        assert (labels != PAPER).any(), "agents, layers and the scale are named"
+    larger = heatmap(10 * norms, [22, 23])
+    differs = (larger != picture).any(axis=(0, 2))
+    assert not differs[:-RIGHT].any(), "the brightest is the largest"
+    assert differs[-RIGHT:].any(), "the scale tells how large that is"
+
+
+def test_tensorboard_draws_yardsticks_beside_the_agents_curves(finished):
+    run_dir, _ = finished
+    first = json.loads((run_dir / "first.json").read_text())
+    for who in ("frozen", "random", "greedy", "forager", "planner"):
+        events = EventAccumulator(str(run_dir / "tb" / who))
+        events.Reload()
+        for tag, figure in YARDSTICKS.items():
+            points = events.Scalars(tag)
+            assert [point.step for point in points] == [0, 1, 2]
+            assert [point.value for point in points] == [pytest.approx(first[figure][who]["mean"])] * 3
+    assert not (run_dir / "tb" / "agents").exists()
+
+
+def test_a_longer_run_adds_one_point_to_what_it_came_to(tiny_config, capsys):
+    config = replace(tiny_config, generations=1)
+    results = [train(config), train(replace(config, generations=2), resume=Path(config.run_dir))]
+    events = EventAccumulator(str(Path(config.run_dir) / "tb"))
+    events.Reload()
+    expected = [(step, pytest.approx(result["fitness"]["agents"]["mean"])) for step, result in enumerate(results)]
+    assert [(point.step, point.value) for point in events.Scalars("held_out/fitness")] == expected
+    assert [point.step for point in events.Scalars("fitness/mean")] == [0, 1]
+    assert "warning" not in capsys.readouterr().out.lower(), "the projector has a folder for each"
 
 
 def test_points_are_placed_so_that_their_distances_are_kept():

@@ -1,0 +1,82 @@
+"""What TensorBoard shows of a run: which figures, what they mean, and which belong together in a chart."""
+
+from typing import NamedTuple
+
+
+class Tag(NamedTuple):
+    """A curve: its key in metrics.jsonl, and what TensorBoard says of it."""
+
+    key: str
+    meaning: str
+
+
+_RIVALS = {
+    "fitness": "Mean fitness of this population.",
+    "rating": "Of this population's champion, on Elo's scale, from all matches of champions so far; 400 points more "
+    "are odds of ten to one.",
+    "won": "Share of worlds in which this population's champion ate more than past champions of the others.",
+}
+
+TAGS = {
+    "fitness/mean": Tag(
+        "fitness_mean",
+        "Mean return of all agents in worlds common to all, after learning. Runs called planner, greedy, frozen and so "
+        "on are yardsticks: their mean in held-out worlds, measured once.",
+    ),
+    "fitness/max": Tag("fitness_max", "The fittest agent's return in worlds common to all, after learning."),
+    "life/food_eaten": Tag(
+        "food_eaten_mean",
+        "Items an agent eats in a life in worlds common to all, mean over the agents. Yardsticks: in held-out worlds.",
+    ),
+    "life/lifetime": Tag(
+        "lifetime_mean",
+        "Steps lived in worlds common to all, mean over the agents. Yardsticks: in held-out worlds.",
+    ),
+    "life/reward": Tag("reward_mean", "Mean reward of a step, in lives that are learned from."),
+    "life/energy": Tag("energy_mean", "Energy at the end of a life in worlds common to all, mean over the agents."),
+    "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a life: KL, in nats, mean."),
+    "learn/teacher_kl": Tag("teacher_kl", "KL of the student's actions from its teacher's on what it read, in nats."),
+    "learn/entropy": Tag("entropy", "Of the actions, in nats: 1.6 is chance among five, 0 is certainty."),
+    "learn/mutual_information": Tag(
+        "mutual_information", "Of action and text, in nats: 0 if what is done does not depend on what is read."
+    ),
+    "learn/kl_to_base": Tag("kl_to_base", "KL of an agent's actions from the model's without an adapter, in nats."),
+    "learn/strayed": Tag("strayed", "Agents whose policy had moved further than learn.max_kl and was drawn back."),
+    "learn/not_finite": Tag("not_finite", "Adapters with a gradient that was not finite; they stayed as they were."),
+    "learn/value_loss": Tag("value_loss", "Mean loss of the critic."),
+    "learn/explained_variance": Tag(
+        "explained_variance", "Share of the returns' variance that the critic foresees; 1 is all."
+    ),
+    "learn/clip_fraction": Tag("clip_fraction", "Share of steps whose probability ratio was clipped."),
+    "learn/grad_norm": Tag("grad_norm", "Norm of an adapter's gradient before clipping, mean."),
+    "evolve/diversity": Tag("diversity", "Mean distance between what two adapters do: Frobenius norm of B A - B' A'."),
+    "evolve/kl_to_parent": Tag("kl_to_parent", "KL of newborns' actions from their parents', in nats, mean."),
+    "social/examples": Tag("examples_mean", "Steps of others that an agent saw in a life and may imitate, mean."),
+    "time/decide_ms": Tag("decide_ms", "Milliseconds in which all agents together decide, median over a life."),
+    "time/learn_s": Tag("learn_s", "Seconds in which all adapters learn from a life."),
+    "time/update_ms": Tag("update_ms", "Milliseconds of one update of all adapters while they live, median."),
+    **{f"rivals/{name}_{q}": Tag(f"{name}_{q}", meaning) for name, meaning in _RIVALS.items() for q in range(4)},
+}
+"""By TensorBoard's tag; a world that knows no food or energy leaves those out."""
+
+YARDSTICKS = {"fitness/mean": "fitness", "life/food_eaten": "food_eaten", "life/lifetime": "lifetime"}
+"""Tags beside which others' figures are drawn, and what the comparison in held-out worlds calls those."""
+
+HELD_OUT = "In held-out worlds, mean over all agents, at the end of a run; a longer run that goes on adds a point."
+HEATMAP = "Frobenius norm of B A, all modules of a layer together: how far each agent's adapter has come from zero."
+EPISODE = "The first world of a life that is learned from, every second step."
+
+LAYOUT = {
+    "Evolution": {
+        "fitness": ["Multiline", ["fitness/mean", "fitness/max"]],
+        "food eaten": ["Multiline", ["life/food_eaten"]],
+        "diversity": ["Multiline", ["evolve/diversity"]],
+    },
+    "Learning": {
+        "KL": ["Multiline", ["learn/approx_kl", "learn/kl_to_base", "evolve/kl_to_parent"]],
+        "entropy and information": ["Multiline", ["learn/entropy", "learn/mutual_information"]],
+        "explained variance": ["Multiline", ["learn/explained_variance"]],
+    },
+    "Time": {"decisions, ms": ["Multiline", ["time/decide_ms"]], "learning, s": ["Multiline", ["time/learn_s"]]},
+}
+"""TensorBoard's page of custom scalars: what belongs together in one chart."""
