@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: train test lint format tensorboard clean example-torchrl example-rllib example-agilerl test-frameworks
+# Two tests at a time, or as many as there are cores up to four, and so one thread for each
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+.PHONY: train test test-long lint format tensorboard clean example-torchrl example-rllib example-agilerl test-frameworks
 
 train: $(VENV)/installed  ## live, learn and evolve with the default config; ARGS="--seed 1" to change it
 	$(VENV)/bin/python -m trainers.train $(ARGS)
 
-test: $(VENV)/installed-dev  ## the whole test suite, with the real model
-	$(VENV)/bin/python -m pytest $(ARGS)
+test: $(VENV)/installed-dev  ## the test suite, with the real model, but for what takes long
+	$(PYTEST) -m 'not long' $(ARGS)
+
+test-long: $(VENV)/installed-dev  ## the rest of it: comparisons of several runs, other formats of the real model
+	$(PYTEST) -m long $(ARGS)
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(VENV)/bin/ruff check .

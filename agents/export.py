@@ -71,7 +71,6 @@ def export(run_dir: Path, agent: str, form: str, generation: int | None = None, 
     name = f"{folder.parent.name}-{folder.name}"
     out = out or run_dir / "exports" / f"{name}{ending}"
     require(not out.exists(), "out", str(out), "a path where nothing is yet")
-    log.info("loading libraries")
     opened = open_agent(run_dir, folder, name)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(opened, out)

@@ -118,6 +118,7 @@ def test_results_are_written_with_pictures(tmp_path):
     assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 8
 
 
+@pytest.mark.long
 def test_a_comparison_runs_what_is_missing_and_nothing_twice(tiny_model, tmp_path, monkeypatch, capsys):
     small = ["--model.name", str(tiny_model), "--env.agents", "6", "--env.max_steps", "12", "--evolution.episodes", "2"]
     small += ["--adapter.top_layers", "2", "--evolution.parents", "3", "--evolution.elites", "2"]

@@ -34,10 +34,13 @@ def food(output):
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs_and_prints_a_score(example, tmp_path):
+    if example.startswith("supersuit"):
+        pytest.importorskip("supersuit")
     output = run(f"examples.{example}", tmp_path, "--steps", 1)
     assert list(food(output)) == ["learned", "random", "greedy", "planner"], output
 
 
+@pytest.mark.long
 def test_an_example_learns_to_forage_in_a_short_time(tmp_path):
     score = food(run("examples.sb3_maskable_ppo", tmp_path, "--steps", 200_000))
     assert score["learned"] > 5 * score["random"]

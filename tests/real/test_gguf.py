@@ -59,6 +59,7 @@ def shipped() -> tuple[Path, torch.Tensor]:
         return known_gguf("smollm2-135m"), bare_mind("smollm2-135m").action_logits(TEXTS, None).log_softmax(dim=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "bound"), [("Q8_0", 0.01), ("F16", 0.001)])
 @torch.no_grad()
 def test_another_precision_answers_nearly_the_same(shipped, monkeypatch, kind, bound):

@@ -10,6 +10,7 @@ from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_a_compact_run_stays_small(tmp_path):
     load_base_model(ModelConfig(memory="compact"))  # writes the file of blocks if need be, which takes more memory
