@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.weights.fetch import cache_dir
+from agents.weights.fetch import cache_dir, made
 
 
 class Mapped(NamedTuple):
@@ -21,8 +21,7 @@ class Mapped(NamedTuple):
 def mapped_zeros(*shape: int) -> Mapped:
     """Zeros, float32, in a nameless file of the cache, which goes when the array does."""
     size = 4 * torch.Size(shape).numel()
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=cache_dir()) as file:
+    with tempfile.TemporaryFile(dir=made(cache_dir())) as file:
         file.truncate(size)
         memory = mmap.mmap(file.fileno(), size)
     array = torch.frombuffer(memory, dtype=torch.float32).view(shape)

@@ -32,8 +32,8 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
 from agents.mind import Mind, some_layers
-from agents.types import UserError
-from agents.weights.fetch import cache_dir, sha256_of
+from agents.types import UserError, log
+from agents.weights.fetch import cache_dir, made, sha256_of
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
 """Architectures of which tests hold the graphs to the mind; others may do as well."""
@@ -361,14 +361,13 @@ def _kept(name: str, write: Callable[[Path], None]) -> Path:
     folder = cache_dir() / "onnx" / name
     if folder.is_dir():
         return folder
-    print(f"Writing ONNX graphs {name} (once, some minutes)", flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as box:
-        made = Path(box) / "graphs"
-        made.mkdir()
-        write(made)
+    log.info(f"writing ONNX graphs {name} (once, some minutes)")
+    with tempfile.TemporaryDirectory(dir=made(folder.parent)) as box:
+        graphs = Path(box) / "graphs"
+        graphs.mkdir()
+        write(graphs)
         try:
-            made.rename(folder)
+            graphs.rename(folder)
         except OSError:  # another process was faster; what it made is the same
             if not folder.is_dir():
                 raise

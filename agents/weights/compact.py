@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
 from agents.mapped import forget
 from agents.types import UserError, log
-from agents.weights.fetch import cache_dir, sha256_of, source_gguf
+from agents.weights.fetch import cache_dir, made, sha256_of, source_gguf
 from agents.weights.old_architectures import modernise
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
@@ -78,8 +78,7 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
     if not file.is_file():
         log.info(f"writing {file.name} for compact memory (once)")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as box:
+        with tempfile.TemporaryDirectory(dir=made(file.parent)) as box:
             _write(load(), source_gguf(name), Path(box) / file.name)
             (Path(box) / file.name).rename(file)
     return file

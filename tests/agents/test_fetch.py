@@ -11,6 +11,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import httpx
 
+from agents.mapped import mapped_zeros
+from agents.types import UserError
 from agents.weights import fetch
 from agents.weights.fetch import ModelNotFound, Published, Source, cache_dir, known_gguf, model_folder
 
@@ -283,3 +285,20 @@ def test_the_published_names_are_what_they_should_be():
         "tinyllama-1.1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
         "phi-mini": "microsoft/Phi-3-mini-4k-instruct",
     }
+
+
+def test_a_cache_in_which_nothing_can_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "file"))
+    told = "TERRARIUM_CACHE = .*file': must be a folder in which files can be written"
+    for need in (lambda: fetch.model_folder("toy"), lambda: mapped_zeros(3)):
+        with pytest.raises(UserError, match=told):
+            need()
+    monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(fetch.tempfile, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(UserError, match=r"must be a folder in which files can be written .*Permission denied"):
+        fetch.made(tmp_path / "cache")
