@@ -180,6 +180,11 @@ def main(argv: list[str] | None = None) -> None:
         print(tell(tree, health(tree, events, metrics[-1]["diversity"] if metrics else float("nan"))))
         if options.draw:
             draw(tree, options.draw)
+    except BrokenPipeError:  # nobody reads on, which is no mistake
+        raise
+    except FileNotFoundError as error:
+        print(f"error: {error.filename}: missing; {options.run_dir} must be the folder of a run", file=sys.stderr)
+        sys.exit(2)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

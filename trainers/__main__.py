@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from evolution.commands import COMMANDS
-from trainers.command_line import fail
+from trainers.command_line import fail, run_command
 
 USAGE = "usage: terrarium COMMAND ...   (terrarium COMMAND --help explains one)\n\n" + "\n".join(
     f"  {name:<10} {told}" for name, (_, told) in COMMANDS.items()
@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
         fail(f"command = {words[0]!r}: must be one of {', '.join(COMMANDS)}")
     else:
         module = COMMANDS[words[0]][0]
-        import_module("dashboard.__main__" if module == "dashboard" else module).main(words[1:])
+        program = import_module("dashboard.__main__" if module == "dashboard" else module)
+        run_command(lambda: program.main(words[1:]))
 
 
 if __name__ == "__main__":

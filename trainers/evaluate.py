@@ -21,6 +21,7 @@ from envs.presets import PRESETS
 from envs.worlds.mixed_world import weave
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
+from trainers.parser import read_config
 from trainers.progress import counted
 from trainers.worlds import make_world
 
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def evaluate() -> None:
+        read_config(options.run_dir)  # says at once what is wrong with a folder that is none of ours
         log.info("loading libraries")
         from agents.backends import open_backend
         from trainers.run_folder import open_run

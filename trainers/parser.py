@@ -41,6 +41,8 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
 def _parse_keys(argv: list[str]) -> TrainConfig:
     asks = [number for number, word in enumerate(argv) if word in ("--help", "-h")]
     section = argv[asks[0] + 1] if asks and asks[0] + 1 < len(argv) and argv[asks[0] + 1] in SECTIONS else None
+    if asks and asks[0] + 1 < len(argv) and not section and not argv[asks[0] + 1].startswith("-"):
+        raise UserError(f"--help {argv[asks[0] + 1]}: must be one of {', '.join(SECTIONS)}")
     keys = [word for number, word in enumerate(argv) if not asks or number not in (asks[0], asks[0] + bool(section))]
     try:
         only_keys = [arg for arg in keys if arg.split("=")[0] != "--print_config"]

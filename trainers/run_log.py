@@ -19,7 +19,7 @@ from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
 from trainers.heatmap import heatmap
 from trainers.run_folder import lines_until, replace_text
-from trainers.tags import EPISODE, HEATMAP, HELD_OUT, LAYOUT, TAGS, YARDSTICKS
+from trainers.tags import BY_ROLE, EPISODE, HEATMAP, HELD_OUT, LAYOUT, OF_ROLE, TAGS, YARDSTICKS
 
 DIMENSIONS = 8
 """Of the space in which TensorBoard's projector shows adapters."""
@@ -53,6 +53,9 @@ class RunLog:
         for tag, (key, meaning) in TAGS.items():
             if key in values:
                 _add_scalar(self._tensorboard, tag, values[key], values["generation"], meaning)
+        for key in (key for key in values if key.startswith(BY_ROLE)):
+            tag = f"fitness/{key.removeprefix('fitness_')}"
+            _add_scalar(self._tensorboard, tag, values[key], values["generation"], OF_ROLE)
         self._tensorboard.flush()
 
     def yardsticks(self, compared: dict[str, Any], generation: int) -> None:

@@ -62,6 +62,9 @@ TAGS = {
 YARDSTICKS = {"fitness/mean": "fitness", "life/food_eaten": "food_eaten", "life/lifetime": "lifetime"}
 """Tags beside which others' figures are drawn, and what the comparison in held-out worlds calls those."""
 
+BY_ROLE = "fitness_of_"
+"""How the keys of the roles' fitness begin, where a world has several."""
+OF_ROLE = "Mean return of the agents of this role in worlds common to all, after learning."
 HELD_OUT = "In held-out worlds, mean over all agents, at the end of a run; a longer run that goes on adds a point."
 HEATMAP = "Frobenius norm of B A, all modules of a layer together: how far each agent's adapter has come from zero."
 EPISODE = "The first world of a life that is learned from, every second step."

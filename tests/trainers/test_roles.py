@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.worlds.team_world import TeamWorld, make_team, roles
 from evolution.lineage import family_tree, read_events
@@ -85,12 +86,15 @@ def test_children_descend_from_those_of_their_role_and_every_role_breeds(finishe
 
 def test_scores_and_mean_fitness_are_those_of_a_role(finished):
     run_dir, events, tree = finished
+    drawn = EventAccumulator(str(run_dir / "tb"))
+    drawn.Reload()
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for generation, line in enumerate(metrics):
         told = {e["id"]: e["fitness"] for e in events if e["event"] == "life" and e["generation"] == generation}
         for role in ("adversary", "agent"):
             own = [one for one in told if tree.nodes[one]["role"] == role]
             assert line[f"fitness_of_{role}"] == pytest.approx(np.mean([told[one] for one in own]))
+            assert drawn.Scalars(f"fitness/of_{role}")[generation].value == pytest.approx(line[f"fitness_of_{role}"])
             assert np.mean([tree.nodes[one]["score"][generation] for one in own]) == pytest.approx(0, abs=1e-9)
 
 
