@@ -98,7 +98,7 @@ def _slots(run_dir: Path, generation: int) -> dict[int, int]:
     """Genome's id -> slot of those who lived in a generation: the last to be born into each slot until then."""
     file = run_dir / "lineage.jsonl"
     try:
-        events = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        events = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         births = [e for e in events if e["event"] == "birth" and e["generation"] <= generation]
         latest = {event["slot"]: event["id"] for event in births}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -112,7 +112,7 @@ def open_agent(run_dir: Path, folder: Path, name: str) -> Agent:
 
     file = run_dir / "config.yaml"
     try:
-        config = yaml.safe_load(file.read_text())
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
         model, adapter = ModelConfig(**config["model"]), AdapterConfig(**config["adapter"])
         if config["learn"].get("trains") == "model":  # the run's own, in the place of what it began with
             model = replace(model, name=str(run_dir / "model"))
@@ -222,7 +222,8 @@ def _write_card(agent: Agent, out: Path, how: str) -> None:
         f"---\nbase_model: {base}\ntags: [lora, terrarium]\n---\n\n# A Terrarium agent: {agent.name}\n\n"
         f"It is asked with the prompt {json.dumps(prompt)}, where the text begins with a space, and answers with one "
         f"token: {', '.join(codec.action_words)}. Only these count: take the likeliest, or draw among them.\n\n"
-        + how.format(file=out.name, request=json.dumps(request))
+        + how.format(file=out.name, request=json.dumps(request)),
+        encoding="utf-8",
     )
 
 

@@ -118,7 +118,11 @@ def read(job: Job) -> dict[str, Any]:
     last = run.last
     planner = last["food_eaten"]["planner"]["mean"]
     yardsticks = {who: figure["mean"] / planner for who, figure in last["food_eaten"].items() if who != "agents"}
-    others = json.loads((job.run_dir / "words.json").read_text()) if (job.run_dir / "words.json").is_file() else {}
+    others = (
+        json.loads((job.run_dir / "words.json").read_text(encoding="utf-8"))
+        if (job.run_dir / "words.json").is_file()
+        else {}
+    )
     return {
         "preset": job.preset,
         "condition": job.condition,
@@ -131,7 +135,7 @@ def read(job: Job) -> dict[str, Any]:
 
 def read_mlp(job: Job) -> dict[str, Any]:
     """The same of a plain network, whose steps are all for learning."""
-    found = json.loads((job.run_dir / "mlp.json").read_text())
+    found = json.loads((job.run_dir / "mlp.json").read_text(encoding="utf-8"))
     points = [
         {"learning": r["steps"], "all": r["steps"], "seconds": r["seconds"], "share": r["share_of_planner"]}
         for r in found["curve"]

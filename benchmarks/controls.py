@@ -39,7 +39,7 @@ def random_weights_folder(name: str = "smollm2-135m") -> Path:
                 tensors = {k: _shuffled(t, generator) for k, t in sorted(load_file(file).items())}
                 save_file(tensors, partial / file.name, {"format": "pt"})
             elif file.suffix == ".json":
-                text = file.read_text()
+                text = file.read_text(encoding="utf-8")
                 (partial / file.name).write_text(json.dumps(json.loads(text)) if file.name == "config.json" else text)
         partial.rename(folder)
     return folder

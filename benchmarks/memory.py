@@ -23,7 +23,9 @@ def resident_mb() -> float:
 
 def highest_mb() -> float:
     """The most that it ever was, in MiB (on Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 

@@ -99,7 +99,7 @@ def seconds_of_generations(count: int, generations: int) -> list[float]:
                     run.communicate()
             else:
                 run.communicate()
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["wall_s"] for line in lines][1:]
 
 

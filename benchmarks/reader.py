@@ -12,6 +12,7 @@ import numpy as np
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
+from trainers.command_line import run_command
 from trainers.config import EnvConfig
 from trainers.evaluate import held_out_seeds, play_yardstick
 
@@ -33,12 +34,12 @@ def food_of_reader(config: WorldConfig, seeds: np.ndarray, rng: np.random.Genera
     return float(world.figures()["food_eaten"].mean())
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print food and the share of the planner's, by preset."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader")
     parser.add_argument("--presets", default="meadow,maze")
     parser.add_argument("--episodes", type=int, default=32)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     for name in options.presets.split(","):
         env, seeds = EnvConfig().of_preset(name), held_out_seeds(options.episodes, 0)
         food = food_of_reader(env, seeds, np.random.default_rng(0))
@@ -47,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

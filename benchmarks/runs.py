@@ -67,13 +67,13 @@ class Run(NamedTuple):
     @property
     def last(self) -> dict[str, Any]:
         """The comparison with the yardsticks after the last generation."""
-        found: dict[str, Any] = json.loads((self.run_dir / "results.json").read_text())["last"]
+        found: dict[str, Any] = json.loads((self.run_dir / "results.json").read_text(encoding="utf-8"))["last"]
         return found
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The figures of each generation."""
-        return [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def command(module: str, *arguments: object) -> str:
@@ -130,13 +130,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def put(page: Path, name: str, text: str) -> None:
     """Put text in its place in a page, between the comments `name` and `end`; ValueError where it has no place."""
     check_places(page, name)
-    page.write_text(_place(name).sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text()))
+    page.write_text(
+        _place(name).sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text(encoding="utf-8")),
+        encoding="utf-8",
+    )
 
 
 def check_places(page: Path, *names: str) -> None:
     """Before hours of work: ValueError where a page is missing or has no place of such a name."""
     for name in names:
-        if not page.is_file() or not _place(name).search(page.read_text()):
+        if not page.is_file() or not _place(name).search(page.read_text(encoding="utf-8")):
             raise ValueError(f"--page {page}: must be a file with a place <!-- {name} --> ... <!-- end -->")
 
 

@@ -138,7 +138,7 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
         try:
-            return json.loads(file.read_text()) if self._is_readable(file) else {}
+            return json.loads(file.read_text(encoding="utf-8")) if self._is_readable(file) else {}
         except ValueError:
             return {}
 

@@ -40,7 +40,7 @@ class Health(NamedTuple):
 
 def read_events(file: Path) -> list[dict[str, Any]]:
     """The events of a run, without a last line that is still being written; ValueError for any other damage."""
-    lines = [line for line in file.read_text().splitlines() if line.strip()]
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     events = []
     for number, line in enumerate(lines):
         try:

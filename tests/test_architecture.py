@@ -72,6 +72,12 @@ def test_nothing_in_the_project_unpickles():
             assert "torch.load(" not in file.read_text(), file
 
 
+def test_text_is_read_as_utf_8_on_every_system():
+    for room in (*ALLOWED, "benchmarks", "examples"):
+        for file in (ROOT / room).rglob("*.py"):
+            assert ".read_text()" not in file.read_text(encoding="utf-8"), file
+
+
 def _all_imports(file: Path) -> set[str]:
     tree = ast.walk(ast.parse(file.read_text()))
     return {a.name for n in tree if isinstance(n, ast.Import) for a in n.names} | {

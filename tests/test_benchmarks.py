@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import bots, crowd, online, worlds
+from benchmarks import bots, crowd, online, reader, worlds
 from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES
 from envs.presets import PRESETS
+from trainers.config import EnvConfig
+from trainers.evaluate import held_out_seeds, play_yardstick
 
 
 def test_bots_writes_both_tables(tmp_path, capsys):
@@ -25,6 +27,14 @@ def test_bots_writes_both_tables(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "| preset | bot " in out
     assert "| preset | rule " in out
+
+
+def test_who_goes_where_the_texts_say_eats_more_than_the_forager(capsys):
+    reader.main(["--presets", "meadow", "--episodes", "2"])
+    name, _, food, *_ = capsys.readouterr().out.split()
+    forager = play_yardstick("forager", EnvConfig(), held_out_seeds(2, 0), 0).figures["food_eaten"].mean()
+    assert name == "meadow"
+    assert float(food.rstrip(",")) > forager
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a checkpoint; raises DamagedRun, naming the file, if one cannot be read."""
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DamagedRun(f"{folder / 'state.json'}: damaged or missing ({error})") from error
     try:

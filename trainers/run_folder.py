@@ -206,7 +206,7 @@ def _check_weights(run_dir: Path, colony: Colony) -> dict[str, Any]:
 def _run_record(run_dir: Path) -> dict[str, Any]:
     """What run.json says; DamagedRun if it does not say all."""
     try:
-        record: dict[str, Any] = json.loads((run_dir / "run.json").read_text())
+        record: dict[str, Any] = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
         return {key: record[key] for key in ("model_sha256", "versions", "machine")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{run_dir / 'run.json'}: damaged or missing ({error})") from error
@@ -217,7 +217,7 @@ def lines_until(file: Path, last_generation: int) -> list[str]:
 
     A kill can cut the last line short; it is dropped. DamagedRun for any other line that cannot be read.
     """
-    lines = [line for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()] if file.is_file() else []
     kept = []
     for number, line in enumerate(lines):
         try:
@@ -232,7 +232,7 @@ def lines_until(file: Path, last_generation: int) -> list[str]:
 def replace_text(file: Path, text: str) -> None:
     """Write a file beside its place and rename it: it is the old one or the new one, never a part."""
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(file)
 
 

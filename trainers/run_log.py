@@ -161,7 +161,7 @@ def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
             if isinstance(value, float) and not isfinite(value):
                 told = f"{key} = {value} of generation {record.get('generation')}: must be finite"
                 raise UserError(f"{file.name}: {told}; rewards may be too large, or learn.learning_rate")
-    with file.open("a") as f:
+    with file.open("a", encoding="utf-8") as f:
         f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
 

@@ -174,7 +174,7 @@ class _Continuation:
 def _load(mind: Mind, dtype: mx.Dtype) -> tuple[Any, list[nn.Module], mx.array]:
     """mlx-lm's model without its output head, its layers, and the head's rows (A, D) of the action words."""
     folder = mind.base.folder
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
         # model_file would be a module of the folder, which mlx-lm runs
         model, _ = load_model(folder, model_config=_older_names(config) | {"model_file": None})

@@ -117,7 +117,7 @@ def export(mind: Mind, index: int, folder: Path | str, card: str = "") -> Path:
         "action_ids": mind.action_ids,
     }
     (folder / "agent.json").write_text(json.dumps(about, indent=2) + "\n")
-    (folder / "README.md").write_text(README.format(base_model=mind.base.public_name, card=card))
+    (folder / "README.md").write_text(README.format(base_model=mind.base.public_name, card=card), encoding="utf-8")
     return folder
 
 
@@ -351,7 +351,13 @@ def _identity(mind: Mind) -> str:
     """A name that changes with all that a graph is made of: weights, shapes, and this file."""
     folder = mind.base.folder
     weights = [sha256_of(file) for file in sorted(folder.glob("*.safetensors"))]
-    made_of = [weights, (folder / "config.json").read_text(), mind.bank.shapes, mind.bank.scaling, mind.first_layer]
+    made_of = [
+        weights,
+        (folder / "config.json").read_text(encoding="utf-8"),
+        mind.bank.shapes,
+        mind.bank.scaling,
+        mind.first_layer,
+    ]
     digest = hashlib.sha256(json.dumps(made_of).encode() + Path(__file__).read_bytes()).hexdigest()
     return f"{Path(mind.base.name).stem}-{digest[:12]}"
 

@@ -55,7 +55,8 @@ def save_adapter(
     (folder / "adapter_config.json").write_text(json.dumps(peft_config, indent=2) + "\n")
     (folder / "README.md").write_text(
         f"---\nlibrary_name: peft\nbase_model: {base_model}\ntags: [lora, terrarium]\n---\n\n# A Terrarium agent\n\n"
-        f"An activated LoRA adapter of {base_model}: it acts {ACTS[config.tokens]}.\n\n{card}\n"
+        f"An activated LoRA adapter of {base_model}: it acts {ACTS[config.tokens]}.\n\n{card}\n",
+        encoding="utf-8",
     )
     return folder
 
@@ -69,7 +70,7 @@ def load_adapter(
     """
     folder = Path(folder)
     try:
-        peft_config = json.loads((folder / "adapter_config.json").read_text())
+        peft_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "adapter_model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"lora_adapter = {str(folder)!r}: not a readable PEFT adapter folder: {error}") from error

@@ -38,7 +38,7 @@ def write_custom_model(folder: Path, smollm2: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder.mkdir(parents=True)
-    config = json.loads((smollm2 / "config.json").read_text()) | SHAPE
+    config = json.loads((smollm2 / "config.json").read_text(encoding="utf-8")) | SHAPE
     config["_model_name_or_path"] = "custom-50m"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for file in smollm2.glob("tokenizer*.json"):

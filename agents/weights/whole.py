@@ -73,7 +73,7 @@ def check_weights(folder: Path) -> None:
 
 def _json_of(file: Path, name: str) -> dict[str, Any]:
     try:
-        told = json.loads(file.read_text())
+        told = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelNotFound(f"model.name = {name!r}: {file} is not JSON ({error})") from error
     if not isinstance(told, dict):
