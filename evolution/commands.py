@@ -22,7 +22,7 @@ COMMANDS = {
 
 def command(module: str, *words: object) -> str:
     """The shell command that runs a module of ours, as whoever started this process can type it where they are."""
-    started = Path(sys.argv[0])
+    started = Path(sys.argv[0] if sys.argv else "")
     if started.stem == "terrarium":
         name = next(name for name, (of, _) in COMMANDS.items() if of == module)
         program = [_shown(str(started)), name]

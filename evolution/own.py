@@ -25,7 +25,8 @@ def require_own(*packages: str) -> None:
                 f"{place} is not Terrarium's package {name!r}, but Python finds it first; "
                 "rename it, or run this in another folder or virtual environment"
             )
-            if sys.argv[0] == "-m" or Path(sys.argv[0]).stem == "terrarium":  # -m: Python still looks for the command
+            started = sys.argv[0] if sys.argv else ""
+            if started == "-m" or Path(started).stem == "terrarium":  # -m: Python still looks for the command
                 print(f"error: {told}", file=sys.stderr)
                 sys.exit(2)
             raise ImportError(told, name=name)

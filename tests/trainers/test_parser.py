@@ -127,7 +127,8 @@ try:
 finally:
     print("torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    env = {**os.environ, "FORCE_COLOR": "1"}  # as in a terminal, where Python 3.14 colours help
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.endswith("False\n")
     return done.stdout
 
