@@ -119,7 +119,7 @@ def _parser(preset: str | None = None) -> ArgumentParser:
         f"To continue a run: {command('trainers.train')} --resume RUN_DIR [--generations N], without other keys.",
         exit_on_error=False,
     )
-    parser.color = False  # Python 3.14 would colour the help, of which `explain` takes parts
+    parser.color = False  # type: ignore[attr-defined] # Python 3.14 would colour the help, of which `explain` takes parts
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the keys, or the name of a config that comes along"
     )
