@@ -1,5 +1,7 @@
 """The PettingZoo face: what it takes, and what it refuses with a sentence that says what is allowed."""
 
+import re
+
 import numpy as np
 import pytest
 from small_worlds import DEADLY, MODES, SMALL, small
@@ -16,12 +18,12 @@ from envs.presets import PRESETS
         ({"forager_1": 1.0}, "action of forager_1 = 1.0"),
         ({"forager_1": float("nan")}, "action of forager_1 = nan"),
         ({"forager_1": True}, "action of forager_1 = True"),
-        ({"forager_1": np.bool_(True)}, "action of forager_1 = np.True_"),
-        ({"forager_1": np.float32("nan")}, r"action of forager_1 = np.float32\(nan\)"),
+        ({"forager_1": np.bool_(True)}, f"action of forager_1 = {np.bool_(True)!r}"),
+        ({"forager_1": np.float32("nan")}, "action of forager_1 = " + re.escape(repr(np.float32("nan")))),
         ({"forager_1": np.array([1])}, r"action of forager_1 = array\(\[1\]\)"),
         ({"forager_1": "1"}, "action of forager_1 = '1'"),
         ({"forager_1": 2**70}, f"action of forager_1 = {2**70}"),
-        ({"forager_1": np.uint8(255)}, r"action of forager_1 = np.uint8\(255\)"),
+        ({"forager_1": np.uint8(255)}, "action of forager_1 = " + re.escape(repr(np.uint8(255)))),
         ({"forager_1": None}, "action of forager_1 = None"),
         ({"forager_9": 0}, "action for 'forager_9', which is no agent of this world; agents are"),
     ],

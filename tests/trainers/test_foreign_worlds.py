@@ -216,7 +216,7 @@ def test_taxi_tells_which_moves_are_open():
         def describe(self, observation):
             return str(observation)
 
-    world = GymWorld("Taxi-v4", {}, 2, 20, renews=True)
+    world = GymWorld("Taxi", {}, 2, 20, renews=True)
     t = by_chance(Told(None), world, [3]).trajectory
     assert not t.legal.all()
     for agent in range(2):
