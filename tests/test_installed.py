@@ -37,10 +37,10 @@ def terrarium(built, tmp_path_factory):
     python = scripts / "python"
     ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
-    # A .pth file adds the folders, but does not read the .pth files in them: the checkout is not found
-    (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()))
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
     subprocess.run([*install, str(built[1])], check=True)
+    # A .pth file adds the folders, but does not read the .pth files in them: the checkout is not found
+    (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()))
     (folder / "empty").mkdir()
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
