@@ -77,18 +77,24 @@ def live_through(run: "Run") -> None:
 
 @contextmanager
 def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
-    """Within the block, a UserError goes on with how much of the run is kept."""
-    from trainers.checkpoint import checkpoints
-
+    """Within the block, a UserError goes on with how much of the run is kept, and Ctrl-C has it said."""
     try:
         yield
     except UserError as error:
-        saved = max(checkpoints(run_dir), default=None)
-        kept = (
-            f"generation {saved} and those before are kept, and --resume {shlex.quote(str(run_dir))} goes on from there"
-        )
-        lost = f"no generation was complete, so nothing is kept, and {run_dir} can be deleted"
-        raise UserError(f"{error}; {lost if saved is None else kept}") from error
+        raise UserError(f"{error}; {_kept(run_dir)}") from error
+    except KeyboardInterrupt:
+        log.info(_kept(run_dir))
+        raise
+
+
+def _kept(run_dir: Path) -> str:
+    from trainers.checkpoint import checkpoints
+
+    saved = max(checkpoints(run_dir), default=None)
+    if saved is None:
+        return f"no generation was complete, so nothing is kept, and {run_dir} can be deleted"
+    way_on = f"--resume {shlex.quote(str(run_dir))}"
+    return f"generation {saved} and those before are kept, and {way_on} goes on from there"
 
 
 @contextmanager

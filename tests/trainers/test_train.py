@@ -374,3 +374,25 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_written(tmp_path, 
     assert "model.name = 'gpt-17'" in said
     assert "smollm2-135m" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tiny_arguments, tmp_path, monkeypatch, capsys):
+    run_dir, measure, calls = tmp_path / "my run", stages.measure, []
+
+    def interrupted(run):
+        calls.append(run.generation)
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt
+        return measure(run)
+
+    monkeypatch.setattr(stages, "measure", interrupted)
+    for arguments, kept in (
+        (["--run_dir", str(tmp_path / "first")], "no generation was complete, so nothing is kept"),
+        (["--run_dir", str(run_dir)], f"generation 0 and those before are kept, and --resume '{run_dir}' goes on"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*tiny_arguments, *arguments])
+        *_, told, last = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 130
+        assert told.startswith(kept)
+        assert last == "interrupted"
