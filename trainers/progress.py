@@ -161,11 +161,12 @@ class Progress:
     def done(self, figures: dict[str, float]) -> None:
         """A generation is over: leave a line about it."""
         self._bar.update(self._task, fitness=f"fitness {figures['fitness_mean']:.1f}")
+        seconds = figures["wall_s"]
         food = f"  food {figures['food_eaten_mean']:5.2f}" if "food_eaten_mean" in figures else ""
         self._bar.console.print(
             f"generation {figures['generation']:>3.0f}  "
             f"fitness {figures['fitness_mean']:6.2f} (best {figures['fitness_max']:6.2f})"
-            f"{food}  lived {figures['lifetime_mean']:5.1f}  {figures['wall_s']:.4g} s",
+            f"{food}  lived {figures['lifetime_mean']:5.1f}  {seconds:.{1 if seconds < 100 else 0}f} s",
             highlight=False,
             soft_wrap=True,
         )
