@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from agents.types import UserError, require
+from envs.extras import advice
 from evolution.commands import a_path, command
 from trainers.command_line import run_command
 
@@ -41,7 +42,7 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], e
         from dashboard.reading import Run
         from dashboard.server import application, authority
     except ImportError as error:
-        raise UserError(f"{error}; `pip install -e '.[dashboard]'` brings what the page needs") from error
+        raise UserError(f"{error}; {advice('dashboard')} brings what the page needs") from error
     runs = [Run(folder) for folder in run_dirs]
     listener = _listen(host, port)
     place, port = listener.getsockname()[:2]

@@ -2,12 +2,17 @@
 
 EXTRAS = {
     "av": "video",
+    "matplotlib": "draw",
     "minigrid": "worlds",
     "moviepy": "video",
     "mpe2": "worlds",
+    "plotly": "dashboard",
     "pygame": "render",
     "sb3_contrib": "sb3",
     "stable_baselines3": "sb3",
+    "starlette": "dashboard",
+    "uvicorn": "dashboard",
+    "websockets": "dashboard",
 }
 """The extra of a package, by the name under which it is imported."""
 

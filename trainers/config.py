@@ -36,7 +36,7 @@ class EnvConfig(WorldConfig):
     id: str = "forage"
     """forage; a Gymnasium id, as FrozenLake-v1; or a PettingZoo module, as mpe2.simple_spread_v3."""
     preset: str = "meadow"
-    """A forage world by name: meadow, maze, famine, night or rivals. What else is given differs from it."""
+    """A forage world by name: meadow, maze, famine, night or rivals. Other env keys then change it."""
     also: list[str] = field(default_factory=list, hash=False)
     """More presets to live in, as [maze, night]; worlds and episodes are shared out evenly."""
     by_turns: bool = False
@@ -283,7 +283,7 @@ class TrainConfig:
     seed: int = 0
     """Everything random follows from it."""
     generations: int = 20
-    """Lives to live, with evolution between them."""
+    """Generations to run, with evolution between them."""
     lives: int = 1
     """Lives that a generation lives and learns from, one after the other."""
     founders: str = ""

@@ -70,7 +70,7 @@ def begin(config: TrainConfig, resume: Path | None) -> Run:
     if config.evolution.enabled and config.env.agents == 1:
         log.warning("note: one agent has nobody to breed with; it lives on and only learns")
     world = ", ".join(config.env.kinds) if config.env.is_forage else config.env.id
-    log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; all goes to {run_dir}")
+    log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; results go to {run_dir}")
     if roles := roles_of(config.env, worlds[0]):
         told = ", ".join(f"{count} {role}" for role, count in Counter(roles).items())
         log.info(f"{told}: fitness is compared, and agents breed, within a role")

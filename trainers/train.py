@@ -26,15 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.types import UserError, log, require
+from envs.extras import EXTRAS, advice
 from trainers.command_line import run_command
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
     from trainers.run import Run
-
-
-PAGE_NEEDS = ("plotly", "starlette", "uvicorn", "websockets")
-"""What the extra `dashboard` brings."""
 
 
 def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
@@ -44,9 +41,9 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     dashboard: show the run in a browser until it ends, in a terminal until Ctrl-C. Raises UserError for a run folder
     that is not empty, or that cannot be resumed, or a page that cannot be served.
     """
-    missing = [name for name in PAGE_NEEDS if dashboard and find_spec(name) is None]
-    wanted = f"left out, or needs `pip install -e '.[dashboard]'` ({', '.join(missing)} not installed)"
-    require(not missing, "dashboard", dashboard, wanted)
+    lacking = [name for name, extra in EXTRAS.items() if dashboard and extra == "dashboard" and find_spec(name) is None]
+    wanted = f"left out, or needs {advice('dashboard')} ({', '.join(lacking)} not installed)"
+    require(not lacking, "dashboard", dashboard, wanted)
     log.info("loading libraries")
     # Here, not above: torch takes seconds to import, and --help should not wait
     from trainers import record, run_folder, stages

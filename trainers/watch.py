@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.types import UserError, log, require
+from envs.extras import advice
 from evolution.commands import a_path
 from trainers.command_line import parse_run_arguments, run_command
 from trainers.config import EnvConfig
@@ -55,7 +56,7 @@ def watch(
         is_fine = out.suffix in FILMS and out.parent.is_dir() and not out.is_dir()
         require(is_fine, "out", str(out), "a .gif or .mp4 file in a folder that exists")
         is_there = out.suffix != ".mp4" or find_spec("av") is not None
-        require(is_there, "out", str(out), "a .gif, or needs `pip install -e '.[video]'` for an .mp4")
+        require(is_there, "out", str(out), f"a .gif, or needs {advice('video')} for an .mp4")
     env = read_config(run_dir).env
     require(env.is_forage, "env.id", env.id, "forage: of other worlds there is no picture")
     show = in_window(env, fps, run_dir.name) if window else in_terminal(env, fps)
