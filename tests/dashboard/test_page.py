@@ -170,9 +170,15 @@ def test_the_tree_has_everybody_and_leads_to_them(opened, two_runs):
     until(page, f"document.querySelector('#agent h2')?.textContent.endsWith('individual {champion}')")
 
 
+def wait_for_both(page) -> None:
+    """Either side may be the first whose recording has arrived."""
+    for side in ("left", "right"):
+        page.wait_for_selector(f"#{side} canvas.land[data-step]")
+
+
 def test_two_runs_are_compared_in_the_same_world(opened):
     page = opened(view="compare")
-    page.wait_for_selector("#right canvas.land[data-step]")
+    wait_for_both(page)
     for side, run in (("left", "0"), ("right", "1")):
         assert page.input_value(f"#{side} .bar select >> nth=0") == run
         assert page.input_value(f"#{side} select.which") == "held_out:2"
@@ -188,7 +194,7 @@ STEPS = "['left', 'right'].map((side) => document.querySelector(`#${side} canvas
 def test_a_run_is_compared_with_its_own_beginning_by_one_clock(opened, serving, two_runs):
     with serving(two_runs[0]) as place:
         page = opened(place, view="compare")
-        page.wait_for_selector("#right canvas.land[data-step]")
+        wait_for_both(page)
         shown = [page.input_value(f"#{side} select.which") for side in ("left", "right")]
         assert shown == ["held_out:0", "held_out:2"]
         page.select_option("#together select", "32")
