@@ -1,4 +1,4 @@
-"""Compare a population with the yardsticks on layouts that no agent ever trained on.
+"""Compare a population with the baselines on layouts that no agent ever trained on.
 
     python -m trainers.evaluate RUN_DIR [--generation G] [--episodes N] [--seed N] [--preset NAME] [--backend NAME]
                                 [--json]
@@ -19,18 +19,19 @@ from envs import HELD_OUT, WorldConfig, bots
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.worlds.mixed_world import weave
-from trainers.command_line import parse_run_arguments, run_command
-from trainers.config import MAX_HELD_OUT, SEEDS, EnvConfig
-from trainers.parser import read_config
-from trainers.progress import counted
+from trainers.cli.command_line import parse_run_arguments, run_command
+from trainers.cli.parser import read_config
+from trainers.cli.progress import counted
+from trainers.config import MAX_HELD_OUT, SEEDS
+from trainers.env_config import EnvConfig
 from trainers.worlds import make_world
 
 if TYPE_CHECKING:
     from agents.policy import Decision
-    from trainers.colony import Colony
+    from trainers.population import Population
     from trainers.rollout import Outcome
 
-YARDSTICKS = ("random", "greedy", "forager", "planner")
+BASELINES = ("random", "greedy", "forager", "planner")
 """Scripted bots of the forage world, see `envs.bots`."""
 WHO_THEY_ARE = {
     "frozen": "the model without adapters",
@@ -58,13 +59,13 @@ def main(argv: list[str] | None = None) -> None:
         read_config(options.run_dir)  # says at once what is wrong with a folder that is none of ours
         log.info("loading libraries")
         from agents.backends import open_backend
-        from trainers.run_folder import open_run
+        from trainers.records.opening import open_run
 
-        colony, config, generation = open_run(options.run_dir, options.generation)
-        colony.policy.backend = open_backend(options.backend, colony.policy.mind)
+        population, config, generation = open_run(options.run_dir, options.generation)
+        population.policy.backend = open_backend(options.backend, population.policy.mind)
         env = other_preset(config.env, options.preset) if options.preset else config.env
         with counted(len(contestants(env))) as tell:
-            result = compare(colony, env, options.episodes, options.seed, tell)
+            result = compare(population, env, options.episodes, options.seed, tell)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 
     run_command(evaluate)
@@ -85,17 +86,17 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
 
 
 def contestants(env: EnvConfig) -> list[str]:
-    """The agents and their yardsticks, in the order in which they play; the planner only where worlds are small."""
+    """The agents and their baselines, in the order in which they play; the planner only where worlds are small."""
     if not env.is_forage:
         return ["agents", "frozen", "random"]
     is_planned = all(kind.height * kind.width <= MAX_CELLS for kind in env.kinds.values())
-    return ["agents", "frozen", *(who for who in YARDSTICKS if who != "planner" or is_planned)]
+    return ["agents", "frozen", *(who for who in BASELINES if who != "planner" or is_planned)]
 
 
 def compare(
-    colony: "Colony", env: EnvConfig, episodes: int, seed: int, tell: Callable[[str], None] | None = None
+    population: "Population", env: EnvConfig, episodes: int, seed: int, tell: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    """Play `episodes` held-out worlds with the agents and with each yardstick; `tell` is told whose turn it is.
+    """Play `episodes` held-out worlds with the agents and with each baseline; `tell` is told whose turn it is.
 
     Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
     of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and by
@@ -108,11 +109,11 @@ def compare(
         if tell:
             tell(f"{who} in {episodes} worlds")
         if who in ("agents", "frozen"):
-            outcomes[who] = play(colony, env, seeds, seed, bare=who == "frozen")
+            outcomes[who] = play(population, env, seeds, seed, bare=who == "frozen")
         elif env.is_forage:
-            outcomes[who] = play_yardstick(who, env, seeds, seed)
+            outcomes[who] = play_baseline(who, env, seeds, seed)
         else:
-            outcomes[who] = play(colony, env, seeds, seed, actor=Chance())
+            outcomes[who] = play(population, env, seeds, seed, actor=Chance())
     result: dict[str, Any] = {"episodes": episodes, "seed": seed}
     columns = {"fitness": lambda o: o.episode_return, "lifetime": lambda o: o.lifetime}
     if env.is_forage:
@@ -149,14 +150,21 @@ class Chance:
 
 
 def play(
-    colony: "Colony", env: EnvConfig, seeds: np.ndarray, seed: int, *, bare: bool = False, actor: Chance | None = None
+    population: "Population",
+    env: EnvConfig,
+    seeds: np.ndarray,
+    seed: int,
+    *,
+    bare: bool = False,
+    actor: Chance | None = None,
 ) -> "Outcome":
     """One episode of the agents, of the bare base, or of another actor, in the worlds of `seeds`."""
-    from trainers.rollout import rollout
+    from trainers.rollout import collect_rollout
 
-    rng, carried = np.random.default_rng(seed), np.full((len(seeds), env.agents), -1) if bare else None
+    rng, nobody = np.random.default_rng(seed), np.full((len(seeds), env.agents), -1) if bare else None
+    policy, codec = actor or population.policy, population.codec
     with closing(make_world(env, renews=False)) as world:
-        return rollout(actor or colony.policy, colony.codec, world, seeds, rng, carried=carried).outcome
+        return collect_rollout(policy, codec, world, seeds, rng, adapter_ids=nobody).outcome
 
 
 def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome":
@@ -167,7 +175,7 @@ def play_bot(bot: bots.Bot, config: WorldConfig, seeds: np.ndarray) -> "Outcome"
     return Outcome(total, state.lifetime, state.is_alive, {"food_eaten": state.food_eaten, "energy": state.energy})
 
 
-def play_yardstick(name: str, env: EnvConfig, seeds: np.ndarray, seed: int) -> "Outcome":
+def play_baseline(name: str, env: EnvConfig, seeds: np.ndarray, seed: int) -> "Outcome":
     """One episode of the bot of that name in the worlds of `seeds`, of all kinds that `env` has, as `World` plays them.
 
     seed: of what the bot does by chance.

@@ -1,25 +1,23 @@
-"""Let agents live: a life in a batch of worlds, with everything that learning and fitness need of it.
+"""Collect experience: a rollout of a policy in a batch of worlds, with all that learning and evaluation need of it.
 
-Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions.
+Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions. Row w * N + n is agent n of world w.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agents.codec import TextCodec, naming
-from agents.forage_codec import ForageCodec
+from agents.codec import TextCodec
 from agents.policy import Decision
 from agents.types import UserError
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Step, World
+from trainers.reader import Reader
 
-Moment = dict[str, Any]  # a step of a trajectory, by the names of its columns
-OnStep = Callable[[int, int, int], None]
-Births = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-OnMoment = Callable[[list[str], Moment], None]
+Transition = dict[str, Any]
+"""One step of all M agents, by the names of a trajectory's columns: each (M, ...)."""
 
 
 class Actor(Protocol):
@@ -29,20 +27,20 @@ class Actor(Protocol):
         """An action for each of R texts; adapters (R,), legal (R, A)."""
 
     def values(self, texts: list[str]) -> np.ndarray:
-        """What is still to be expected after each text, (R,)."""
+        """The critic's estimate of the return after each text, (R,)."""
 
 
 class Outcome(NamedTuple):
-    """How a life went, for each agent."""
+    """How an episode went, for each agent."""
 
     episode_return: np.ndarray  # (W, N) undiscounted sum of rewards
     lifetime: np.ndarray  # (W, N) steps
     is_alive: np.ndarray  # (W, N) its last episode did not end in a terminal state
-    figures: dict[str, np.ndarray]  # (W, N) each, what else the world tells
+    figures: dict[str, np.ndarray]  # (W, N) each, what else the world measures
 
 
 class Trajectory(NamedTuple):
-    """What M agents saw, did and got in T steps. Entries where `is_lived` is False mean nothing."""
+    """What M agents read, did and got in T steps. Entries where `is_lived` is False mean nothing."""
 
     texts: list[str]  # the distinct texts, by number
     text: np.ndarray  # (T, M) number of the text read
@@ -51,215 +49,178 @@ class Trajectory(NamedTuple):
     log_prob: np.ndarray  # (T, M) float32, of the action when it was taken
     value: np.ndarray  # (T, M) float32, the critic's estimate then
     reward: np.ndarray  # (T, M) float32
-    is_alive: np.ndarray  # (T, M) bool, who has the place at the end acted in the step
+    is_alive: np.ndarray  # (T, M) bool, the agent that has the slot at the end acted in the step
     is_terminal: np.ndarray  # (T, M) bool, the episode ended in the step (in the forage world: the agent died)
-    is_cut: np.ndarray  # (T, M) bool, the episode, or the life, was cut off after the step
-    cut_value: np.ndarray  # (T, M) float32, the critic's estimate of what was seen then
-    is_lived: np.ndarray  # (T, M) bool, somebody acted in the step: who is alive, or had the place before
+    is_truncated: np.ndarray  # (T, M) bool, the episode, or the rollout, was cut off after the step
+    bootstrap_value: np.ndarray  # (T, M) float32, the critic's estimate of the state in which it was cut off
+    is_lived: np.ndarray  # (T, M) bool, somebody acted in the step: this agent, or one that had the slot before
 
 
-class Life(NamedTuple):
-    """A life of agents."""
+class Rollout(NamedTuple):
+    """The experience of one rollout."""
 
     trajectory: Trajectory
     outcome: Outcome
     decide_s: np.ndarray  # (T,) seconds of each step's decisions, of all agents together
     log_probs: np.ndarray  # (T, M, A) float32, of all actions when one was chosen, -inf where illegal
-    states: list[Any]  # one a step, the first before it; empty unless asked for
-    positions: np.ndarray  # (T, W, N, 2) where each was after a step; (0,) unless asked for
 
 
-def rollout(
+class Observed(NamedTuple):
+    """What an observer is shown after a step."""
+
+    step: int  # how many steps are done
+    is_last: bool
+    texts: Sequence[str]  # the distinct texts so far, by number; it grows
+    transition: Transition
+    is_playing: np.ndarray  # (M,) bool, acts in the next step
+    earned: np.ndarray  # (M,) float32, rewards so far of the agent that has the slot
+    world: World
+
+
+class Newcomers(NamedTuple):
+    """New agents that an observer has put into a world and into the policy."""
+
+    is_new: np.ndarray  # (M,) bool, the slots that they have now
+    observation: np.ndarray  # (W, N, ...) what all agents see then
+
+
+class Observer:
+    """Watches a rollout. A method does nothing unless a subclass overrides it."""
+
+    def start(self, world: World) -> None:
+        """The worlds have been reset."""
+
+    def step(self, seen: Observed) -> Newcomers | None:
+        """A step is done. What is returned takes the place of agents that died; only one observer may do so."""
+
+    def stop(self) -> None:
+        """The rollout is over, or has failed."""
+
+
+def collect_rollout(
     policy: Actor,
     codec: TextCodec,
     world: World,
     seeds: np.ndarray,
     rng: np.random.Generator,
     *,
-    carried: np.ndarray | None = None,
-    keep_states: bool = False,
-    keep_positions: bool = False,
-    on_step: OnStep | None = None,
-    on_moment: OnMoment | None = None,
-    births: Births | None = None,
-) -> Life:
-    """Live in the worlds of `seeds` (W,), for `world.max_steps` or until nobody plays.
+    adapter_ids: np.ndarray | None = None,
+    observers: Sequence[Observer] = (),
+) -> Rollout:
+    """Act in the worlds of `seeds` (W,), for `world.max_steps` steps or until nobody plays.
 
-    carried: (W, N), who acts by which adapter, -1 for the frozen base; None: agent n of every world by adapter n.
-    rng: samples the actions. keep_states: needs a world that has `state()`; keep_positions: one that has
-    `positions()`. on_step: is told of each step how many were done, how many agents play and how many there are.
-    on_moment: is told of each step all that there is to learn from, the texts so far by number and the columns (M,
-    ...) of `Trajectory`; it may change the policy. births: needs the forage world. It is told after a step who died
-    in it, who lives, and what each has earned since birth, (M,) each; it puts newcomers into the policy, and says
-    in whose slots, (M,) bool. What the dead lived through is no experience of theirs: it is lived, but nobody who is
-    alive did it. UserError where the world gives a reward that is not finite.
+    rng: samples the actions. adapter_ids: (W, N), the adapter of each agent, -1 for the frozen base; None: agent n of
+    every world has adapter n. observers: they are shown each step in their order, and may change the policy.
+    UserError where the world gives a reward that is not finite.
     """
     observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
     everyone = worlds * agents
-    adapters = np.tile(np.arange(agents), worlds) if carried is None else carried.reshape(-1)
-    reader = _Reader(codec, world, everyone)
-    moments: list[Moment] = []
+    adapters = np.tile(np.arange(agents), worlds) if adapter_ids is None else adapter_ids.reshape(-1)
+    reader = Reader(codec, world, everyone)
+    transitions: list[Transition] = []
     is_playing, action = np.ones(everyone, bool), np.full(everyone, -1)
     if isinstance(world, ForeignWorld):  # in which not everybody need be there from the beginning
         is_playing = world.is_playing.reshape(-1)
-    states = [world.state()] if keep_states else []  # type: ignore[attr-defined]
-    positions = []
-    while len(moments) < world.max_steps and is_playing.any():
-        moment = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
-        step = world.step(moment["action"].reshape(worlds, agents))
-        _check_rewards(step.reward, is_playing.reshape(worlds, agents), seeds, len(moments) + 1)
-        did = np.where(is_playing, moment["action"], -1)
-        moment |= _end(policy, reader, step, did, is_playing, is_last=len(moments) + 1 == world.max_steps)
-        moments.append(moment)
-        if keep_positions:
-            positions.append(world.positions())  # type: ignore[attr-defined]
-        if on_moment:
-            on_moment(list(reader.numbers), moment)
-        observation, is_playing = step.observation, step.is_playing.reshape(-1)
-        action = np.where(moment["is_terminal"] | moment["is_cut"], -1, did)
-        if births and moment["is_terminal"].any() and len(moments) < world.max_steps:
-            earned = sum(m["reward"] * m["is_alive"] for m in moments)
-            is_born = births(moment["is_terminal"], is_playing, earned)
-            observation = world.give_birth(is_born.reshape(worlds, agents))  # type: ignore[attr-defined]
-            is_playing = is_playing | is_born
-            for earlier in moments:
-                earlier["is_alive"] = earlier["is_alive"] & ~is_born
-        if keep_states:
-            states.append(world.state())  # type: ignore[attr-defined]
-        if on_step:
-            on_step(len(moments), int(is_playing.sum()), everyone)
-    life = _life(moments, reader, (worlds, agents), world.figures())
-    return life._replace(states=states, positions=np.array(positions))
+    arrived, earned = np.zeros(everyone, int), np.zeros(everyone, np.float32)
+    try:
+        for observer in observers:
+            observer.start(world)
+        while len(transitions) < world.max_steps and is_playing.any():
+            transition = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
+            step = world.step(transition["action"].reshape(worlds, agents))
+            done = len(transitions) + 1
+            is_last = done == world.max_steps
+            _check_rewards(step.reward, is_playing.reshape(worlds, agents), seeds, done)
+            did = np.where(is_playing, transition["action"], -1)
+            transition |= _end(policy, reader, step, did, is_playing, is_last)
+            transitions.append(transition)
+            earned = earned + np.where(is_playing, transition["reward"], 0)
+            observation, is_playing = step.observation, step.is_playing.reshape(-1)
+            action = np.where(transition["is_terminal"] | transition["is_truncated"], -1, did)
+            for observer in observers:
+                seen = Observed(done, is_last, reader.texts, transition, is_playing, earned, world)
+                if newcomers := observer.step(seen):
+                    observation, is_playing = newcomers.observation, is_playing | newcomers.is_new
+                    arrived = np.where(newcomers.is_new, done, arrived)
+                    earned = np.where(newcomers.is_new, 0, earned)
+    finally:
+        for observer in observers:
+            observer.stop()
+    return _rollout(transitions, reader.texts, arrived, (worlds, agents), world.figures())
 
 
 def mean_return(t: Trajectory) -> np.ndarray:
-    """Of each place (M,) the mean return of the episodes that its owner finished; what it got so far if none was.
+    """Mean return (M,) of the episodes that the agent of each slot finished; of its only one where it finished none.
 
-    Where episodes renew, the last of a life ends with it, unfinished; where they do not, it is the only one.
+    Where episodes follow one another, the last one of a rollout is cut off with it and does not count.
     """
-    ends = (t.is_terminal | t.is_cut) & t.is_alive
+    ends = (t.is_terminal | t.is_truncated) & t.is_alive
     ends[-1] &= t.is_terminal[-1] | ~ends[:-1].any(axis=0)
     is_counted = ends[::-1].cumsum(axis=0)[::-1] > 0
     earned: np.ndarray = (t.reward * (t.is_alive & is_counted)).sum(axis=0)
     return earned / ends.sum(axis=0, dtype=earned.dtype).clip(min=1)
 
 
-def texts_read_last(t: Trajectory, count: int) -> list[str]:
-    """The texts that were read last in a life, at most so many, the last one at the end."""
+def gae(t: Trajectory, discount: float, gae_lambda: float) -> np.ndarray:
+    """Advantages (T, M): generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, equation 16).
+
+    Nothing comes after a terminal state. Where an episode or the rollout is cut off, the critic's estimate is taken for
+    what would have come. The last step must be one or the other for all who act in it. Entries of agents that did not
+    act mean nothing, and change no others.
+    """
+    advantage = np.zeros_like(t.value)
+    following, next_value = np.zeros_like(t.value[0]), np.zeros_like(t.value[0])
+    for step in range(len(t.reward) - 1, -1, -1):
+        goes_on = ~(t.is_terminal[step] | t.is_truncated[step])
+        comes = np.where(t.is_truncated[step], t.bootstrap_value[step], next_value * goes_on)
+        delta = t.reward[step] + discount * comes - t.value[step]
+        following = delta + discount * gae_lambda * goes_on * following
+        advantage[step], next_value = following, t.value[step]
+    return advantage
+
+
+def latest_texts(t: Trajectory, count: int) -> list[str]:
+    """The texts that were read last, at most so many, the last one at the end."""
     latest_first = dict.fromkeys(t.text[t.is_lived][::-1].tolist())
     return [t.texts[number] for number in list(latest_first)[:count]][::-1]
 
 
-class _Reader:
-    """Reads for M agents: keeps their memories and gives each distinct text a number.
-
-    In a foreign world each copy has a codec of its own, that sees only that copy: what it says may depend on the map.
-    """
-
-    def __init__(self, codec: TextCodec, world: World, everyone: int):
-        self.numbers: dict[str, int] = {}
-        self._world, self._seen = world, np.empty(0)
-        self._codecs = [(codec, np.arange(everyone))]  # with those for whom they read
-        if isinstance(world, ForeignWorld):
-            self._codecs = _codecs_of(type(codec), world.copies())
-        self._memories: list[Any] = [None] * len(self._codecs)
-
-    def look(self, observation: np.ndarray, action: np.ndarray) -> None:
-        """Each saw (M, ...) after it did `action` (M,)."""
-        self._seen, self._memories = observation, self._remembered(observation, action)
-
-    def texts(self, rows: np.ndarray) -> list[str]:
-        """What some of them read."""
-        return self._told(self._seen, self._memories, rows)
-
-    def legal(self) -> np.ndarray:
-        """What the codec and the world allow, (M, A) bool."""
-        legal = np.empty((len(self._seen), len(self._codecs[0][0].action_words)), bool)
-        for codec, own in self._codecs:
-            legal[own] = _asked(codec, "legal", self._seen[own])
-        if isinstance(self._world, ForeignWorld):
-            legal &= self._world.legal().reshape(legal.shape)
-        return legal
-
-    def numbered(self, texts: list[str]) -> np.ndarray:
-        """The numbers (R,) of texts that were acted on."""
-        return np.array([self.numbers.setdefault(text, len(self.numbers)) for text in texts])
-
-    def peek(self, observation: np.ndarray, action: np.ndarray, rows: np.ndarray) -> list[str]:
-        """What some of them would read of an observation that they do not act on."""
-        return self._told(observation, self._remembered(observation, action), rows)
-
-    def _remembered(self, observation: np.ndarray, action: np.ndarray) -> list[Any]:
-        pairs = zip(self._codecs, self._memories, strict=True)
-        return [_asked(codec, "remember", memory, observation[own], action[own]) for (codec, own), memory in pairs]
-
-    def _told(self, observation: np.ndarray, memories: list[Any], rows: np.ndarray) -> list[str]:
-        is_asked = np.zeros(len(observation), bool)
-        is_asked[rows] = True
-        texts: dict[int, str] = {}
-        for (codec, own), memory in zip(self._codecs, memories, strict=True):
-            here = np.flatnonzero(is_asked[own])
-            if len(here):
-                told = _asked(codec, "encode", observation[own[here]], _of(memory, here))
-                texts |= zip(own[here].tolist(), told, strict=True)
-        return [texts[row] for row in rows.tolist()]
-
-
-def _codecs_of(kind: Any, copies: list[Any]) -> list[tuple[TextCodec, np.ndarray]]:
-    """A codec for each different environment among those of M agents, with the numbers of the agents in it."""
-    seats: dict[int, list[int]] = {}
-    for agent, copy in enumerate(copies):
-        seats.setdefault(id(copy), []).append(agent)
-    with naming(kind, "__init__"):
-        return [(kind(copies[agents[0]]), np.array(agents)) for agents in seats.values()]
-
-
-def _asked(codec: TextCodec, method: str, *given: Any) -> Any:
-    """What a method of a codec says; a UserError where it fails, but for our own codec: there it is a bug of ours."""
-    if type(codec) is ForageCodec:
-        return getattr(codec, method)(*given)
-    with naming(type(codec), method):
-        return getattr(codec, method)(*given)
-
-
 def _decide(
     policy: Actor,
-    reader: _Reader,
+    reader: Reader,
     observation: np.ndarray,
     action: np.ndarray,
     adapters: np.ndarray,
     is_playing: np.ndarray,
     rng: np.random.Generator,
-) -> Moment:
+) -> Transition:
     """What those who play read and chose after `action` led to `observation`; all (M, ...)."""
     start = perf_counter()
     reader.look(observation, action)
     rows = np.flatnonzero(is_playing)
-    texts, legal = reader.texts(rows), reader.legal()
+    texts, legal = reader.read(rows), reader.legal()
     decision = policy.act(texts, adapters[rows], legal[rows], rng)
-    moment: Moment = {
-        "decide_s": perf_counter() - start,
-        "legal": legal,
-        "is_alive": is_playing,
-        "is_lived": is_playing,
-    }
-    read = decision._asdict() | {"text": reader.numbered(texts)}
-    return moment | {name: _spread(values, rows, len(is_playing)) for name, values in read.items()}
+    transition: Transition = {"decide_s": perf_counter() - start, "legal": legal, "is_lived": is_playing}
+    columns = decision._asdict() | {"text": reader.numbered(texts)}
+    return transition | {name: _spread(values, rows, len(is_playing)) for name, values in columns.items()}
 
 
 def _end(
-    policy: Actor, reader: _Reader, step: Step, action: np.ndarray, was_playing: np.ndarray, is_last: bool
-) -> Moment:
-    """What a step gave, and for those whose episode or life was cut off the value of what they saw last."""
+    policy: Actor, reader: Reader, step: Step, action: np.ndarray, was_playing: np.ndarray, is_last: bool
+) -> Transition:
+    """What a step gave; for agents whose episode or rollout was cut off also the value of what they saw last.
+
+    Time limits are bootstrapped (Pardo et al. 2018, "Time limits in reinforcement learning", arXiv:1712.00378).
+    """
     is_terminal = step.is_terminal.reshape(-1)
-    is_cut = was_playing & ~is_terminal & (step.is_truncated.reshape(-1) | is_last)
-    cut_value = np.zeros(len(is_cut), np.float32)
-    rows = np.flatnonzero(is_cut)
+    is_truncated = was_playing & ~is_terminal & (step.is_truncated.reshape(-1) | is_last)
+    value = np.zeros(len(is_truncated), np.float32)
+    rows = np.flatnonzero(is_truncated)
     if len(rows):
-        cut_value[rows] = policy.values(reader.peek(_rows(step.last_seen), action, rows))
+        value[rows] = policy.values(reader.peek(_rows(step.last_seen), action, rows))
     reward = step.reward.reshape(-1)
-    return {"reward": reward, "is_terminal": is_terminal, "is_cut": is_cut, "cut_value": cut_value}
+    return {"reward": reward, "is_terminal": is_terminal, "is_truncated": is_truncated, "bootstrap_value": value}
 
 
 def _check_rewards(reward: np.ndarray, was_playing: np.ndarray, seeds: np.ndarray, step: int) -> None:
@@ -273,30 +234,29 @@ def _check_rewards(reward: np.ndarray, was_playing: np.ndarray, seeds: np.ndarra
         )
 
 
-def _life(
-    moments: list[Moment],
-    reader: _Reader,
+def _rollout(
+    transitions: list[Transition],
+    texts: list[str],
+    arrived: np.ndarray,
     shape: tuple[int, int],
     figures: dict[str, np.ndarray],
-) -> Life:
-    columns = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
+) -> Rollout:
+    """arrived: (M,), the first step of the agent that has the slot at the end."""
+    columns = {name: np.stack([transition[name] for transition in transitions]) for name in transitions[0]}
     decide_s, log_probs = columns.pop("decide_s"), columns.pop("log_probs")
-    trajectory = Trajectory(texts=list(reader.numbers), **columns)
-    earned = trajectory.reward * trajectory.is_alive
-    total, lifetime = (x.sum(axis=0).reshape(shape) for x in (earned, trajectory.is_alive))
-    last = len(moments) - 1 - trajectory.is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
+    is_alive = columns["is_lived"] & (np.arange(len(transitions))[:, None] >= arrived)
+    trajectory = Trajectory(texts=texts, is_alive=is_alive, **columns)
+    earned = trajectory.reward * is_alive
+    total, lifetime = (x.sum(axis=0).reshape(shape) for x in (earned, is_alive))
+    last = len(transitions) - 1 - is_alive[::-1].argmax(axis=0)  # (M,), of each agent's own steps
     has_died = np.take_along_axis(trajectory.is_terminal, last[None], axis=0)[0]
-    is_alive = (trajectory.is_alive.any(axis=0) & ~has_died).reshape(shape)  # who never came is not alive
-    return Life(trajectory, Outcome(total, lifetime, is_alive, figures), decide_s, log_probs, [], np.array([]))
+    survives = (is_alive.any(axis=0) & ~has_died).reshape(shape)  # who never came is not alive
+    return Rollout(trajectory, Outcome(total, lifetime, survives, figures), decide_s, log_probs)
 
 
 def _rows(observation: np.ndarray) -> np.ndarray:
     """(W, N, ...) -> (M, ...)."""
     return observation.reshape(-1, *observation.shape[2:])
-
-
-def _of(memory: tuple | None, rows: np.ndarray) -> tuple | None:
-    return memory if memory is None else type(memory)(*(array[rows] for array in memory))
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:

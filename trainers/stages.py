@@ -1,235 +1,225 @@
-"""The stages of a run but the last (`trainers.record`), in the order in which `trainers.train` goes through them."""
+"""The stages of a generation, in the order in which `trainers.train` goes through them, and what they share."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 
-from agents.types import UserError, log
-from agents.weights.frozen import product_dtype
-from evolution import next_generation, select_top_k
+from agents.types import log
+from envs.types import WorldState
+from envs.worlds.world import Pictured, World
+from evolution import next_generation
 from evolution.events import births, deaths
-from evolution.generation import with_children
-from evolution.genome import Adapter
-from evolution.mutation import add_safe_noise
-from trainers import run_folder
-from trainers.colony import PROBES, Colony, found_colony
+from trainers.cli.progress import Progress
 from trainers.config import TrainConfig
-from trainers.learning import social
+from trainers.env_config import EnvConfig
 from trainers.learning.health import health
-from trainers.learning.learner import Witness
-from trainers.learning.whole_model import WholeModel
-from trainers.matches import Hall
-from trainers.progress import Progress
-from trainers.rivalry import beside_champions
-from trainers.rollout import Life, Outcome, Trajectory, mean_return, rollout, texts_read_last
-from trainers.run import Run, roles_of
-from trainers.run_log import RunLog
+from trainers.population import PROBES, Population
+from trainers.records.run_log import RunLog
+from trainers.rollout import Observed, Observer, Outcome, Rollout, collect_rollout, latest_texts, mean_return
 from trainers.seeding import world_seeds
-from trainers.teacher import Teacher, open_teacher
-from trainers.worlds import make_worlds
+from trainers.variants.variant import Variant
 
 MAX_RATIO_ERROR = 0.2
 """Who learns computes with other rows in its batches than who acts; that changes last digits, and no more: 0.03 at most
 was seen in bfloat16. Another text or adapter is off by 1 and more."""
 
-
-def begin(config: TrainConfig, resume: Path | None) -> Run:
-    """Found the colony or restore it, and open the run folder; what is wrong is found before anything is written."""
-    run_dir = Path(config.run_dir)
-    if resume is None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.require_free(run_dir)
-        colony, history = found_colony(config), dict(run_folder.NEW_HISTORY)
-        if config.founders:
-            history["age"] = run_folder.settle_founders(colony, config, Path(config.founders))
-        config = replace(config, model=replace(config.model, dtype=product_dtype(colony.policy.mind.base.decoder)))
-    else:
-        colony, history = run_folder.restore(run_dir, config)
-        done = history["generation"] + 1
-        if done >= config.generations and (run_dir / "results.json").is_file():
-            raise UserError(f"generations = {config.generations}: must be above the {done} already done")
-    teacher = _teacher(config, colony, history)
-    worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
-    hall = Hall(run_dir / "hall", history["generation"]) if config.evolution.apart else None
-    if resume is None:
-        run_folder.create(run_dir, config, colony)
-    run_log = RunLog(run_dir, history["generation"])  # refuses damaged files before anything is written
-    if resume is None:
-        run_log.events(births([], colony.population, roles_of(config.env, worlds[0])))
-    else:
-        (run_dir / "results.json").unlink(missing_ok=True)
-        run_folder.write_config(run_dir, config)
-    if config.evolution.enabled and config.env.agents == 1:
-        log.warning("note: one agent has nobody to breed with; it lives on and only learns")
-    world = ", ".join(config.env.kinds) if config.env.is_forage else config.env.id
-    log.info(f"{config.env.agents} agents in {world}, {config.generations} generations; results go to {run_dir}")
-    if roles := roles_of(config.env, worlds[0]):
-        told = ", ".join(f"{count} {role}" for role, count in Counter(roles).items())
-        log.info(f"{told}: fitness is compared, and agents breed, within a role")
-    progress = Progress(config, history["generation"] + 1)
-    run = Run(config, run_dir, colony, run_log, history, progress, worlds, trials, hall, teacher)
-    if resume and colony.student:
-        texts = colony.policy.mind.memory.reading_order()
-        _act_by_student(run, colony.student)
-        colony.policy.mind.memory.read_again(texts)
-    return run
+Answer = TypeVar("Answer")
 
 
-def _teacher(config: TrainConfig, colony: Colony, history: dict[str, Any]) -> Teacher | None:
-    """Who says how it is done, if somebody does; UserError where it is not who it was when the run began."""
-    name = config.learn.teacher
-    if not name:
-        return None
-    teacher = open_teacher(name, config.env, colony.codec, config.learn.temperature)
-    if history["teacher"] not in (None, teacher.name):
-        raise UserError(f"learn.teacher = {name!r}: must be as it was when this run began; it has learned since")
-    history["teacher"] = teacher.name
-    return teacher
+@dataclass(frozen=True)
+class History:
+    """What must be known of the generations so far; every checkpoint holds it."""
+
+    generation: int = -1  # the last one that is complete
+    env_steps: int = 0  # of all agents, in rollouts that were learned from
+    fitness_steps: int = 0  # of all agents, in worlds in which fitness was measured
+    best: int = 0  # the generation with the highest mean fitness, and that fitness
+    best_fitness: float | None = None
+    first: dict[str, Any] | None = None  # the first generation's comparison with the baselines
+    age: int = 0  # generations that the population lived in runs before
 
 
-def generations(run: Run) -> Iterator[int]:
-    """The generations still to live."""
-    while run.generation < run.config.generations:
-        run.started, run.steps, run.first_return = perf_counter(), 0, None
-        run.progress.generation(run.generation)
-        yield run.generation
+@dataclass
+class Run:
+    """A run under way."""
+
+    config: TrainConfig
+    run_dir: Path
+    population: Population
+    log: RunLog
+    history: History
+    progress: Progress
+    worlds: list[World]  # to learn in, by turns
+    trials: list[World]  # to measure fitness in, by turns
+    roles: list[str]  # of each agent, within which fitness is compared; [] where all have the same
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Those that are switched on."""
+        return list(self.population.variants.values())
+
+    def env(self, generation: int) -> EnvConfig:
+        """The world in which a generation lives."""
+        env = self.config.env
+        return list(env.kinds.values())[generation % len(self.worlds)] if env.alternate else env
+
+    def world(self, generation: int) -> World:
+        """In which a generation learns."""
+        return self.worlds[generation % len(self.worlds)]
+
+    def trial(self, generation: int) -> World:
+        """In which a generation's fitness is measured."""
+        return self.trials[generation % len(self.trials)]
+
+    def is_shown(self, generation: int) -> bool:
+        """Whether this is one of the generations of which there are pictures."""
+        every = self.config.log.episode_every
+        return isinstance(self.world(generation), Pictured) and bool(every) and generation % every == 0
+
+    def close(self) -> None:
+        """Let go of what the worlds hold."""
+        for world in (*self.worlds, *self.trials):
+            world.close()
 
 
-def evolve(run: Run) -> dict[str, float]:
-    """Let the fittest breed; their children take the places of the others. Returns what is worth logging.
+@dataclass
+class Generation:
+    """What belongs to one generation only."""
 
-    Reptile (Nichol et al. 2018, arXiv:1803.02999, batched): nobody breeds, the beginning of all moves to their ends.
-    """
+    number: int
+    started: float = field(default_factory=perf_counter)
+    steps: int = 0  # of all agents together, in rollouts
+    first_return: np.ndarray | None = None  # (W, N), of the first rollout, the mean over its episodes
+    states: list[WorldState] = field(default_factory=list)  # of the latest rollout, to be looked at
+
+
+class BreedingGroup(NamedTuple):
+    """Agents that breed with each other."""
+
+    slots: list[int]
+    parents: int
+    elites: int
+
+
+class States(Observer):
+    """The states of a rollout: one before each step, and the last."""
+
+    def __init__(self) -> None:
+        self.states: list[WorldState] = []
+
+    def start(self, world: World) -> None:
+        """A rollout begins."""
+        assert isinstance(world, Pictured)
+        self.states = [world.state()]
+
+    def step(self, seen: Observed) -> None:
+        """A step is done."""
+        assert isinstance(seen.world, Pictured)
+        self.states.append(seen.world.state())
+
+
+class ShowProgress(Observer):
+    """Shows how many steps are done, and how many agents play."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def step(self, seen: Observed) -> None:
+        """A step is done."""
+        self.progress.step(seen.step, int(seen.is_playing.sum()), len(seen.is_playing))
+
+
+def generations(run: Run) -> Iterator[Generation]:
+    """The generations still to come."""
+    for number in range(run.history.generation + 1, run.config.generations):
+        run.progress.generation(number)
+        yield Generation(number)
+
+
+def evolve(run: Run, generation: Generation) -> dict[str, float]:
+    """Let the fittest breed; their children take the slots of the others. Return what is worth logging."""
     run.progress.stage("breeding")
-    if run.config.evolution.inheritance == "reptile":
-        run.colony.begin_nearer(run.config.evolution.reptile_step)
-        return {}
-    settings, before = run.config.evolution, run.colony.population
-    heritage, after = run.colony.heritage(), list(before)
-    for slots in run.breeding_groups():
-        share = 1.0 if settings.apart else len(slots) / len(before)
+    if (figures := _instead(run, lambda variant: variant.evolve(run))) is not None:
+        return figures
+    population, before = run.population, run.population.genomes
+    inherited, after = population.inherited(), list(before)
+    for group in _breeding_groups(run):
         bred = next_generation(
-            [heritage[slot] for slot in slots],
-            generation=run.generation,
-            elites=round(settings.elites * share),
-            parents=min(len(slots), max(2, round(settings.parents * share))),
-            selection=settings.selection,
-            rng=run.colony.streams["evolution"],
+            [inherited[slot] for slot in group.slots],
+            replace(run.config.evolution, parents=group.parents, elites=group.elites),
+            generation=generation.number,
+            rng=population.streams["evolution"],
+            divergence=population.divergence,
             first_id=1 + max(genome.id for genome in [*before, *after]),
-            **_breeding(run),
         )
-        for slot, genome in zip(slots, bred, strict=True):
+        for slot, genome in zip(group.slots, bred, strict=True):
             after[slot] = genome
     born = [new for old, new in zip(before, after, strict=True) if new.id != old.id]
-    figures = {"kl_to_parent": run.colony.kl_to_parent(born)} if born else {}
-    run.colony.settle(after)
-    run.log.events(deaths(before, after, run.generation) + births(before, after, run.roles))
+    figures = {"kl_to_parent": population.kl_to_parent(inherited, born)} if born else {}
+    population.replace_slots(after)
+    run.log.events(deaths(before, after, generation.number) + births(before, after, run.roles))
     return figures
 
 
-def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.ndarray) -> np.ndarray:
-    """Give the places of those who died to children of the fittest of the living; whose places those are, (N,) bool.
-
-    living: (N,) bool. earned: (N,), sum of rewards so far, which is fitness here. Nobody is born to fewer than two.
-    """
-    settings, colony = run.config.evolution, run.colony
-    rng, so_far = colony.streams["evolution"], zip(colony.heritage(), earned.tolist(), strict=True)
-    before = [replace(genome, fitness=fitness) for genome, fitness in so_far]
-    pool = [before[slot] for slot in np.flatnonzero(living)]
-    if len(pool) < 2:
-        return np.zeros_like(died)
-    after = with_children(
-        before,
-        np.flatnonzero(died).tolist(),
-        select_top_k(pool, len(pool)),
-        generation=run.generation,
-        parents=min(settings.parents, len(pool)),
-        rng=rng,
-        **_breeding(run),
-    )
-    colony.settle(after, in_life=True)
-    run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after, in_life=True))
-    return died
+def _breeding_groups(run: Run) -> list[BreedingGroup]:
+    """All agents; or those of each role, with their share of parents and elites."""
+    if (groups := _instead(run, lambda variant: variant.breeding_groups(run))) is not None:
+        return groups
+    settings, everyone = run.config.evolution, range(len(run.population.genomes))
+    roles, groups = run.roles or ["agent"] * len(everyone), []
+    for role in dict.fromkeys(roles):
+        slots = [slot for slot in everyone if roles[slot] == role]
+        share = len(slots) / len(everyone)
+        parents = min(len(slots), max(2, round(settings.parents * share)))
+        groups.append(BreedingGroup(slots, parents, round(settings.elites * share)))
+    return groups
 
 
-def _breeding(run: Run) -> dict[str, Any]:
-    """How children are made, as `evolution.breed` and `evolution.next_generation` take it."""
-    settings = run.config.evolution
-    names = ("crossover", "mutation_rate", "hyperparameter_factor")
-    mutate = partial(_mutate_safely, run) if settings.mutation == "safe" else None
-    return {name: getattr(settings, name) for name in names} | {"mutate": mutate}
-
-
-def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Adapter:
-    return add_safe_noise(adapter, run.config.evolution.mutation_kl, generator, run.colony.divergence)
-
-
-def live(run: Run, lesson: Witness | None = None) -> Life:
-    """One life in worlds that nobody has seen; the lesson witnesses it."""
+def collect(run: Run, generation: Generation) -> Rollout:
+    """One rollout in worlds that nobody has seen."""
     run.progress.stage("living")
-    streams = run.colony.streams
-    life = rollout(
-        run.colony.policy,
-        run.colony.codec,
-        run.world,
+    population, world = run.population, run.world(generation.number)
+    streams, states = population.streams, States()
+    observers = population.learner.start(*_hyperparameters(population))
+    observers += [observer for variant in run.variants for observer in variant.observers(run, generation)]
+    if isinstance(world, Pictured) and (run.is_shown(generation.number) or run.config.log.recordings_mb > 0):
+        observers.append(states)
+    rollout = collect_rollout(
+        population.policy,
+        population.codec,
+        world,
         world_seeds(streams["world"], run.config.worlds),
         streams["policy"],
-        keep_states=_keeps_states(run),
-        keep_positions=run.config.learn.social != "nobody",
-        on_step=run.progress.step,
-        on_moment=lesson.witness if lesson else None,
-        births=partial(replace_starved, run) if run.config.evolution.births_in_life else None,
+        observers=[*observers, ShowProgress(run.progress)],
     )
-    run.steps += int(life.trajectory.is_lived.sum())
-    run.colony.read_last = texts_read_last(life.trajectory, PROBES)
-    if run.first_return is None:
-        run.first_return = mean_return(life.trajectory).reshape(life.outcome.episode_return.shape)
-    return life
+    generation.states = states.states
+    generation.steps += int(rollout.trajectory.is_lived.sum())
+    population.latest_texts = latest_texts(rollout.trajectory, PROBES)
+    if generation.first_return is None:
+        generation.first_return = mean_return(rollout.trajectory).reshape(rollout.outcome.episode_return.shape)
+    return rollout
 
 
-def _keeps_states(run: Run) -> bool:
-    """Whether somebody will look at a life: in TensorBoard, on the page, or a teacher."""
-    is_shown = run.is_shown(run.generation) or run.config.log.recordings_mb > 0
-    is_asked = run.teacher is not None and run.teacher.needs_states
-    return run.config.env.is_forage and (is_shown or is_asked)
-
-
-@contextmanager
-def lesson(run: Run) -> Iterator[Witness | None]:
-    """What witnesses the life to come, where agents learn while they live; it has stopped when the block ends."""
-    witness = run.colony.learner.attend(*_learning_settings(run))
-    try:
-        yield witness
-    finally:
-        if witness:
-            witness.stop()
-
-
-def learn(run: Run, life: Life, lesson: Witness | None = None) -> dict[str, float]:
-    """Update every adapter from what its agent lived through, as far as the lesson has not done so."""
+def learn(run: Run, rollout: Rollout) -> dict[str, float]:
+    """Update every adapter and the critic, and check that what learns is what acted."""
     run.progress.stage("learning")
-    targets = run.teacher.targets(life) if run.teacher else None
-    if run.colony.student and targets is not None:
-        figures = _learn_as_a_whole(run, life.trajectory, run.colony.student, targets)
-    else:
-        figures = _learn_by_adapters(run, life, lesson, targets)
-    if targets is not None:
-        figures |= {"teacher_kl": figures["policy_loss"] / run.config.learn.temperature**2}
-    return figures
-
-
-def _learn_by_adapters(run: Run, life: Life, lesson: Witness | None, targets: np.ndarray | None) -> dict[str, float]:
-    """Update every adapter, and check that what learns is what acted."""
-    settings = *_learning_settings(run), run.colony.streams["learner"], lesson, _seen(run, life), targets
-    figures = run.colony.learner.learn(life.trajectory, *settings)
+    if (figures := _instead(run, lambda variant: variant.learn(run, rollout))) is not None:
+        return figures
+    population, t = run.population, rollout.trajectory
+    learner, rng, start = population.learner, population.streams["learner"], perf_counter()
+    experience = learner.experience(t, *_hyperparameters(population))
+    targets = _instead(run, lambda variant: variant.targets(run, rollout))
+    shown = [d for variant in run.variants for d in variant.demonstrations(run, rollout, experience.returns)]
+    figures = learner.learn(experience._replace(demonstrations=shown, targets=targets), rng)
+    examples = [e for variant in run.variants for e in variant.critic_examples()]
+    figures |= learner.critic.learn(t, experience.returns, rng, examples)
+    for variant in run.variants:
+        figures |= variant.after_learning(rollout, experience.returns)
+    figures["learn_s"] = perf_counter() - start
     if figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
@@ -237,47 +227,31 @@ def _learn_by_adapters(run: Run, life: Life, lesson: Witness | None, targets: np
         )
     if figures["not_finite"]:
         log.warning(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
-    return figures | health(run.colony.policy, life.trajectory)
+    return figures | health(population.policy, t)
 
 
-def _learn_as_a_whole(run: Run, t: Trajectory, student: WholeModel, targets: np.ndarray) -> dict[str, float]:
-    """Update the model that all share, and act by it from now on."""
-    start = perf_counter()
-    student.remember(t, targets)
-    figures = student.learn(run.colony.streams["learner"]) | {"learn_s": perf_counter() - start}
-    figures |= health(run.colony.policy, t)
-    _act_by_student(run, student)
-    return figures
-
-
-def _act_by_student(run: Run, student: WholeModel) -> None:
-    student.write(run.run_dir / "model")
-    run.colony.act_by(run.config, run.run_dir / "model")
-
-
-def _seen(run: Run, life: Life) -> list[np.ndarray] | None:
-    """Which steps of others each agent saw in a life and may imitate; None where nobody imitates."""
-    learn, env, stream = run.config.learn, run.config.env, run.colony.streams["learner"]
-    if learn.social == "nobody":
-        return None
-    model = social.models(life.positions, life.trajectory, learn.social, env.view_radius, stream)
-    return social.pools(model, life.trajectory.is_alive, learn.social_window, env.agents)
-
-
-def _learning_settings(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """Learning rate and entropy coefficient of each agent, (P,) both."""
-    return run.colony.hyperparameter("learning_rate"), run.colony.hyperparameter("entropy_coef")
-
-
-def measure(run: Run) -> Outcome:
-    """Fitness: mean return in worlds that are new, and the same for all agents."""
+def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float]]:
+    """Fitness: mean return in worlds that are new, and the same for all agents; and what is worth logging besides."""
     run.progress.stage("measuring")
-    colony, streams, settings = run.colony, run.colony.streams, run.config.evolution
-    seeds = world_seeds(streams["fitness"], settings.episodes)
-    if run.hall and run.hall.champions and settings.hall_episodes:
-        outcome = beside_champions(run, run.hall, seeds)
-    else:
-        told = run.progress.step
-        outcome = rollout(colony.policy, colony.codec, run.trial, seeds, streams["policy"], on_step=told).outcome
-    colony.measure(outcome)
-    return outcome
+    population, streams = run.population, run.population.streams
+    seeds = world_seeds(streams["fitness"], run.config.evolution.episodes)
+    outcome = _instead(run, lambda variant: variant.evaluate(run, generation, seeds))
+    if outcome is None:
+        world, shown = run.trial(generation.number), [ShowProgress(run.progress)]
+        policy, codec = population.policy, population.codec
+        outcome = collect_rollout(policy, codec, world, seeds, streams["policy"], observers=shown).outcome
+    population.measure(outcome)
+    figures: dict[str, float] = {}
+    for variant in run.variants:
+        figures |= variant.after_evaluation(run, generation)
+    return outcome, figures
+
+
+def _hyperparameters(population: Population) -> tuple[Any, Any]:
+    """Learning rate and entropy coefficient of each agent, (P,) both."""
+    return population.hyperparameter("learning_rate"), population.hyperparameter("entropy_coef")
+
+
+def _instead(run: Run, asked: Callable[[Variant], Answer | None]) -> Answer | None:
+    """What the first variant has that has something in the place of what the core does."""
+    return next((answer for answer in map(asked, run.variants) if answer is not None), None)

@@ -6,13 +6,12 @@ python -m trainers.train --resume RUN_DIR [--generations N]
 --dashboard besides shows the run in a browser while it goes on, and in a terminal until Ctrl-C (needs the extra
 `dashboard`).
 
-config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)  (evolution)
-                                     live      one episode in new worlds                   (rollout)
-                                     learn     one batched update of all adapters          (learner)
-                                               (both as often as `lives` says)
-                                     measure   fitness in worlds common to all             (rollout)
-                                     compete   matches of champions, if asked for          (rivalry)
-                                     record    metrics, checkpoint, adapters, lineage      (run folder)
+config ─> population ─> generation:  evolve    select, breed, mutate (from the second on)   (evolution)
+                                     collect   a rollout in new worlds                      (rollout)
+                                     learn     one batched update of all adapters           (learning)
+                                               (both `rollouts_per_generation` times)
+                                     evaluate  fitness in worlds common to all              (rollout)
+                                     record    metrics, checkpoint, adapters, lineage       (records)
 """
 
 import os
@@ -27,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from agents.types import UserError, log, require
 from envs.extras import EXTRAS, advice
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
-    from trainers.run import Run
+    from trainers.stages import Run
 
 
 def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
@@ -46,30 +45,32 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     require(not lacking, "dashboard", dashboard, wanted)
     log.info("loading libraries")
     # Here, not above: torch takes seconds to import, and --help should not wait
-    from trainers import record, run_folder, stages
+    from trainers.begin import begin
+    from trainers.records.report import report
+    from trainers.records.run_folder import reserved
 
-    with ExitStack() as page, run_folder.reserved(Path(config.run_dir)):
-        run = stages.begin(config, resume)
+    with ExitStack() as page, reserved(Path(config.run_dir)):
+        run = begin(config, resume)
         if dashboard:
             page.enter_context(page_beside(run.run_dir))
         with closing(run), run.progress, saying_what_is_kept(run.run_dir):
-            live_through(run)
-            return record.report(run)
+            all_generations(run)
+            return report(run)
 
 
-def live_through(run: "Run") -> None:
+def all_generations(run: "Run") -> None:
     """All generations of a run, one after the other."""
-    from trainers import record, rivalry, stages
+    from trainers import stages
+    from trainers.records.report import record
 
     for generation in stages.generations(run):
-        inherited = stages.evolve(run) if generation > 0 and run.config.evolution.enabled else {}
-        for _ in range(run.config.lives):
-            with stages.lesson(run) as lesson:
-                life = stages.live(run, lesson)
-                learned = stages.learn(run, life, lesson)
-        outcome = stages.measure(run)
-        competed = rivalry.compete(run)
-        record.record(run, life, inherited | learned | competed, outcome)
+        evolves = run.config.evolution.enabled and generation.number > 0
+        figures = stages.evolve(run, generation) if evolves else {}
+        for _ in range(run.config.rollouts_per_generation):
+            rollout = stages.collect(run, generation)
+            learned = stages.learn(run, rollout)
+        outcome, evaluated = stages.evaluate(run, generation)
+        record(run, generation, rollout, figures | learned | evaluated, outcome)
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
 
 
 def _kept(run_dir: Path) -> str:
-    from trainers.checkpoint import checkpoints
+    from trainers.records.checkpoint import checkpoints
 
     saved = max(checkpoints(run_dir), default=None)
     if saved is None:
@@ -120,7 +121,7 @@ def page_beside(run_dir: Path) -> Iterator[None]:
 
 def main(argv: list[str] | None = None) -> None:
     """Train from the command line. A mistake in it is one sentence and exit code 2."""
-    from trainers.parser import parse
+    from trainers.cli.parser import parse
 
     words = sys.argv[1:] if argv is None else argv
     keys = [word for word in words if word != "--dashboard"]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from agents.types import UserError, log, require
 from envs.extras import advice
 from evolution.commands import a_path
-from trainers.command_line import parse_run_arguments, run_command
-from trainers.config import EnvConfig
-from trainers.parser import read_config
+from trainers.cli.command_line import parse_run_arguments, run_command
+from trainers.cli.parser import read_config
+from trainers.env_config import EnvConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,43 +61,49 @@ def watch(
     require(env.is_forage, "env.id", env.id, "forage: of other worlds there is no picture")
     show = in_window(env, fps, run_dir.name) if window else in_terminal(env, fps)
     log.info("loading libraries")
-    from trainers.run_folder import open_run
+    from trainers.records.opening import open_run
 
-    colony, _, generation = open_run(run_dir, generation)
+    population, _, generation = open_run(run_dir, generation)
     if out:
-        states = play(colony, env, seed, lambda state, details: None)
+        states = play(population, env, seed, lambda state, details: None)
         FILMS[out.suffix](frames_of(states, env), out, fps)
         print(f"wrote {out}: {len(states)} frames of {run_dir.name}, generation {generation}")
     elif window:
-        last = play(colony, env, seed, show)[-1]
+        last = play(population, env, seed, show)[-1]
         while True:  # until it is closed
             show(last, lambda agent: ["the end of the episode"])
     else:
-        play(colony, env, seed, show)
+        play(population, env, seed, show)
 
 
-def play(colony: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState]":
+def play(population: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldState]":
     """Live through a held-out episode, shown step by step; returns its states, the first before the first step."""
     import numpy as np
 
     from envs.worlds.world import ForageWorld
     from trainers.evaluate import held_out_seeds
-    from trainers.rollout import rollout
+    from trainers.rollout import Observed, collect_rollout
+    from trainers.stages import States
 
-    world, words = ForageWorld(env), colony.codec.action_words
+    words = population.codec.action_words
 
-    def on_moment(texts: list[str], moment: dict[str, Any]) -> None:
-        def details(agent: int) -> list[str]:
-            if not moment["is_alive"][agent]:
-                return ["starved"]
-            odds = np.exp(moment["log_probs"][agent])
-            told = ", ".join(f"{word} {share:.0%}" for word, share in zip(words, odds, strict=True) if share >= 0.005)
-            return [f"before, it read:{texts[moment['text'][agent]]}", f"and chose among: {told}"]
+    class Shown(States):
+        def step(self, seen: Observed) -> None:
+            def details(agent: int) -> list[str]:
+                if not seen.transition["is_lived"][agent]:
+                    return ["starved"]
+                odds = np.exp(seen.transition["log_probs"][agent])
+                pairs = zip(words, odds, strict=True)
+                choices = ", ".join(f"{word} {share:.0%}" for word, share in pairs if share >= 0.005)
+                read = seen.texts[seen.transition["text"][agent]]
+                return [f"before, it read:{read}", f"and chose among: {choices}"]
 
-        show(world.state(), details)
+            super().step(seen)
+            show(self.states[-1], details)
 
-    rng, seeds = np.random.default_rng(seed), held_out_seeds(1, seed)
-    return rollout(colony.policy, colony.codec, world, seeds, rng, keep_states=True, on_moment=on_moment).states
+    rng, seeds, shown = np.random.default_rng(seed), held_out_seeds(1, seed), Shown()
+    collect_rollout(population.policy, population.codec, ForageWorld(env), seeds, rng, observers=[shown])
+    return shown.states
 
 
 def in_terminal(env: EnvConfig, fps: float) -> Show:
@@ -149,7 +155,7 @@ def frames_of(states: "Sequence[WorldState]", env: EnvConfig) -> "list[np.ndarra
 
 def write_gif(frames: "Sequence[np.ndarray]", file: Path, fps: float) -> None:
     """An animated GIF that loops."""
-    from trainers.run_log import gif_bytes
+    from trainers.records.run_log import gif_bytes
 
     file.write_bytes(gif_bytes(frames, int(1000 / fps)))
 

@@ -12,7 +12,7 @@ from agents.types import UserError
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
-from trainers.config import EnvConfig
+from trainers.env_config import EnvConfig
 
 _PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal")
 
@@ -33,7 +33,7 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
     """The worlds in which generations live by turns: one for each preset if they do, else one for all."""
-    kinds = env.kinds.values() if env.is_forage and env.by_turns else [env]
+    kinds = env.kinds.values() if env.is_forage and env.alternate else [env]
     return [make_world(kind, renews=renews) for kind in kinds]
 
 

@@ -3,7 +3,7 @@
 The forage world is one, Gymnasium's and PettingZoo's are others (`envs.worlds.gym_world`, `envs.worlds.team_world`).
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +44,17 @@ class World(Protocol):
 
     def close(self) -> None:
         """Let go of windows, files and whatever else a world holds."""
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A world of which pictures can be drawn (`envs.look`): ours."""
+
+    def state(self) -> WorldState:
+        """Return a copy of the whole state, of the worlds that are drawn."""
+
+    def positions(self) -> np.ndarray:
+        """Where each agent is, (W, N, 2) rows and columns; the dead stay where they died."""
 
 
 class ForageWorld:

@@ -1,1 +1,1 @@
-"""How adapters and critic learn from what agents lived through."""
+"""How adapters and the critic learn from a rollout: a class for each value of `learn.algorithm`."""

@@ -1,5 +1,6 @@
-"""How the critic learns what a text promises: apart from the adapters, on features below them."""
+"""How the critic learns what return follows a text: apart from the adapters, on features below them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,16 +8,14 @@ import torch
 from torch import Tensor
 
 from agents.policy import Policy
-from trainers.config import LearnConfig
-from trainers.learning.losses import explained_variance
-from trainers.learning.minibatches import Samples
-from trainers.learning.replay import Replay
+from trainers.learning.config import LearnConfig
+from trainers.rollout import Trajectory
 
 MINIBATCH = 256
 
 
-class OldLessons(NamedTuple):
-    """S steps of former lives."""
+class CriticExamples(NamedTuple):
+    """S more steps from which the critic learns, such as those of a replay buffer."""
 
     features: Tensor  # (texts, D) of each distinct text
     text: Tensor  # (S,) number of it
@@ -31,32 +30,28 @@ class CriticLearner:
         self.optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
 
     def learn(
-        self, samples: Samples, is_lived: Tensor, replay: Replay | None, rng: np.random.Generator
+        self, t: Trajectory, returns: Tensor, rng: np.random.Generator, more: Sequence[CriticExamples] = ()
     ) -> dict[str, float]:
-        """Towards the returns of a life, where somebody lived it, (S,) bool; and as much again of former lives."""
-        critic, features = self.policy.critic, self.policy.mind.features(samples.texts)  # one row a distinct text
-        rows = is_lived.nonzero()[:, 0]
-        text = torch.from_numpy(samples.text)[rows]
-        returns, predicted = samples.returns[rows], samples.value[rows]
-        losses, old = [], self.old_lessons(replay) if replay and len(replay) else None
+        """Regress on the returns (S,) of a rollout, where somebody acted; and on as many others of each of `more`."""
+        critic, features = self.policy.critic, self.policy.mind.features(t.texts)  # one row a distinct text
+        rows = np.flatnonzero(t.is_lived)
+        text, predicted = (torch.from_numpy(column.reshape(-1)[rows]) for column in (t.text, t.value))
+        returns, losses = returns[rows], []
         for _ in range(self.config.critic_epochs):
             for part in torch.from_numpy(rng.permutation(len(rows))).split(MINIBATCH):
                 loss = (critic(features[text[part]]) - returns[part]).square().mean()
                 losses.append(float(loss.detach()))
-                if old:
-                    place = torch.from_numpy(rng.integers(len(old.text), size=len(part)))
-                    loss = loss + (critic(old.features[old.text[place]]) - old.target[place]).square().mean()
+                for examples in more:
+                    drawn = torch.from_numpy(rng.integers(len(examples.text), size=len(part)))
+                    predictions = critic(examples.features[examples.text[drawn]])
+                    loss = loss + (predictions - examples.target[drawn]).square().mean()
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()
         return {"value_loss": float(np.mean(losses)), "explained_variance": explained_variance(predicted, returns)}
 
-    def old_lessons(self, replay: Replay) -> OldLessons:
-        """One-step targets, by the critic as it is now; the return where an episode ended or was cut off."""
-        columns, filled = replay.columns, replay.filled()
-        text, following, reward, returned = (
-            torch.from_numpy(columns[name][filled]) for name in ("text", "next_text", "reward", "returned")
-        )
-        value = torch.from_numpy(self.policy.values(replay.texts))
-        target = torch.where(following < 0, returned, reward + self.config.discount * value[following.long()])
-        return OldLessons(self.policy.mind.features(replay.texts), text.long(), target)
+
+def explained_variance(predicted: Tensor, target: Tensor) -> float:
+    """1 - Var[target - predicted] / Var[target]: 1 is perfect, 0 no better than a constant (or no variance)."""
+    spread = target.var(correction=0)
+    return float(1 - (target - predicted).var(correction=0) / spread) if spread > 0 else 0.0

@@ -14,17 +14,15 @@ from torch import Tensor
 
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
-from trainers.config import LearnConfig
-from trainers.learning.losses import reinforce_loss
-from trainers.learning.replay import Replay
+from trainers.learning.config import LearnConfig
 from trainers.rollout import Trajectory
 
 STEPS = 2
-"""Minibatches of examples from which an adapter learns after a life."""
+"""Minibatches of examples from which an adapter learns after a rollout."""
 
 
 class Examples(NamedTuple):
-    """S steps that somebody lived."""
+    """S steps that somebody took."""
 
     texts: Sequence[str]  # the distinct texts, by number
     text: np.ndarray  # (S,) number of the text read
@@ -38,17 +36,8 @@ Pools = Sequence[np.ndarray]
 Demonstrations = tuple[Examples, Pools]
 
 
-def own_demonstrations(policy: Policy, replay: Replay) -> Demonstrations:
-    """What each agent remembers of its former lives."""
-    columns = {name: column.reshape(-1, *column.shape[2:]) for name, column in replay.columns.items()}
-    filled, text = replay.filled(), columns["text"]
-    worth = sil_advantage(policy, replay.texts, text, columns["returned"], filled.reshape(-1))
-    pools = [agent * filled.shape[1] + np.flatnonzero(own) for agent, own in enumerate(filled)]
-    return Examples(replay.texts, text, columns["legal"], columns["action"], worth), pools
-
-
-def lived(policy: Policy, t: Trajectory, returned: np.ndarray) -> Examples:
-    """All steps of a life, by their number in the flattened trajectory; returned: (T * M,)."""
+def examples_of(policy: Policy, t: Trajectory, returned: np.ndarray) -> Examples:
+    """All steps of a rollout, by their number in the flattened trajectory; returned: (T * M,)."""
     text = t.text.reshape(-1)
     worth = sil_advantage(policy, t.texts, text, returned, t.is_alive.reshape(-1))
     return Examples(t.texts, text, t.legal.reshape(len(text), -1), t.action.reshape(-1), worth)
@@ -71,28 +60,28 @@ def imitate(
     config: LearnConfig,
     examples: Examples,
     pools: Pools,
-    cohort: slice,
-    is_resting: Tensor,
+    chunk: slice,
+    is_stopped: Tensor,
     learning_rate: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Teach the adapters of a cohort, which the bank gathers gradients for, each from a pool of examples of its own.
+    """Teach the adapters of a chunk, which the bank gathers gradients for, each from a pool of examples of its own.
 
-    Who has no examples learns nothing. is_resting: (P,) bool, who does not learn now. learning_rate: (P,).
+    Who has no examples learns nothing. is_stopped: (P,) bool, who does not learn now. learning_rate: (P,).
     """
     counts = np.array([len(pool) for pool in pools])
-    agents = cohort.start + np.flatnonzero(~is_resting[cohort].numpy() & (counts[cohort] > 0))
+    agents = chunk.start + np.flatnonzero(~is_stopped[chunk].numpy() & (counts[chunk] > 0))
     if not len(agents):
         return
     groups = torch.from_numpy(agents)
-    is_learning = torch.zeros_like(is_resting)
+    is_learning = torch.zeros_like(is_stopped)
     is_learning[groups] = True
     for _ in range(STEPS):
         draws = (rng.random((len(agents), config.minibatch)) * counts[agents, None]).astype(np.int64)
         drawn = np.concatenate([pools[agent][own] for agent, own in zip(agents, draws, strict=True)])
-        told = [examples.texts[i] for i in examples.text[drawn]]
+        texts = [examples.texts[i] for i in examples.text[drawn]]
         action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
-        log_prob, _ = policy.evaluate(told, groups, action, legal)
-        loss = reinforce_loss(log_prob, torch.from_numpy(examples.advantage[drawn]).clamp(min=0))
+        log_prob, _ = policy.evaluate(texts, groups, action, legal)
+        loss = -log_prob * torch.from_numpy(examples.advantage[drawn]).clamp(min=0)
         loss.view(len(agents), -1).mean(dim=1).sum().backward()
         optimiser.step(learning_rate, config.max_grad_norm, is_learning)

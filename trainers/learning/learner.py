@@ -1,38 +1,75 @@
-"""From a life's experience to better adapters: one batched backward for all agents, and a shared critic.
+"""From a rollout to better adapters: minibatches of all agents, one batched backward, one step of each adapter.
 
-PPO follows Schulman et al. 2017 (arXiv:1707.06347). Departures:
+`Learner` is the loop that PPO, REINFORCE and distillation share; each gives it a loss (`ppo`, `reinforce`, `distil`).
+Learning online (`online`) has a loop of its own. PPO is Schulman et al. 2017 (arXiv:1707.06347). Departures:
 1. Each adapter is a learner of its own: loss, gradient norm, learning rate, entropy bonus and KL are per agent;
    only the computation is shared.
-2. An adapter whose KL passes `max_kl` is reined in (`trainers.learning.trust_region`), and rests until its next life.
-   KL is looked at before each step, and after the last.
+2. An adapter whose KL passes `max_kl` is projected to that trust region, and stops until the next rollout. KL is
+   looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
-4. The critic is trained apart, on features below the adapters (see `agents.value_head`).
-5. With `learn.replay`, adapters also imitate what went better than expected in their lives before, and the critic
-   learns from those too (see `trainers.learning.replay`); with `learn.social`, what went well with others.
-6. With the algorithm distil there is a teacher in the place of the advantage (see `trainers.teacher`).
+4. The critic is trained apart, on features below the adapters (`trainers.learning.critic`).
+
+Symbols: T steps, W worlds, P adapters, M = W * P, S = T * M samples, G adapters in a minibatch, R samples of each,
+B = G * R rows, A actions, F numbers in an adapter.
 """
 
-from time import perf_counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, chosen
-from trainers.config import LearnConfig
-from trainers.learning.advantage import gae
-from trainers.learning.background import BackgroundLesson
+from trainers.learning.config import LearnConfig
 from trainers.learning.critic import CriticLearner
-from trainers.learning.imitation import Demonstrations, Pools, imitate, lived, own_demonstrations
-from trainers.learning.losses import approx_kl, distil_loss, mean_of_numbers, ppo_loss, reinforce_loss
-from trainers.learning.minibatches import Minibatch, Samples, minibatches
-from trainers.learning.online import OnlineLesson
-from trainers.learning.replay import Replay
-from trainers.learning.social import shuffled
-from trainers.learning.trust_region import rein_in
-from trainers.rollout import Trajectory
+from trainers.learning.imitation import Demonstrations, imitate
+from trainers.rollout import Observer, Trajectory, gae
+
+
+class Targets(NamedTuple):
+    """What a teacher would have done after each sample."""
+
+    probabilities: Tensor  # (S, A)
+    temperature: float
+
+
+class Experience(NamedTuple):
+    """The S steps of a rollout, what else there is to learn from, and how each of P agents learns."""
+
+    texts: list[str]  # the distinct texts, by number
+    text: np.ndarray  # (S,) number of the text
+    legal: Tensor  # (S, A) bool
+    action: Tensor  # (S,)
+    log_prob: Tensor  # (S,) of the action when it was taken
+    advantage: Tensor  # (S,) normalised
+    returns: Tensor  # (S,)
+    is_alive: np.ndarray  # (T, W, P) bool, the samples from which adapters learn
+    learning_rate: Tensor  # (P,)
+    entropy_coef: Tensor  # (P,)
+    demonstrations: Sequence[Demonstrations] = ()
+    targets: Targets | None = None
+
+
+class Minibatch(NamedTuple):
+    """R samples of each of G agents; where an agent has fewer, the rest is filler."""
+
+    groups: Tensor  # (G,) adapters
+    samples: Tensor  # (G, R) numbers of samples
+    keep: Tensor  # (G, R) bool, False for filler
+
+
+class Evaluated(NamedTuple):
+    """A minibatch as the adapters see it now, and as it was when the agents acted; of B rows."""
+
+    logits: Tensor  # (B, A)
+    log_prob: Tensor  # (B,)
+    old_log_prob: Tensor  # (B,)
+    advantage: Tensor  # (B,)
+    legal: Tensor  # (B, A) bool
+    targets: Targets | None  # of these rows
 
 
 class Change(NamedTuple):
@@ -52,184 +89,130 @@ class Figures(NamedTuple):
     entropy: Tensor
     policy_loss: Tensor
     grad_norm: Tensor
-    strayed: Tensor  # 1 for who was reined in
-    not_finite: Tensor  # 1 for whose gradient was not finite in some step, which was left out
+    kl_exceeded: Tensor  # 1 where the adapter was projected to the trust region
+    not_finite: Tensor  # 1 where the gradient was not finite in some step, which was left out
     ratio_error: Tensor  # before the first step
 
 
-class Experience(NamedTuple):
-    """What there is to learn from after a life, and how each of P agents learns."""
-
-    samples: Samples
-    alive: np.ndarray  # (T, W, P) bool, the samples that exist
-    demonstrations: list[Demonstrations]
-    learning_rate: Tensor  # (P,)
-    entropy_coef: Tensor  # (P,)
-    targets: Tensor | None  # (S, A), what a teacher says of each sample
-
-
-Witness = OnlineLesson | BackgroundLesson
-
-
 class Learner:
-    """Owns the optimisers; the adapters and the critic are the policy's.
+    """Owns the optimisers; the adapters and the critic are the policy's. By itself it has no loss and learns nothing.
 
-    Where the mind's memory is compact, fewer samples go forward and backward together, and Adam's moments lie in a
-    file.
+    Where the weights are stored compactly, fewer samples go forward and backward together, and Adam's moments lie in
+    a file.
     """
 
     def __init__(self, policy: Policy, config: LearnConfig):
         self.policy, self.config = policy, config
-        self.rows_at_once = policy.mind.rows_at_once
         self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
-        agents, actions = len(policy.mind.bank), len(policy.mind.action_ids)
-        self.replay = Replay(agents, config.replay, actions) if config.replay else None
         self.critic = CriticLearner(policy, config)
 
+    @property
+    def epochs(self) -> int:
+        """Passes over a rollout."""
+        return 0
+
+    @property
+    def gae_lambda(self) -> float:
+        """Lambda of the advantages."""
+        return self.config.gae_lambda
+
+    def loss(self, rows: Evaluated) -> Tensor:
+        """To be minimised, (B,)."""
+        return torch.zeros_like(rows.log_prob)
+
+    def start(self, learning_rate: Tensor, entropy_coef: Tensor) -> list[Observer]:
+        """A rollout begins: what watches it, where adapters learn meanwhile; both (P,)."""
+        return []
+
     def forget(self, agent: int) -> None:
-        """Somebody new has this slot: moments and memories begin empty."""
+        """Somebody new has this slot: Adam's moments begin at zero."""
         self.optimiser.forget(agent)
-        if self.replay:
-            self.replay.forget(agent)
 
-    def attend(self, learning_rate: Tensor, entropy_coef: Tensor) -> Witness | None:
-        """What is to witness a life, if adapters learn while it goes on. learning_rate, entropy_coef: (P,)."""
-        if self.config.algorithm != "online":
-            return None
-        lesson = OnlineLesson(self.policy, self.optimiser, self.config, learning_rate, entropy_coef)
-        return BackgroundLesson(lesson) if self.config.background else lesson
-
-    def learn(
-        self,
-        trajectory: Trajectory,
-        learning_rate: Tensor,
-        entropy_coef: Tensor,
-        rng: np.random.Generator,
-        lesson: Witness | None = None,
-        seen: Pools | None = None,
-        targets: np.ndarray | None = None,
-    ) -> dict[str, float]:
-        """Improve all adapters and the critic from one life; return what is worth logging.
-
-        learning_rate, entropy_coef: (P,). rng: orders the samples. lesson: what witnessed the life, where adapters
-        have learned already. seen: for each agent, which steps of others it has seen, by number in the flattened
-        trajectory. targets: (T, M, A), what a teacher says of each step. KL, clip fraction and entropy are those at
-        the end of the life, on a minibatch of each agent (online: on all that it read).
-        """
-        start = perf_counter()
-        agents = len(self.policy.mind.bank)
-        samples = self._samples(trajectory)
-        if lesson:
-            lesson.stop()
-        alive = trajectory.is_alive.reshape(len(trajectory.is_alive), -1, agents)  # (T, W, N)
-        demonstrations = self._demonstrations(trajectory, samples.returns, seen, rng)
-        told = None if targets is None else torch.from_numpy(targets).float().flatten(0, 1)
-        experience = Experience(samples, alive, demonstrations, learning_rate, entropy_coef, told)
-        if lesson:
-            for cohort in self._cohorts():  # before `finish`, whose trust region is for the whole life
-                self.policy.mind.bank.gather(cohort)
-                self._imitate(experience, cohort, torch.zeros(agents, dtype=torch.bool), rng)
-            figures = lesson.finish(trajectory.texts)
-        else:
-            figures = self._learn_adapters(experience, rng)
-        figures |= self.critic.learn(samples, torch.from_numpy(trajectory.is_lived.reshape(-1)), self.replay, rng)
-        if self.replay:
-            self.replay.add(trajectory, samples.returns.numpy().reshape(trajectory.reward.shape))
-            figures |= {"replay_steps": float(len(self.replay))}
-        if seen is not None:
-            figures |= {"examples_mean": float(np.mean(list(map(len, seen))))}
-        return figures | {"learn_s": perf_counter() - start}
-
-    def _samples(self, t: Trajectory) -> Samples:
-        gae_lambda = 1.0 if self.config.algorithm == "reinforce" else self.config.gae_lambda
-        advantage = gae(t.reward, t.value, t.cut_value, t.is_terminal, t.is_cut, self.config.discount, gae_lambda)
+    def experience(self, t: Trajectory, learning_rate: Tensor, entropy_coef: Tensor) -> Experience:
+        """What there is to learn from in a rollout; learning_rate, entropy_coef: (P,)."""
+        advantage = gae(t, self.config.discount, self.gae_lambda)
         returns = advantage + t.value
         known = advantage[t.is_alive]
         advantage = (advantage - known.mean()) / (known.std() + 1e-8)
-        flat = (torch.from_numpy(x.reshape(-1)) for x in (t.action, t.log_prob, advantage, returns, t.value))
-        legal = torch.from_numpy(t.legal.reshape(-1, t.legal.shape[-1]))
-        return Samples(t.texts, t.text.reshape(-1), legal, *flat)
+        return Experience(
+            texts=t.texts,
+            text=t.text.reshape(-1),
+            legal=torch.from_numpy(t.legal).flatten(0, 1),
+            action=torch.from_numpy(t.action).flatten(),
+            log_prob=torch.from_numpy(t.log_prob).flatten(),
+            advantage=torch.from_numpy(advantage).flatten(),
+            returns=torch.from_numpy(returns).flatten(),
+            is_alive=t.is_alive.reshape(len(t.is_alive), -1, len(self.policy.mind.bank)),
+            learning_rate=learning_rate,
+            entropy_coef=entropy_coef,
+        )
 
-    def _demonstrations(
-        self, t: Trajectory, returned: Tensor, seen: Pools | None, rng: np.random.Generator
-    ) -> list[Demonstrations]:
-        """What there is to imitate: of each agent's own former lives, and of what it saw others do in this one."""
-        demonstrations = []
-        if self.replay and len(self.replay) and self.config.algorithm != "none":
-            demonstrations.append(own_demonstrations(self.policy, self.replay))
-        if seen is not None:
-            examples = lived(self.policy, t, returned.numpy())
-            if self.config.social == "shuffled":
-                examples = shuffled(examples, t.is_alive.reshape(-1), rng)
-            demonstrations.append((examples, seen))
-        return demonstrations
+    def learn(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
+        """Improve all adapters; return what is worth logging. rng: orders the samples.
 
-    def _learn_adapters(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
+        KL, clip fraction and entropy are those at the end, on a minibatch of each agent.
+        """
         agents = len(self.policy.mind.bank)
-        lessons = [self._learn_cohort(experience, cohort, rng) for cohort in self._cohorts()]
-        columns = zip(*lessons, strict=True)
+        parts = [self._learn_chunk(experience, chunk, rng) for chunk in self.chunks()]
+        columns = zip(*parts, strict=True)
         figures = dict(zip(Figures._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
-        error = torch.cat([lesson.ratio_error for lesson in lessons])
+        error = torch.cat([part.ratio_error for part in parts])
         figures |= {"ratio_error": max(error[error.isfinite()].tolist(), default=0.0)}
-        return figures | {name: float(round(figures[name] * agents)) for name in ("strayed", "not_finite")}
+        return figures | {name: float(round(figures[name] * agents)) for name in ("kl_exceeded", "not_finite")}
 
-    def _cohorts(self) -> list[slice]:
+    def chunks(self) -> list[slice]:
         """Runs of adapters that learn together: as many as bounded memory allows."""
-        agents, size = len(self.policy.mind.bank), max(1, self.rows_at_once // self.config.minibatch)
+        agents, size = len(self.policy.mind.bank), max(1, self.policy.mind.rows_at_once // self.config.minibatch)
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
-    def _imitate(self, experience: Experience, cohort: slice, is_resting: Tensor, rng: np.random.Generator) -> None:
+    def imitate(self, experience: Experience, chunk: slice, is_stopped: Tensor, rng: np.random.Generator) -> None:
+        """Learn from demonstrations, whose gradients the bank gathers."""
         for examples, pools in experience.demonstrations:
             rates = experience.learning_rate
-            imitate(self.policy, self.optimiser, self.config, examples, pools, cohort, is_resting, rates, rng)
+            imitate(self.policy, self.optimiser, self.config, examples, pools, chunk, is_stopped, rates, rng)
 
-    def _learn_cohort(self, experience: Experience, cohort: slice, rng: np.random.Generator) -> Figures:
-        """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
+    def _learn_chunk(self, experience: Experience, chunk: slice, rng: np.random.Generator) -> Figures:
+        """All epochs of a run of adapters. Each is a learner of its own: chunks bound memory and change nothing."""
         bank = self.policy.mind.bank
-        bank.gather(cohort)
-        is_broken = torch.zeros(len(bank))
-        before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
+        bank.gather(chunk)
+        is_broken, is_stopped = torch.zeros(len(bank)), torch.zeros(len(bank), dtype=torch.bool)
+        acted = bank.values[chunk].clone()
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
-        epochs = {"reinforce": 1, "none": 0}.get(self.config.algorithm, self.config.epochs)
-        for _ in range(epochs):
-            for batch in minibatches(experience.alive, cohort, self.config.minibatch, rng, is_resting):
-                loss, change = self._look(experience, batch)
+        for _ in range(self.epochs):
+            for batch in minibatches(experience.is_alive, chunk, self.config.minibatch, rng, is_stopped):
+                loss, change = self._evaluate(experience, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
                 (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
-                self._rein_in(batch.groups, change.kl, before_life, is_resting)
-                is_learning = torch.zeros_like(is_resting)
-                is_learning[batch.groups] = ~is_resting[batch.groups]
+                self._bound_kl(batch.groups, change.kl, chunk, acted, is_stopped)
+                is_learning = torch.zeros_like(is_stopped)
+                is_learning[batch.groups] = ~is_stopped[batch.groups]
                 norm = self.optimiser.step(experience.learning_rate, self.config.max_grad_norm, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
-                norms.append(norm[batch.groups - cohort.start])
+                norms.append(norm[batch.groups - chunk.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
-        self._imitate(experience, cohort, is_resting, rng)
-        nobody_rests = torch.zeros_like(is_resting)
-        sample = next(minibatches(experience.alive, cohort, self.config.minibatch, rng, nobody_rests), None)
+        self.imitate(experience, chunk, is_stopped, rng)
+        nobody = torch.zeros_like(is_stopped)
+        sample = next(minibatches(experience.is_alive, chunk, self.config.minibatch, rng, nobody), None)
         if sample:
             with torch.no_grad():
-                _, end = self._look(experience, sample)
-            self._rein_in(sample.groups, end.kl, before_life, is_resting)
+                _, end = self._evaluate(experience, sample)
+            self._bound_kl(sample.groups, end.kl, chunk, acted, is_stopped)
             ratio_errors.append(end.ratio_error)
         self.optimiser.let_go()
-        strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
+        first_error = torch.cat([*ratio_errors[:1], torch.zeros(0)])
         steps = torch.cat(losses), torch.cat(norms)
-        return Figures(end.kl, end.clipped, end.entropy, *steps, strayed, is_broken[cohort], first_error)
+        exceeded = is_stopped[chunk].float()
+        return Figures(end.kl, end.clipped, end.entropy, *steps, exceeded, is_broken[chunk], first_error)
 
-    def _look(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
-        """Each agent's loss (G,), and how its policy differs from the one that acted; a mean over its own samples."""
-        index, keep, samples = batch.samples.flatten(), batch.keep, experience.samples
-        text = samples.text[index.numpy()]
-        logits = self.policy.weigh([samples.texts[i] for i in text], batch.groups)
-        log_prob, entropy = chosen(logits, samples.action[index], samples.legal[index])
-        old, advantage = samples.log_prob[index], samples.advantage[index]
-        if experience.targets is not None:
-            loss = distil_loss(logits, experience.targets[index], self.config.temperature, samples.legal[index])
-        elif self.config.algorithm == "reinforce":
-            loss = reinforce_loss(log_prob, advantage)
-        else:
-            loss = ppo_loss(log_prob, old, advantage, self.config.clip)
+    def _evaluate(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
+        """Each agent's loss (G,), and how its policy differs from the one that acted; means over its own samples."""
+        index, keep = batch.samples.flatten(), batch.keep
+        logits = self.policy.weigh([experience.texts[i] for i in experience.text[index.numpy()]], batch.groups)
+        legal, old = experience.legal[index], experience.log_prob[index]
+        log_prob, entropy = chosen(logits, experience.action[index], legal)
+        targets = experience.targets and experience.targets._replace(probabilities=experience.targets[0][index])
+        loss = self.loss(Evaluated(logits, log_prob, old, experience.advantage[index], legal, targets))
 
         def mean(x: Tensor) -> Tensor:  # (B,) -> (G,)
             return (x.view(keep.shape) * keep).sum(1) / keep.sum(1)
@@ -240,8 +223,57 @@ class Learner:
             ratio_error = ((log_prob - old).abs().view(keep.shape) * keep).amax(1)
         return mean(loss), Change(kl, clipped, mean(entropy), ratio_error)
 
-    def _rein_in(self, groups: Tensor, kl: Tensor, before_life: Tensor, is_resting: Tensor) -> None:
-        """Rein in adapters with too much KL, and let them rest."""
-        bank = self.policy.mind.bank
-        before = before_life[groups - bank.learners.start]
-        is_resting[groups] |= rein_in(bank, groups, kl, before, self.config.max_kl)
+    def _bound_kl(self, groups: Tensor, kl: Tensor, chunk: slice, acted: Tensor, is_stopped: Tensor) -> None:
+        """Project adapters with too much KL to the trust region around those that acted, and stop them."""
+        before = acted[groups - chunk.start]
+        is_stopped[groups] |= project_to_trust_region(self.policy.mind.bank, groups, kl, before, self.config.max_kl)
+
+
+def minibatches(
+    is_alive: np.ndarray, chunk: slice, size: int, rng: np.random.Generator, is_stopped: Tensor
+) -> Iterator[Minibatch]:
+    """The samples of each agent of a chunk once, in random order, in even parts of at most `size`.
+
+    Who has fewer drops out earlier. is_alive: (T, W, P) bool, the samples that exist. chunk: a run of the P agents.
+    is_stopped: (P,) bool, read anew for each minibatch.
+    """
+    agents = is_alive.shape[2]
+    own = {n: np.flatnonzero(is_alive[:, :, n].reshape(-1)) for n in range(agents)[chunk]}
+    shuffled = {n: rng.permutation(samples) * agents + n for n, samples in own.items() if len(samples)}
+    parts = [np.array_split(samples, -(-len(samples) // size)) for samples in shuffled.values()]
+    for number in range(max(map(len, parts), default=0)):
+        there = {n: p[number] for n, p in zip(shuffled, parts, strict=True) if number < len(p) and not is_stopped[n]}
+        if there:
+            width = max(map(len, there.values()))
+            samples = np.stack([np.resize(part, width) for part in there.values()])
+            counts = np.array([len(part) for part in there.values()])
+            keep = torch.from_numpy(np.arange(width) < counts[:, None])
+            yield Minibatch(torch.tensor(list(there)), torch.from_numpy(samples), keep)
+
+
+def project_to_trust_region(bank: AdapterBank, groups: Tensor, kl: Tensor, before: Tensor, max_kl: float) -> Tensor:
+    """Bring adapters with too much KL back towards `before`; return which those are, (G,) bool.
+
+    Each goes back on the straight line to where it was, as far as would leave it at `max_kl` if KL grew with the square
+    of the distance (as it does near the start, Schulman et al. 2015, arXiv:1502.05477). One whose KL or weights are
+    not finite goes back all the way. groups: (G,) rows of the bank. kl: (G,). before: (G, F).
+    """
+    exceeded = ~(kl <= max_kl)  # true for NaN
+    if exceeded.any():
+        rows, start = groups[exceeded], before[exceeded]
+        share = (max_kl / kl[exceeded]).sqrt()[:, None]
+        shortened = start + share * (bank.values[rows] - start)
+        bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
+        bank.version += 1
+    return exceeded
+
+
+def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
+    """Estimate of KL(old || new) per sample, never negative: (ratio - 1) - log ratio (Schulman 2020, "k3"); (B,)."""
+    log_ratio = log_prob - old_log_prob
+    return log_ratio.expm1() - log_ratio
+
+
+def mean_of_numbers(x: Tensor) -> float:
+    """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
+    return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0

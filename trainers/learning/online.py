@@ -4,13 +4,20 @@ Actor-critic with eligibility traces (Sutton & Barto 2018, section 13.5, one-ste
 1. The trace is cut after `learn.trace` decisions and recomputed with the adapter as it is now, as a trace of gradients
    would be as large as the adapters, and stale. 2. Adam takes the step. 3. Credit is weighted by the probability ratio
 of the adapter as it is now to the one that acted, at most 1 (as in V-trace, Espeholt et al. 2018, arXiv:1802.01561).
-4. The critic learns from the whole life afterwards, as in the other algorithms. 5. The TD error of an action is known
-when the next text is read, so its update comes one step later.
+4. The critic learns from the whole rollout afterwards, as in the other algorithms. 5. The TD error of an action is
+known when the next text is read, so its update comes one step later.
+
+With `learn.background` a thread learns, while agents act by a copy of their adapters that it publishes after every
+update. Staleness is how many steps the agents are ahead of learning; it is bounded, logged, and corrected by the
+probability ratios. What comes of a rollout then depends on the threads' timing, so no such run can be repeated exactly.
 
 Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from queue import Queue
+from threading import Thread
 from time import perf_counter
 
 import numpy as np
@@ -19,15 +26,38 @@ from torch import Tensor
 
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
-from trainers.config import LearnConfig
+from envs.worlds.world import World
+from trainers.learning.config import LearnConfig
 from trainers.learning.health import decisions
-from trainers.learning.losses import mean_of_numbers
-from trainers.learning.trust_region import rein_in
-from trainers.rollout import Moment
+from trainers.learning.learner import Experience, Learner, mean_of_numbers, project_to_trust_region
+from trainers.rollout import Observed, Observer, Transition
+
+MOST_STEPS_AHEAD = 8
+"""Steps that wait to be learned from in the background; then agents wait too. One more may be in work."""
 
 
-class OnlineLesson:
-    """One life of learning online; `witness` is told of every step, `finish` of the end."""
+class Online(Learner):
+    """Learns while agents act; what is left to do after a rollout is the trust region, and to imitate."""
+
+    _watching: "OnlineObserver | BackgroundObserver"
+
+    def start(self, learning_rate: Tensor, entropy_coef: Tensor) -> list[Observer]:
+        """What updates the adapters after every step."""
+        observer = OnlineObserver(self.policy, self.optimiser, self.config, learning_rate, entropy_coef)
+        self._watching = BackgroundObserver(observer) if self.config.background else observer
+        return [self._watching]
+
+    def learn(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
+        """Imitate, then finish; KL and entropy are those of all decisions of the rollout."""
+        nobody = torch.zeros(len(self.policy.mind.bank), dtype=torch.bool)
+        for chunk in self.chunks():  # before `finish`, whose trust region is for the whole rollout
+            self.policy.mind.bank.gather(chunk)
+            self.imitate(experience, chunk, nobody, rng)
+        return self._watching.finish(experience.texts)
+
+
+class OnlineObserver(Observer):
+    """One rollout of learning online: an update after every step, and the trust region in the end."""
 
     def __init__(
         self,
@@ -40,7 +70,7 @@ class OnlineLesson:
         """learning_rate, entropy_coef: (N,)."""
         self.policy, self.optimiser, self.config = policy, optimiser, config
         self.learning_rate, self.entropy_coef = learning_rate, entropy_coef
-        self._trace: deque[Moment] = deque(maxlen=config.trace)
+        self._trace: deque[Transition] = deque(maxlen=config.trace)
         self._length = np.zeros(0, int)  # (M,) decisions of the trace that belong to the present episode
         self._before = policy.mind.bank.values.clone()
         self._read: list[tuple[np.ndarray, ...]] = []  # of each step: numbers of texts, who read them, legal actions
@@ -50,64 +80,66 @@ class OnlineLesson:
         self._is_broken = torch.zeros(len(policy.mind.bank), dtype=torch.bool)
         self._ratio_error = 0.0
 
-    def witness(self, texts: list[str], moment: Moment) -> None:
-        """A step of all: texts by number, and the columns (M, ...) of `trainers.rollout.Trajectory` for it."""
+    def step(self, seen: Observed) -> None:
+        """Update by the step before, whose next value is known now."""
+        self.update(seen.texts, seen.transition)
+
+    def update(self, texts: Sequence[str], transition: Transition) -> None:
+        """Learn from one step of all: texts by number, and the columns (M, ...) of a trajectory."""
         if self._trace:
-            self._update(texts, moment["value"])
+            self._update(texts, transition["value"])
         else:
-            self._length = np.zeros(len(moment["action"]), int)
-        self._trace.append(moment)
-        self._read.append((moment["text"], moment["is_alive"], moment["legal"]))
-        self._length = np.minimum(self._length + 1, self.config.trace) * moment["is_alive"]
+            self._length = np.zeros(len(transition["action"]), int)
+        self._trace.append(transition)
+        self._read.append((transition["text"], transition["is_lived"], transition["legal"]))
+        self._length = np.minimum(self._length + 1, self.config.trace) * transition["is_lived"]
 
-    def stop(self) -> None:
-        """Nothing goes on by itself here."""
-
-    def finish(self, texts: list[str]) -> dict[str, float]:
-        """The last update, then the trust region over the whole life; returns what is worth logging."""
+    def finish(self, texts: Sequence[str]) -> dict[str, float]:
+        """The last update, then the trust region over the whole rollout; return what is worth logging."""
         if self._trace:
             self._update(texts, np.zeros_like(self._trace[-1]["value"]))  # every episode ends or is cut off here
         bank = self.policy.mind.bank
         kl, entropy = self._change(texts)
-        strayed = rein_in(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
+        exceeded = project_to_trust_region(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
         self.optimiser.let_go()
         return {
             "approx_kl": mean_of_numbers(kl),
             "entropy": mean_of_numbers(entropy),
             "policy_loss": mean_of_numbers(torch.cat([*self._losses, torch.zeros(0)])),
             "grad_norm": mean_of_numbers(torch.cat([*self._norms, torch.zeros(0)])),
-            "strayed": float(strayed.sum()),
+            "kl_exceeded": float(exceeded.sum()),
             "not_finite": float(self._is_broken.sum()),
             "ratio_error": self._ratio_error,
             "clip_fraction": 0.0,
             "update_ms": 1000 * float(np.median(self.update_s)) if self.update_s else 0.0,
         }
 
-    def _update(self, texts: list[str], next_value: np.ndarray) -> None:
+    def _update(self, texts: Sequence[str], next_value: np.ndarray) -> None:
         """Credit the newest TD error to the decisions of the trace. next_value: (M,), of what was seen after it."""
         start, newest = perf_counter(), self._trace[-1]
-        comes = np.where(newest["is_cut"], newest["cut_value"], np.where(newest["is_terminal"], 0.0, next_value))
+        comes = np.where(newest["is_terminal"], 0.0, next_value)
+        comes = np.where(newest["is_truncated"], newest["bootstrap_value"], comes)
         error = newest["reward"] + self.config.discount * comes - newest["value"]  # (M,)
         back = np.arange(len(self._trace))[:, None]  # (K, 1), 0 for the newest decision
-        is_credited = (back < self._length) & newest["is_alive"]  # (K, M)
+        is_credited = (back < self._length) & newest["is_lived"]  # (K, M)
         credit = error * (self.config.discount * self.config.gae_lambda) ** back * is_credited
         agents = len(self.policy.mind.bank)
-        alive = newest["is_alive"].reshape(-1, agents).any(axis=0)
+        alive = newest["is_lived"].reshape(-1, agents).any(axis=0)
         size = max(1, self.policy.mind.rows_at_once * agents // credit.size)
         for first in range(0, agents, size):
             learners = first + np.flatnonzero(alive[first : first + size])
             if len(learners):
                 self._learn(texts, slice(first, min(first + size, agents)), learners, is_credited, credit)
-        self._length[newest["is_terminal"] | newest["is_cut"]] = 0
+        self._length[newest["is_terminal"] | newest["is_truncated"]] = 0
         self.update_s.append(perf_counter() - start)
 
     def _learn(
-        self, texts: list[str], cohort: slice, learners: np.ndarray, is_credited: np.ndarray, credit: np.ndarray
+        self, texts: Sequence[str], chunk: slice, learners: np.ndarray, is_credited: np.ndarray, credit: np.ndarray
     ) -> None:
-        """One step of the adapters `learners` (G,), a part of the cohort; credit: (K, M)."""
+        """One step of the adapters `learners` (G,), a part of the chunk; credit: (K, M)."""
         bank, trace = self.policy.mind.bank, list(self._trace)[::-1]
-        if bank.learners != cohort:
-            bank.gather(cohort)
+        if bank.learners != chunk:
+            bank.gather(chunk)
 
         def rows(columns: list[np.ndarray]) -> np.ndarray:  # K of (M, ...) -> (G * R, ...), R = W * K
             by_agent = np.stack(columns).reshape(len(trace), -1, len(bank), *columns[0].shape[1:])
@@ -115,9 +147,9 @@ class OnlineLesson:
 
         keep = rows(list(is_credited))
         legal = rows([m["legal"] for m in trace]) | ~keep[:, None]  # filler must not be without any action
-        told = [texts[i] for i in rows([m["text"] for m in trace])]
+        read = [texts[i] for i in rows([m["text"] for m in trace])]
         groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in trace]))
-        log_prob, entropy = self.policy.evaluate(told, groups, action, torch.from_numpy(legal))
+        log_prob, entropy = self.policy.evaluate(read, groups, action, torch.from_numpy(legal))
         is_newest = keep & rows([np.full(credit.shape[1], k == 0) for k in range(len(trace))])
         acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
         ratio = (log_prob.detach() - acted).exp().clamp(max=1.0).view(len(learners), len(trace), -1)
@@ -127,24 +159,24 @@ class OnlineLesson:
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
         (-gain - self.entropy_coef[groups] * bonus).sum().backward()
-        if not self.update_s:  # the first update, of which cohort ever
+        if not self.update_s:  # the first update, of which chunk ever
             error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
             self._ratio_error = max(self._ratio_error, error)
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
         norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)
         self._losses.append(-gain.detach())
-        self._norms.append(norms[groups - cohort.start])
+        self._norms.append(norms[groups - chunk.start])
         self._is_broken[groups] |= ~self._norms[-1].isfinite()
 
-    def _change(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """KL(before || now) of each agent's actions and its entropy now, (N,): means over its decisions of the life."""
+    def _change(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """KL(before || now) of each agent's actions and its entropy now, (N,): means over all its decisions."""
         bank, mind = self.policy.mind.bank, self.policy.mind
         text, is_alive, legal = (np.stack(column) for column in zip(*self._read, strict=True))
         owner, number, allowed, share = decisions(text, is_alive, legal, len(bank))
-        told, forbidden = [texts[i] for i in number], torch.from_numpy(~allowed)
+        read, forbidden = [texts[i] for i in number], torch.from_numpy(~allowed)
         after, before = (
-            torch.from_numpy(mind.answer(told, owner, values)).masked_fill(forbidden, -torch.inf).log_softmax(1)
+            torch.from_numpy(mind.answer(read, owner, values)).masked_fill(forbidden, -torch.inf).log_softmax(1)
             for values in (None, self._before)
         )
 
@@ -153,3 +185,58 @@ class OnlineLesson:
             return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * of_row)
 
         return mean(before.exp() * (before - after)), mean(-after.exp() * after)
+
+
+class BackgroundObserver(Observer):
+    """An `OnlineObserver` that learns in a thread of its own."""
+
+    def __init__(self, learning: OnlineObserver):
+        self.learning, self._bank = learning, learning.policy.mind.bank
+        self._queue: Queue[tuple[Sequence[str], Transition] | None] = Queue(MOST_STEPS_AHEAD)
+        self._failure: BaseException | None = None
+        self._ahead: list[int] = []
+        self._learned = 0
+        self._threads = torch.get_num_threads()
+        self._thread = Thread(target=self._work, daemon=True)
+
+    def start(self, world: World) -> None:
+        """Begin the thread."""
+        torch.set_num_threads(max(1, self._threads // 2))  # two that share all processors only wait for each other
+        self._bank.publish()
+        self._thread.start()
+
+    def step(self, seen: Observed) -> None:
+        """A step to be learned from soon; what went wrong in the thread is raised here."""
+        self._raise()
+        self._ahead.append(len(self._ahead) - self._learned)
+        self._queue.put((seen.texts, seen.transition))
+
+    def stop(self) -> None:
+        """Wait for what is left, end the thread, and let agents act by the bank again."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._bank.withdraw()
+        torch.set_num_threads(self._threads)
+
+    def finish(self, texts: Sequence[str]) -> dict[str, float]:
+        """As `OnlineObserver.finish`."""
+        self._raise()
+        staleness = {"staleness_mean": float(np.mean(self._ahead)), "staleness_max": float(np.max(self._ahead))}
+        return self.learning.finish(texts) | staleness
+
+    def _raise(self) -> None:
+        if self._failure:
+            raise RuntimeError("learning in the background failed") from self._failure
+
+    def _work(self) -> None:
+        torch.set_num_threads(max(1, self._threads // 2))
+        while (work := self._queue.get()) is not None:
+            if self._failure:
+                continue  # whoever waits for a place in the queue must not wait for ever
+            try:
+                self.learning.update(*work)
+                self._bank.publish()
+                self._learned += 1
+            except BaseException as error:
+                self._failure = error

@@ -2,13 +2,15 @@
 
 import re
 
+from trainers.variants import VARIANTS
+
 COMMON = (
     *("config", "run_dir", "seed", "generations", "env.preset", "env.id", "model.name"),
     *("learn.algorithm", "evolution.enabled", "print_config"),
 )
 """Keys that the first level explains."""
 
-SECTIONS = ("run", "env", "model", "adapter", "learn", "evolution", "log", "all")
+SECTIONS = ("run", "env", "model", "adapter", "learn", "evolution", "log", *VARIANTS, "all")
 """What may follow `--help`."""
 
 

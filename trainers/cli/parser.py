@@ -13,10 +13,11 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from agents.types import UserError, require
 from envs.presets import PRESETS
 from evolution.commands import a_path, command
+from trainers.cli.help import SECTIONS, explain
 from trainers.config import TrainConfig
-from trainers.help import SECTIONS, explain
+from trainers.variants import FullConfig
 
-SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--learn.replay"}
+SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--replay.steps"}
 """What may be given for a longer key."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -68,8 +69,8 @@ def config_from_file(file: Path) -> TrainConfig:
 def config_file(name: str) -> Path:
     """A YAML file, or by its name one that comes with Terrarium, as `quick`; UserError for what is neither."""
     file = Path(name).expanduser()
-    beside = Path(__file__).parent / "configs"  # in a wheel; in a checkout they stand at the top
-    folder = beside if beside.is_dir() else Path(__file__).parent.parent / "configs"
+    beside = Path(__file__).parents[1] / "configs"  # in a wheel; in a checkout they stand at the top
+    folder = beside if beside.is_dir() else Path(__file__).parents[2] / "configs"
     shipped = {known.stem: known for known in sorted(folder.glob("*.yaml"))}
     require(file.is_file() or name in shipped, "config", name, f"a YAML file, or one of {', '.join(shipped)}")
     return file if file.is_file() else shipped[name]
@@ -123,7 +124,7 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the keys, or the name of a config that comes along"
     )
-    parser.add_class_arguments(TrainConfig)
+    parser.add_class_arguments(FullConfig)
     if preset in PRESETS:
         parser.set_defaults({f"env.{key}": value for key, value in asdict(PRESETS[preset]).items()})
     return parser
@@ -153,7 +154,7 @@ def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
         parsed[key] = default
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
-    return TrainConfig(**values)
+    return FullConfig(**values)
 
 
 def _one_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from envs.types import WorldConfig, WorldState
 
 if TYPE_CHECKING:
-    from trainers.rollout import Life
+    from trainers.rollout import Rollout
 
 FORMAT = "1"
 MIB = 2**20
@@ -52,17 +52,19 @@ _ARRAYS = Recording._fields[Recording._fields.index("seed") :]
 _SMALL = {"home": np.int16, "patch": np.int16, "position": np.uint8, "action": np.uint8}
 
 
-def recorded(life: "Life", config: WorldConfig, ids: Sequence[int], generation: int) -> Recording:
-    """What happened in the first world of a life whose states were kept; ids: of its N agents."""
-    first = [WorldState(*(field[0] for field in state)) for state in life.states]
+def recorded(
+    rollout: "Rollout", states: Sequence[WorldState], config: WorldConfig, ids: Sequence[int], generation: int
+) -> Recording:
+    """What happened in the first world of a rollout; states: before each step and at the end; ids: of its N agents."""
+    first = [WorldState(*(field[0] for field in state)) for state in states]
     columns = {name: np.stack([getattr(s, name) for s in first]) for name in _OF_STATE}
-    lived, agents = life.trajectory, len(ids)
+    lived, agents = rollout.trajectory, len(ids)
     wide = np.uint16 if max(len(lived.texts), len(first)) <= np.iinfo(np.uint16).max else np.uint32
     columns |= {name: columns[name].astype(wide) for name in ("food_eaten", "lifetime")}
     columns |= {
         "text": lived.text[:, :agents].astype(wide),
         "action": lived.action[:, :agents],
-        "probability": np.rint(255 * np.exp(life.log_probs[:, :agents])).astype(np.uint8),
+        "probability": np.rint(255 * np.exp(rollout.log_probs[:, :agents])).astype(np.uint8),
         "value": lived.value[:, :agents].astype(np.float16),
         "energy": columns["energy"].astype(np.float16),
     }

@@ -1,6 +1,6 @@
 """A student that learns with all its weights, from a teacher's answers: for a small model that knows nothing yet.
 
-Adapters stay as they are. After each life the weights learn from all texts that were met so far (DAgger, Ross et al.
+Adapters stay as they are. After each rollout the weights learn from all texts that were met so far (DAgger, Ross et al.
 2011, arXiv:1011.0686), and the population acts by a copy of them. The loss is that of `losses.distil_loss`, on the
 action words after the answer token.
 
@@ -19,43 +19,43 @@ from torch.nn.utils.rnn import pad_sequence
 from agents.mind import Mind
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
-from trainers.checkpoint import whole
-from trainers.config import LearnConfig
-from trainers.learning.losses import distil_loss
+from trainers.learning.config import LearnConfig
+from trainers.learning.distil import distil_loss
+from trainers.records.checkpoint import whole
 from trainers.rollout import Trajectory
 
 WARM_UP = 10
-"""Steps after each life in which the step size rises to its full one: AdamW begins anew every time."""
+"""Steps after each rollout in which the step size rises to its full one: AdamW begins anew every time."""
 
 
 class WholeModel:
-    """The weights of a student, and what it has been told."""
+    """The weights of a student, and what it has been taught."""
 
-    def __init__(self, mind: Mind, config: LearnConfig):
+    def __init__(self, mind: Mind, config: LearnConfig, temperature: float):
         """mind: by which the population acts; it stays as it is."""
         base = load_base_model(ModelConfig(name=str(mind.base.folder)))
         self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
-        self.config = config
+        self.config, self.temperature = config, temperature
         ids, answer = mind.instruction_ids, mind.answer_id
         self._prompt = lambda text: [*ids, *base.tokens(text), answer]
         self._words = mind.action_ids
         self.texts: list[str] = []
-        self.told = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
+        self.taught = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
 
     def remember(self, t: Trajectory, targets: np.ndarray) -> None:
-        """Add the texts of a life; targets: (T, M, A)."""
+        """Add the texts of a rollout; targets: (T, M, A)."""
         number = {text: i for i, text in enumerate(self.texts)}
         rows = np.array([number.setdefault(text, len(number)) for text in t.texts])
         self.texts = list(number)
-        told = torch.zeros(len(number), self.told.shape[1])
-        told[: len(self.told)] = self.told
+        taught = torch.zeros(len(number), self.taught.shape[1])
+        taught[: len(self.taught)] = self.taught
         read = torch.from_numpy(rows[t.text[t.is_alive]])
-        self.told = told.index_add_(0, read, torch.from_numpy(targets[t.is_alive]).float())
+        self.taught = taught.index_add_(0, read, torch.from_numpy(targets[t.is_alive]).float())
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:
         """`epochs` times as many minibatches as there are distinct texts to fill them, each text as often as met."""
-        visits = self.told.sum(dim=1)
-        targets, odds = self.told / visits[:, None], (visits / visits.sum()).double().numpy()
+        visits = self.taught.sum(dim=1)
+        targets, odds = self.taught / visits[:, None], (visits / visits.sum()).double().numpy()
         optimiser = torch.optim.AdamW(self.causal_lm.parameters(), self.config.learning_rate, betas=(0.9, 0.95))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / WARM_UP))
         losses = []
@@ -63,7 +63,7 @@ class WholeModel:
             drawn, count = np.unique(
                 rng.choice(len(odds), self.config.minibatch, p=odds / odds.sum()), return_counts=True
             )
-            loss = distil_loss(self.logits([self.texts[i] for i in drawn]), targets[drawn], self.config.temperature)
+            loss = distil_loss(self.logits([self.texts[i] for i in drawn]), targets[drawn], self.temperature)
             mean = (loss * torch.from_numpy(count)).sum() / self.config.minibatch
             optimiser.zero_grad()
             mean.backward()
@@ -72,7 +72,7 @@ class WholeModel:
             schedule.step()
             losses.append(float(mean.detach()))
         mean_loss = float(np.mean(losses))
-        return {"policy_loss": mean_loss, "texts_told": float(len(self.texts))}
+        return {"policy_loss": mean_loss, "texts_taught": float(len(self.texts))}
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (B, A) of the action words after B texts. Short ones are filled up behind, where nobody looks."""
@@ -84,14 +84,14 @@ class WholeModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes but the texts, by name; tied weights once."""
-        return {**dict(self.causal_lm.named_parameters()), "told": self.told}
+        return {**dict(self.causal_lm.named_parameters()), "taught": self.taught}
 
     def restore(self, tensors: dict[str, Tensor], texts: Sequence[str]) -> None:
         """Become what was saved; KeyError or RuntimeError where it does not fit."""
         with torch.no_grad():
             for name, parameter in self.causal_lm.named_parameters():
                 parameter.copy_(tensors[name])
-        self.texts, self.told = list(texts), tensors["told"]
+        self.texts, self.taught = list(texts), tensors["taught"]
 
     def write(self, folder: Path) -> None:
         """Write the weights in bfloat16 as a model folder, in the place of what is there."""

@@ -10,13 +10,6 @@ class Tag(NamedTuple):
     meaning: str
 
 
-_RIVALS = {
-    "fitness": "Mean fitness of this population.",
-    "rating": "Of this population's champion, on Elo's scale, from all matches of champions so far; 400 points more "
-    "are odds of ten to one.",
-    "won": "Share of worlds in which this population's champion ate more than past champions of the others.",
-}
-
 TAGS = {
     "fitness/mean": Tag(
         "fitness_mean",
@@ -35,13 +28,14 @@ TAGS = {
     "life/reward": Tag("reward_mean", "Mean reward of a step, in lives that are learned from."),
     "life/energy": Tag("energy_mean", "Energy at the end of a life in worlds common to all, mean over the agents."),
     "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a life: KL, in nats, mean."),
-    "learn/teacher_kl": Tag("teacher_kl", "KL of the student's actions from its teacher's on what it read, in nats."),
     "learn/entropy": Tag("entropy", "Of the actions, in nats: 1.6 is chance among five, 0 is certainty."),
     "learn/mutual_information": Tag(
         "mutual_information", "Of action and text, in nats: 0 if what is done does not depend on what is read."
     ),
     "learn/kl_to_base": Tag("kl_to_base", "KL of an agent's actions from the model's without an adapter, in nats."),
-    "learn/strayed": Tag("strayed", "Agents whose policy had moved further than learn.max_kl and was drawn back."),
+    "learn/kl_exceeded": Tag(
+        "kl_exceeded", "Agents whose policy had moved further than learn.max_kl, and was moved back to it."
+    ),
     "learn/not_finite": Tag("not_finite", "Adapters with a gradient that was not finite; they stayed as they were."),
     "learn/value_loss": Tag("value_loss", "Mean loss of the critic."),
     "learn/explained_variance": Tag(
@@ -51,15 +45,13 @@ TAGS = {
     "learn/grad_norm": Tag("grad_norm", "Norm of an adapter's gradient before clipping, mean."),
     "evolve/diversity": Tag("diversity", "Mean distance between what two adapters do: Frobenius norm of B A - B' A'."),
     "evolve/kl_to_parent": Tag("kl_to_parent", "KL of newborns' actions from their parents', in nats, mean."),
-    "social/examples": Tag("examples_mean", "Steps of others that an agent saw in a life and may imitate, mean."),
     "time/decide_ms": Tag("decide_ms", "Milliseconds in which all agents together decide, median over a life."),
     "time/learn_s": Tag("learn_s", "Seconds in which all adapters learn from a life."),
     "time/update_ms": Tag("update_ms", "Milliseconds of one update of all adapters while they live, median."),
-    **{f"rivals/{name}_{q}": Tag(f"{name}_{q}", meaning) for name, meaning in _RIVALS.items() for q in range(4)},
 }
 """By TensorBoard's tag; a world that knows no food or energy leaves those out."""
 
-YARDSTICKS = {"fitness/mean": "fitness", "life/food_eaten": "food_eaten", "life/lifetime": "lifetime"}
+BASELINES = {"fitness/mean": "fitness", "life/food_eaten": "food_eaten", "life/lifetime": "lifetime"}
 """Tags beside which others' figures are drawn, and what the comparison in held-out worlds calls those."""
 
 BY_ROLE = "fitness_of_"

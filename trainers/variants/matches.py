@@ -23,9 +23,9 @@ from agents.policy import Policy
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
-from trainers.checkpoint import DamagedRun, sync
 from trainers.evaluate import held_out_seeds
-from trainers.rollout import rollout
+from trainers.records.checkpoint import DamagedRun, sync
+from trainers.rollout import collect_rollout
 
 MATCH_WORLDS = 4
 """Worlds of a match while a run goes on; the same for all its matches."""
@@ -61,12 +61,15 @@ class Player(NamedTuple):
     generation: int
 
 
-class Hall:
+class HallOfFame:
     """The hall of fame of a run: one file for each generation, of the champions' adapters (Q, F)."""
 
-    def __init__(self, folder: Path, last_generation: int):
-        """Read the champions until `last_generation`; later ones will be chosen again. DamagedRun if one is missing."""
+    def __init__(self, folder: Path):
         self.folder = folder
+        self.champions: list[Tensor] = []
+
+    def read(self, last_generation: int) -> None:
+        """Read the champions until `last_generation`; later ones will be chosen again. DamagedRun if one is missing."""
         self.champions = [_read(self._file(generation)) for generation in range(last_generation + 1)]
 
     def _file(self, generation: int) -> Path:
@@ -126,8 +129,8 @@ def play_matches(
     seats = np.stack([seat for one, other in np.reshape(rows, (-1, 2)) for seat in _seats(env, one, other, worlds)])
     seeds = np.tile(held_out_seeds(worlds, MATCH_SEED), len(pairs))
     rng, world = np.random.default_rng(MATCH_SEED), ForageWorld(env)
-    life = rollout(with_guests(policy, values), codec, world, seeds, rng, carried=seats)
-    food = life.outcome.figures["food_eaten"].reshape(len(pairs), worlds, -1)
+    played = collect_rollout(with_guests(policy, values), codec, world, seeds, rng, adapter_ids=seats)
+    food = played.outcome.figures["food_eaten"].reshape(len(pairs), worlds, -1)
     is_first = np.tile(np.stack(_seats(env, 1, 0, worlds)).astype(bool), (len(pairs), 1, 1))
     of_sides = [np.where(side, food, 0).sum(-1) / side.sum(-1) for side in (is_first, ~is_first)]
     return np.stack(of_sides, axis=-1).tolist()

@@ -1,6 +1,6 @@
 """Live progress in the terminal: generation, stage, who is alive, fitness, time left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
@@ -38,8 +38,15 @@ def counted(total: int) -> Iterator[Callable[[str], None]]:
 class Clock:
     """How long a run will still take: each stage as long as it took the last time, first guesses until then."""
 
-    def __init__(self, config: TrainConfig, first_generation: int = 0, now: Callable[[], float] = perf_counter):
-        self._config, self._now = config, now
+    def __init__(
+        self,
+        config: TrainConfig,
+        first_generation: int = 0,
+        after_evaluation: Sequence[str] = (),
+        now: Callable[[], float] = perf_counter,
+    ):
+        """after_evaluation: stages that variants add."""
+        self._config, self._after_evaluation, self._now = config, after_evaluation, now
         self._generation = first_generation
         self._took: dict[str, float] = {}  # seconds, by stage
         self._stage, self._share, self._begun = "", 0.0, now()
@@ -85,9 +92,9 @@ class Clock:
             return ["comparing"]
         return [
             *(["breeding"] if generation > 0 and evolution.enabled else []),
-            *(["living", "learning"] * self._config.lives),
+            *(["living", "learning"] * self._config.rollouts_per_generation),
             "measuring",
-            *(["competing"] if evolution.apart else []),
+            *self._after_evaluation,
             *(["comparing"] if generation == 0 else []),
         ]
 
@@ -112,9 +119,9 @@ class TimeLeft(ProgressColumn):
 class Progress:
     """A bar over a run where there is a terminal, and a line for each generation anywhere."""
 
-    def __init__(self, config: TrainConfig, first_generation: int = 0):
+    def __init__(self, config: TrainConfig, first_generation: int = 0, after_evaluation: Sequence[str] = ()):
         self._config = config
-        self._clock = Clock(config, first_generation)
+        self._clock = Clock(config, first_generation, after_evaluation)
         self._started = perf_counter()
         console = Console()
         self._bar = Bar(

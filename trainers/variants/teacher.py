@@ -8,6 +8,7 @@ Symbols: T steps, M agents, K distinct texts, A actions.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,24 +18,25 @@ from agents.codec import TextCodec
 from agents.policy import Policy
 from agents.types import UserError
 from envs.bots.planner import Planner
-from envs.types import WorldConfig
-from trainers.config import PLANNER
-from trainers.rollout import Life
-from trainers.run_folder import open_fittest, weights_sha256
+from envs.types import WorldConfig, WorldState
+from trainers.records.opening import open_fittest
+from trainers.records.run_folder import weights_sha256
+from trainers.rollout import Rollout
+from trainers.variants.distillation_config import PLANNER
 
 
 class Teacher(Protocol):
     """What a student asks."""
 
     needs_states: bool
-    """Whether it must see the states of a life."""
+    """Whether it must see the states of a rollout: one before each step."""
     name: str
     """Which teacher this is, to the last bit of its adapter and model: a resumed run must have the same."""
 
-    def targets(self, life: Life) -> np.ndarray:
-        """What should have been done in each step of a life: probabilities (T, M, A), nothing that was not allowed.
+    def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:
+        """What should have been done in each step of a rollout: probabilities (T, M, A), nothing that was not allowed.
 
-        A pure function of the life, so that a resumed run is taught the same. Where nobody acted they mean nothing.
+        A pure function of the rollout, so that a resumed run is taught the same. Where nobody acted they mean nothing.
         """
 
 
@@ -46,10 +48,10 @@ class PlannerTeacher:
     def __init__(self, world: WorldConfig, actions: int):
         self.planner, self.actions = Planner(world), actions
 
-    def targets(self, life: Life) -> np.ndarray:
-        """Needs a life with states."""
-        t = life.trajectory
-        did = np.stack([self.planner(state) for state in life.states[: len(t.text)]]).reshape(t.text.shape)
+    def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:
+        """Needs the states."""
+        t = rollout.trajectory
+        did = np.stack([self.planner(state) for state in states[: len(t.text)]]).reshape(t.text.shape)
         counts = np.zeros((len(t.texts), self.actions))
         np.add.at(counts, (t.text[t.is_alive], did[t.is_alive]), 1)
         return among_legal(counts[t.text], t.legal)
@@ -65,11 +67,9 @@ class RunTeacher:
         adapter = policy.mind.bank.values[agent].numpy().tobytes()
         self.name = hashlib.sha256(adapter + json.dumps(weights_sha256(policy)).encode()).hexdigest()
 
-    def targets(self, life: Life) -> np.ndarray:
-        """Reads the texts of the life anew: what was read before would change last digits."""
-        t = life.trajectory
-        self.policy.forget_answers()
-        self.policy.mind.memory.clear()
+    def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:
+        """Needs no states."""
+        t = rollout.trajectory
         logits = self.policy.logits(t.texts, np.full(len(t.texts), self.agent)) / self.temperature
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return among_legal(odds[t.text], t.legal)
@@ -90,9 +90,9 @@ def open_teacher(name: str, world: WorldConfig, codec: TextCodec, temperature: f
     """
     if name == PLANNER:
         return PlannerTeacher(world, len(codec.action_words))
-    colony, agent = open_fittest(Path(name))
+    population, agent = open_fittest(Path(name))
     for part in ("instructions", "action_words", "answer"):
-        ours, theirs = (getattr(one, part) for one in (codec, colony.codec))
+        ours, theirs = (getattr(one, part) for one in (codec, population.codec))
         if ours != theirs:
-            raise UserError(f"learn.teacher = {name!r}: must be a run with the same {part}, not {theirs!r}")
-    return RunTeacher(colony.policy, agent, temperature)
+            raise UserError(f"distillation.teacher = {name!r}: must be a run with the same {part}, not {theirs!r}")
+    return RunTeacher(population.policy, agent, temperature)

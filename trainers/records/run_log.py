@@ -1,8 +1,8 @@
-"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl, matches.jsonl and TensorBoard."""
+"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from torch.utils.tensorboard.summary import hparams
 from agents.types import UserError
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
-from trainers.heatmap import heatmap
-from trainers.run_folder import lines_until, replace_text
-from trainers.tags import BY_ROLE, EPISODE, HEATMAP, HELD_OUT, LAYOUT, OF_ROLE, TAGS, YARDSTICKS
+from trainers.records.heatmap import heatmap
+from trainers.records.run_folder import lines_until, replace_text
+from trainers.records.tags import BASELINES, BY_ROLE, EPISODE, HEATMAP, HELD_OUT, LAYOUT, OF_ROLE, TAGS, Tag
 
 DIMENSIONS = 8
 """Of the space in which TensorBoard's projector shows adapters."""
@@ -28,18 +28,18 @@ DIMENSIONS = 8
 class RunLog:
     """The files of one run, opened new or for going on after `last_generation`."""
 
-    def __init__(self, run_dir: Path, last_generation: int = -1):
-        names = ("metrics", "lineage", "adapters", "matches")
-        self._metrics, self._lineage, self._adapters, self._matches = (run_dir / f"{name}.jsonl" for name in names)
-        files = (self._metrics, self._lineage, self._adapters, self._matches)
+    def __init__(self, run_dir: Path, last_generation: int = -1, tags: Mapping[str, Tag] | None = None):
+        """tags: those of the run's variants."""
+        self._tags = TAGS | dict(tags or {})
+        names = ("metrics", "lineage", "adapters")
+        self._metrics, self._lineage, self._adapters = files = [run_dir / f"{name}.jsonl" for name in names]
         kept = {file: lines_until(file, last_generation) for file in files}
         for file, lines in kept.items():
             if file.is_file():
                 replace_text(file, "".join(line + "\n" for line in lines))
-        self.played = [json.loads(line) for line in kept[self._matches]]
         self._folder, self._next = run_dir / "tb", last_generation + 1
         self._tensorboard = SummaryWriter(str(self._folder), purge_step=self._next)
-        self._yardsticks: dict[str, SummaryWriter] = {}
+        self._baselines: dict[str, SummaryWriter] = {}
         if last_generation < 0:
             self._tensorboard.add_custom_scalars(LAYOUT)
 
@@ -50,7 +50,7 @@ class RunLog:
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one generation's figures, to the file and to TensorBoard."""
         _append(self._metrics, [values])
-        for tag, (key, meaning) in TAGS.items():
+        for tag, (key, meaning) in self._tags.items():
             if key in values:
                 _add_scalar(self._tensorboard, tag, values[key], values["generation"], meaning)
         for key in (key for key in values if key.startswith(BY_ROLE)):
@@ -58,25 +58,20 @@ class RunLog:
             _add_scalar(self._tensorboard, tag, values[key], values["generation"], OF_ROLE)
         self._tensorboard.flush()
 
-    def yardsticks(self, compared: dict[str, Any], generation: int) -> None:
+    def baselines(self, compared: dict[str, Any], generation: int) -> None:
         """Draw what others came to as constant curves beside the agents', each a run of its own in TensorBoard.
 
         compared: the comparison in held-out worlds, as `trainers.evaluate.compare` has it.
         """
-        for tag, figure in YARDSTICKS.items():
+        for tag, figure in BASELINES.items():
             for who, found in compared.get(figure, {}).items():
                 if who == "agents":
                     continue
-                if who not in self._yardsticks:
-                    self._yardsticks[who] = SummaryWriter(str(self._folder / who), purge_step=self._next)
-                _add_scalar(self._yardsticks[who], tag, found["mean"], generation, TAGS[tag].meaning)
-        for writer in self._yardsticks.values():
+                if who not in self._baselines:
+                    self._baselines[who] = SummaryWriter(str(self._folder / who), purge_step=self._next)
+                _add_scalar(self._baselines[who], tag, found["mean"], generation, TAGS[tag].meaning)
+        for writer in self._baselines.values():
             writer.flush()
-
-    def matches(self, matches: Sequence[dict[str, Any]]) -> None:
-        """Append matches of champions; `played` has all so far."""
-        _append(self._matches, matches)
-        self.played += matches
 
     def adapters(self, population: Sequence[Genome], generation: int) -> None:
         """Log how far each agent's adapter has come from zero in each module of each layer, and how far from others'.
@@ -124,7 +119,7 @@ class RunLog:
 
     def close(self) -> None:
         """Finish the TensorBoard files."""
-        for writer in (self._tensorboard, *self._yardsticks.values()):
+        for writer in (self._tensorboard, *self._baselines.values()):
             writer.close()
 
 

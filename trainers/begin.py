@@ -1,0 +1,74 @@
+"""Set a run up: found its population or restore it, and open its folder."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from agents.types import UserError, log
+from agents.weights.frozen import product_dtype
+from envs.worlds.world import World
+from evolution.events import births
+from trainers.cli.progress import Progress
+from trainers.config import TrainConfig
+from trainers.env_config import EnvConfig
+from trainers.population import Population, found_population
+from trainers.records import run_folder
+from trainers.records.opening import init_from, restore
+from trainers.records.run_log import RunLog
+from trainers.stages import History, Run
+from trainers.variants import open_variants
+from trainers.worlds import make_worlds
+
+
+def begin(config: TrainConfig, resume: Path | None) -> Run:
+    """Set a run up, new or to go on; what is wrong is found before anything is written."""
+    run_dir = Path(config.run_dir)
+    if resume is None:
+        config, population, history = _found(config, run_dir)
+    else:
+        population, history = restore(run_dir, config)
+        done = history.generation + 1
+        if done >= config.generations and (run_dir / "results.json").is_file():
+            raise UserError(f"generations = {config.generations}: must be above the {done} already done")
+    worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
+    roles = _roles(config.env, worlds[0])
+    if resume is None:
+        run_folder.create(run_dir, config, population.policy)
+    tags = {tag: about for variant in population.variants.values() for tag, about in variant.tags.items()}
+    run_log = RunLog(run_dir, history.generation, tags)  # refuses damaged files before anything is written
+    if resume is None:
+        run_log.events(births([], population.genomes, roles))
+    else:
+        (run_dir / "results.json").unlink(missing_ok=True)
+        run_folder.write_config(run_dir, config)
+    _announce(config, roles)
+    after = [stage for variant in population.variants.values() for stage in variant.stages]
+    progress = Progress(config, history.generation + 1, after)
+    return Run(config, run_dir, population, run_log, history, progress, worlds, trials, roles)
+
+
+def _found(config: TrainConfig, run_dir: Path) -> tuple[TrainConfig, Population, History]:
+    """A new population; the config says then which number format was chosen."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_folder.require_free(run_dir)
+    population, history = found_population(config), History()
+    if config.init_from:
+        history = History(age=init_from(population, config, Path(config.init_from)))
+    config = replace(config, model=replace(config.model, dtype=product_dtype(population.policy.mind.base.decoder)))
+    population.variants = open_variants(config, population, run_dir)
+    return config, population, history
+
+
+def _roles(env: EnvConfig, world: World) -> list[str]:
+    """The role of each agent, within which fitness is compared and agents breed; [] where all have the same."""
+    return list(world.roles) if env.by_role and len(set(world.roles)) > 1 else []
+
+
+def _announce(config: TrainConfig, roles: list[str]) -> None:
+    if config.evolution.enabled and config.env.agents == 1:
+        log.warning("note: one agent has nobody to breed with; it lives on and only learns")
+    title, run_dir = config.env.title, Path(config.run_dir)
+    log.info(f"{config.env.agents} agents in {title}, {config.generations} generations; results go to {run_dir}")
+    if roles:
+        counts = ", ".join(f"{count} {role}" for role, count in Counter(roles).items())
+        log.info(f"{counts}: fitness is compared, and agents breed, within a role")

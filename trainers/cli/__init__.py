@@ -1,0 +1,1 @@
+"""Command lines: keys of the config as flags, help, progress, and how a mistake is reported."""

@@ -1,0 +1,81 @@
+"""How agents learn from a rollout. Never imports torch."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Literal, get_args
+
+from agents.types import require
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
+    from trainers.learning.learner import Learner
+
+Algorithm = Literal["ppo", "reinforce", "online", "distil", "none"]
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How agents learn from a rollout."""
+
+    algorithm: Algorithm = "ppo"
+    """ppo, reinforce, online (an update after every action), distil (imitate the teacher that the section distillation
+    names) or none (evolution only)."""
+    learning_rate: float = 2e-3
+    """Adam's step size for the adapter of a founder; it is inherited and mutates."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus for a founder; it is inherited and mutates."""
+    discount: float = 0.95
+    """Gamma: the worth of a reward one step later."""
+    gae_lambda: float = 0.9
+    """Lambda of generalised advantage estimation, and of online traces; REINFORCE takes whole returns, which is 1."""
+    epochs: int = 2
+    """Passes of PPO over a rollout; REINFORCE makes one."""
+    minibatch: int = 64
+    """Samples per agent in a minibatch; texts in one where distillation trains the model."""
+    trace: int = 4
+    """Decisions to which a reward is credited, where learning is online."""
+    background: bool = False
+    """Learn online in a thread while agents act by a copy of their adapters; no such run can be repeated exactly."""
+    clip: float = 0.2
+    """PPO's bound on the probability ratio, 1 - clip to 1 + clip."""
+    max_kl: float = 0.15
+    """Trust region: an adapter whose policy has moved further than this from the one that acted is moved back to it,
+    and stops learning until the next rollout."""
+    max_grad_norm: float = 0.5
+    """Bound on the gradient norm of each adapter, or of the model."""
+    critic_learning_rate: float = 1e-3
+    """Adam's step size for the critic."""
+    critic_epochs: int = 8
+    """Passes of the critic over a rollout."""
+
+    def __post_init__(self) -> None:
+        """Reject values that are out of range."""
+        algorithms = get_args(Algorithm)
+        require(self.algorithm in algorithms, "learn.algorithm", self.algorithm, f"one of {', '.join(algorithms)}")
+        positive = ("learning_rate", "epochs", "minibatch", "trace", "clip", "max_kl", "max_grad_norm")
+        for name in (*positive, "critic_learning_rate", "critic_epochs"):
+            value = getattr(self, name)
+            require(isfinite(value) and value > 0, f"learn.{name}", value, "finite and above 0")
+        for name in ("discount", "gae_lambda"):
+            require(0 <= getattr(self, name) <= 1, f"learn.{name}", getattr(self, name), "between 0 and 1")
+        require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
+        bonus = self.entropy_coef
+        require(isfinite(bonus) and bonus >= 0, "learn.entropy_coef", bonus, "0 or more")
+
+
+def make_learner(policy: "Policy", config: LearnConfig) -> "Learner":
+    """The learner that `learn.algorithm` names."""
+    from trainers.learning.distil import Distil
+    from trainers.learning.learner import Learner
+    from trainers.learning.online import Online
+    from trainers.learning.ppo import PPO
+    from trainers.learning.reinforce import Reinforce
+
+    algorithms: dict[Algorithm, type[Learner]] = {
+        "ppo": PPO,
+        "reinforce": Reinforce,
+        "online": Online,
+        "distil": Distil,
+        "none": Learner,
+    }
+    return algorithms[config.algorithm](policy, config)

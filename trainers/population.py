@@ -1,0 +1,125 @@
+"""The population of a run: individuals that share one frozen model, each with an adapter of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.codec import TextCodec
+from agents.policy import Policy, make_policy
+from evolution.genome import Adapter, Genome
+from trainers.config import TrainConfig
+from trainers.learning.config import make_learner
+from trainers.learning.learner import Learner
+from trainers.rollout import Outcome
+from trainers.seeding import named_streams
+from trainers.variants.variant import Variant
+from trainers.worlds import make_codec
+
+PROBES = 64
+"""Texts on which behaviours are compared where much hangs on it."""
+FEW_PROBES = 16
+"""Texts on which all children of a generation are compared with their parents."""
+
+
+@dataclass
+class Population:
+    """What lives in a run. The genome of slot i belongs to row i of the bank, where its adapter learns.
+
+    A genome's own adapter is a snapshot: of its birth or, once fitness is measured, of then.
+    latest_texts: the last texts of the latest rollout that was learned from, on which behaviours are compared.
+    """
+
+    policy: Policy
+    codec: TextCodec
+    learner: Learner
+    genomes: list[Genome]
+    streams: dict[str, np.random.Generator]
+    variants: dict[str, Variant] = field(default_factory=dict)
+    latest_texts: list[str] = field(default_factory=list)
+
+    def inherited(self) -> list[Genome]:
+        """The genomes with the adapters that they pass on: as learned by now, unless a variant has others."""
+        bank = self.policy.mind.bank
+        found = (variant.inherited() for variant in self.variants.values())
+        rows = next((rows for rows in found if rows is not None), bank.values)
+        return [replace(g, adapter=bank.unflatten(row.clone())) for g, row in zip(self.genomes, rows, strict=True)]
+
+    def replace_slots(self, genomes: Sequence[Genome], *, in_rollout: bool = False) -> None:
+        """Give newcomers their slots: their adapters enter the bank, and what was learned with starts empty.
+
+        in_rollout: the others are in the middle of a rollout.
+        """
+        bank = self.policy.mind.bank
+        is_new = np.array([new.id != old.id for new, old in zip(genomes, self.genomes, strict=True)])
+        for slot in np.flatnonzero(is_new).tolist():
+            bank.write(slot, genomes[slot].adapter)
+        begins = is_new.copy()
+        for variant in self.variants.values():
+            others = variant.begin_anew(is_new, in_rollout=in_rollout)
+            begins = begins if others is None else begins | others
+        for slot in np.flatnonzero(begins).tolist():
+            self.learner.forget(slot)
+            for variant in self.variants.values():
+                variant.forget(slot)
+        self.genomes = self.snapshots(genomes)
+
+    def reload(self, config: TrainConfig) -> None:
+        """From now on act by the model of this config, with newborn adapters and a new critic."""
+        fresh = found_population(config)
+        self.policy, self.learner = fresh.policy, fresh.learner
+        self.genomes = self.snapshots(self.genomes)
+
+    def snapshots(self, genomes: Sequence[Genome]) -> list[Genome]:
+        """These genomes, slot by slot, with copies of the adapters that the bank has now."""
+        bank = self.policy.mind.bank
+        return [replace(genome, adapter=bank.read(slot)) for slot, genome in enumerate(genomes)]
+
+    def measure(self, outcome: Outcome) -> None:
+        """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
+        fitness = outcome.episode_return.mean(axis=0).tolist()
+        bank = self.policy.mind.bank
+        self.genomes = [
+            g.measured(f, bank.row(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
+        ]
+
+    def divergence(self, first: Adapter, second: Adapter) -> float:
+        """Mean KL(first || second) of the actions after `PROBES` texts that were read last, everything allowed."""
+        one, other = self._behaviour([first, second], PROBES)
+        return float((one.exp() * (one - other)).sum(1).mean())
+
+    def kl_to_parent(self, parents: Sequence[Genome], children: Sequence[Genome]) -> float:
+        """Mean KL(child || parent) of actions after texts read last, over children and their parents."""
+        family = {genome.id: genome.adapter for genome in [*parents, *children]}
+        log_probs = dict(zip(family, self._behaviour(list(family.values()), FEW_PROBES), strict=True))
+        pairs = [(log_probs[child.id], log_probs[parent]) for child in children for parent in child.parents]
+        return float(np.mean([(one.exp() * (one - other)).sum(1).mean() for one, other in pairs]))
+
+    @torch.no_grad()
+    def _behaviour(self, adapters: list[Adapter], probes: int) -> Tensor:
+        """Log-probabilities (G, T, A) of the actions of G adapters after the T texts that were read last.
+
+        They are of rollouts that were learned from: what is read to be judged or shown must change nothing. In the
+        first rollout there is none before it, but nothing was shown yet either.
+        """
+        mind = self.policy.mind
+        texts = (self.latest_texts or mind.memory.latest(probes))[-probes:]
+        values = torch.stack([mind.bank.flatten(a) for a in adapters])
+        logits = mind.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
+        return torch.from_numpy(logits).log_softmax(1).view(len(adapters), len(texts), -1)
+
+    def hyperparameter(self, name: str) -> Tensor:
+        """One hyperparameter of all agents, (P,)."""
+        return torch.tensor([genome.hyperparameters[name] for genome in self.genomes])
+
+
+def found_population(config: TrainConfig) -> Population:
+    """Load the model and make the founders: equal adapters, equal hyperparameters."""
+    codec = make_codec(config.env)
+    policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
+    bank = policy.mind.bank
+    hyperparameters = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
+    founders = [Genome(i, bank.read(i), hyperparameters) for i in range(config.env.agents)]
+    return Population(policy, codec, make_learner(policy, config.learn), founders, named_streams(config.seed))

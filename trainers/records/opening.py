@@ -1,0 +1,157 @@
+"""Open the folder of a run: to go on with it, to look at it, or to begin another run with its population."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.types import UserError, log
+from trainers.cli.parser import read_config
+from trainers.config import TrainConfig
+from trainers.population import Population, found_population
+from trainers.records.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
+from trainers.records.population_state import init_population, restore_adapters, restore_population
+from trainers.records.run_folder import machine, versions, weights_sha256
+from trainers.seeding import named_streams
+from trainers.stages import History
+from trainers.variants import open_variants, sections
+
+
+def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
+    """The population of the newest checkpoint, and the run's history; DamagedRun if there is none that fits."""
+    found = checkpoints(run_dir)
+    if not found:
+        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint; delete {run_dir} and start the run anew")
+    generation = max(found)
+    folder = found[generation]
+    tensors, state = load_checkpoint(folder)
+    population = found_population(config)
+    record = _check_weights(run_dir, population)
+    if record["versions"] != versions() or record["machine"] != machine():
+        log.warning("note: another machine or other versions than before; figures may differ in their last digits")
+    population.variants = open_variants(config, population, run_dir)
+    with _damage(folder):
+        restore_population(population, tensors, state["population"], generation)
+        return population, History(**{key.name: state[key.name] for key in fields(History)})
+
+
+def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int:
+    """Give a new population what the newest one of another run passes on, and worlds that it has not seen.
+
+    Returns the age of that population: how many generations it and its founders lived before.
+    Raises UserError where there is no such run, or its model, adapters or number of agents are others.
+    """
+    found, expected = checkpoints(run_dir), f"init_from = {str(run_dir)!r}: must be"
+    if not found:
+        raise UserError(f"{expected} the folder of a run with a checkpoint")
+    theirs, newest = read_config(run_dir), max(found)
+    model = _acting(theirs, run_dir, newest, newest).model.name
+    same_weights = _run_record(run_dir)["model_sha256"] == weights_sha256(population.policy)
+    if not same_weights or model != theirs.model.name:
+        raise UserError(f"{expected} a run with the same model, in which adapters learned")
+    if theirs.adapter != config.adapter:
+        raise UserError(f"{expected} a run with the same adapters, not {theirs.adapter}")
+    tensors, state = load_checkpoint(found[newest])
+    try:
+        passed_on = (section.passed_on(tensors) for section in sections(theirs))
+        rows = next((rows for rows in passed_on if rows is not None), tensors["bank"])
+        init_population(population, rows, state["population"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{expected} a run with as many agents ({error})") from error
+    age: int = state["age"] + state["generation"] + 1
+    population.streams = named_streams(config.seed, age)
+    return age
+
+
+def open_fittest(run_dir: Path) -> tuple[Population, int]:
+    """The population of a run's newest checkpoint, and the slot of its fittest agent; DamagedRun if there is none.
+
+    It leaves torch's threads as they are.
+    """
+    read_config(run_dir)  # says what is wrong with a folder that is none of ours
+    saved = checkpoints(run_dir)
+    if not saved:
+        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint, so nobody knows who is the fittest")
+    with threads_kept():
+        population, _, generation = open_run(run_dir, max(saved))
+    _, state = load_checkpoint(saved[generation])
+    fitness = [person["fitness"] for person in state["population"]["genomes"]]
+    return population, int(np.argmax(fitness))
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Within the block, opening a run may set torch's threads to what its config says; then they are as before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, TrainConfig, int]:
+    """A population with the adapters of a generation (the newest if None), for looking at; with its config.
+
+    Raises DamagedRun if the run cannot be read, UserError if that generation's adapters were not exported.
+    """
+    config = read_config(run_dir)
+    exported = by_generation(run_dir / "adapters")
+    saved = checkpoints(run_dir)
+    if generation is None:
+        generation = max([*saved, *exported], default=-1)
+    if generation not in saved and generation not in exported:
+        known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
+        raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
+    acting = _acting(config, run_dir, generation, max(saved, default=-1))
+    population = found_population(acting)
+    if acting.model.name != config.model.name:  # the model has learned, not the adapters
+        return population, acting, generation
+    _check_weights(run_dir, population)
+    if generation in saved:
+        tensors, _ = load_checkpoint(saved[generation])
+        with _damage(saved[generation]):
+            restore_adapters(population, tensors)
+    else:
+        with _damage(exported[generation]):
+            for slot in range(config.env.agents):
+                population.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
+    return population, config, generation
+
+
+def _acting(config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
+    for section in sections(config):
+        config = section.acting(config, run_dir, generation, newest)
+    return config
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """Within the block, what does not fit is damage of `folder`; what the user can mend is said as it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedRun(f"{folder}: damaged, or not made with this config.yaml ({error})") from error
+
+
+def _check_weights(run_dir: Path, population: Population) -> dict[str, Any]:
+    """What run.json says; DamagedRun where the model has other weights."""
+    record = _run_record(run_dir)
+    if record["model_sha256"] != weights_sha256(population.policy):
+        raise DamagedRun(f"{population.policy.mind.base.folder}: its weights are not those that the run began with")
+    return record
+
+
+def _run_record(run_dir: Path) -> dict[str, Any]:
+    """What run.json says; DamagedRun if it does not say all."""
+    try:
+        record: dict[str, Any] = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        return {key: record[key] for key in ("model_sha256", "versions", "machine")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRun(f"{run_dir / 'run.json'}: damaged or missing ({error})") from error

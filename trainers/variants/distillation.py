@@ -1,0 +1,92 @@
+"""Distillation: a teacher takes the place of the reward. It judges what the student read itself.
+
+A student that only watches its teacher never sees where its own mistakes lead; so it acts, and the teacher says of each
+text that it met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters learn by
+`trainers.learning.distil`, or all weights of the model by `whole_model`.
+"""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.types import UserError
+from trainers.config import TrainConfig
+from trainers.learning.health import health
+from trainers.learning.learner import Targets
+from trainers.population import Population
+from trainers.records.tags import Tag
+from trainers.rollout import Observer, Rollout
+from trainers.stages import Generation, Run, States
+from trainers.variants.distillation_config import DistillationConfig, acting_by
+from trainers.variants.teacher import open_teacher
+from trainers.variants.variant import Variant
+from trainers.variants.whole_model import WholeModel
+
+
+class Distillation(Variant):
+    """Asks the teacher after each rollout; trains the model itself where that is what learns."""
+
+    tags: ClassVar[dict[str, Tag]] = {
+        "learn/teacher_kl": Tag(
+            "teacher_kl", "KL of the student's actions from its teacher's on what it read, in nats."
+        )
+    }
+
+    def __init__(self, settings: DistillationConfig, config: TrainConfig, population: Population, run_dir: Path):
+        self.settings, self.population = settings, population
+        self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
+        self._states = States()
+        self._acting, self._folder = acting_by(config, run_dir / "model"), run_dir / "model"
+        self.student = None
+        if settings.trains == "model":
+            self.student = WholeModel(population.policy.mind, config.learn, settings.temperature)
+
+    def observers(self, run: Run, generation: Generation) -> list[Observer]:
+        """The planner must see states."""
+        return [self._states] if self.teacher.needs_states else []
+
+    def targets(self, run: Run, rollout: Rollout) -> Targets:
+        """What the teacher says of each step."""
+        targets = torch.from_numpy(self._told(rollout)).float().flatten(0, 1)
+        return Targets(targets, self.settings.temperature)
+
+    def learn(self, run: Run, rollout: Rollout) -> dict[str, float] | None:
+        """Where the model learns: update all its weights, and act by them from now on."""
+        if not self.student:
+            return None
+        targets, start = self._told(rollout), perf_counter()
+        self.student.remember(rollout.trajectory, targets)
+        figures = self.student.learn(self.population.streams["learner"]) | {"learn_s": perf_counter() - start}
+        figures |= health(self.population.policy, rollout.trajectory)
+        self._act_by(self.student)
+        return figures | {"teacher_kl": figures["policy_loss"] / self.settings.temperature**2}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The student's weights, and what it was taught."""
+        return {name: tensor.detach() for name, tensor in self.student.tensors().items()} if self.student else {}
+
+    def state(self) -> dict[str, Any]:
+        """Which teacher it is, and the texts that the student has met."""
+        return {"teacher": self.teacher.name, "texts": self.student.texts if self.student else []}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any], generation: int) -> None:
+        """UserError where the teacher is another one."""
+        if state["teacher"] != self.teacher.name:
+            name = self.settings.teacher
+            raise UserError(
+                f"distillation.teacher = {name!r}: must be as it was when this run began; it has learned since"
+            )
+        if self.student:
+            self.student.restore(tensors, state["texts"])
+            self._act_by(self.student)
+
+    def _told(self, rollout: Rollout) -> np.ndarray:
+        return self.teacher.targets(rollout, self._states.states)
+
+    def _act_by(self, student: WholeModel) -> None:
+        student.write(self._folder)
+        self.population.reload(self._acting)

@@ -1,0 +1,88 @@
+"""The section `distillation`: who teaches, and what learns. Imports no torch."""
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agents.types import UserError, expand_user, require
+from envs.bots.planner import MAX_CELLS
+from trainers.config import TrainConfig
+from trainers.variants.variant import Variant, VariantConfig, is_on
+
+if TYPE_CHECKING:
+    from trainers.population import Population
+
+PLANNER = "planner"
+"""A teacher that is no run."""
+
+
+@dataclass(frozen=True)
+class DistillationConfig(VariantConfig):
+    """Learn from a teacher what should have been done after each text that was met, with learn.algorithm = distil."""
+
+    teacher: str = ""
+    """planner, or the folder of a run, whose fittest agent teaches; empty unless learn.algorithm = distil."""
+    temperature: float = 1.0
+    """How soft the distributions of teacher and student are made before they are compared."""
+    trains: Literal["adapters", "model"] = "adapters"
+    """What learns: adapters; or model, all weights of the model, which all agents then share."""
+
+    def __post_init__(self) -> None:
+        """Reject values that are out of range."""
+        expand_user(self, "distillation.", "teacher")
+        require(self.trains in ("adapters", "model"), "distillation.trains", self.trains, "adapters or model")
+        is_fine = isfinite(self.temperature) and self.temperature > 0
+        require(is_fine, "distillation.temperature", self.temperature, "finite and above 0")
+        is_plain = self.teacher != PLANNER or self.temperature == 1
+        allowed = "1 with the planner, which has no doubts to soften"
+        require(is_plain, "distillation.temperature", self.temperature, allowed)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.teacher.strip())
+
+    def check(self, config: TrainConfig) -> None:
+        """A teacher with distil and only then; the planner in worlds that it can plan; a model without heredity."""
+        distils, without = config.learn.algorithm == "distil", "left out unless learn.algorithm = distil"
+        allowed = f"{PLANNER} or the folder of a run with learn.algorithm = distil" if distils else without
+        require(self.is_on == distils, "distillation.teacher", self.teacher, allowed)
+        require(distils or self.trains == "adapters", "distillation.trains", self.trains, f"adapters, or {without}")
+        require(distils or self.temperature == 1, "distillation.temperature", self.temperature, without)
+        if self.trains == "model":
+            self._check_model(config)
+        if self.teacher == PLANNER:
+            condition, env = "with distillation.teacher = planner", config.env
+            require(env.is_forage, "env.id", env.id, f"forage {condition}")
+            require(not env.also, "env.also", env.also, f"empty {condition}")
+            cells = env.height * env.width
+            require(cells <= MAX_CELLS, "env.height * env.width", cells, f"at most {MAX_CELLS} {condition}")
+
+    def _check_model(self, config: TrainConfig) -> None:
+        condition, model = "with distillation.trains = model", config.model
+        require(not config.evolution.enabled, "evolution.enabled", True, f"false {condition}")
+        for name in ("social", "replay"):
+            require(not is_on(config, name), name, getattr(config, name, None), f"left out {condition}")
+        require(not config.init_from, "init_from", config.init_from, f"empty {condition}: it brings adapters")
+        require(model.memory == "full", "model.memory", model.memory, f"full {condition}")
+        require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")
+
+    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
+        """Open the teacher; UserError where it does not use the student's words."""
+        from trainers.variants.distillation import Distillation
+
+        return Distillation(self, config, population, run_dir)
+
+    def acting(self, config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
+        """Where the model learned, agents act by its copy in the run folder, of which there is only the newest."""
+        if self.trains != "model":
+            return config
+        if generation != newest:
+            raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
+        return acting_by(config, run_dir / "model")
+
+
+def acting_by(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The config of a population that acts by the model in a folder."""
+    return replace(config, model=replace(config.model, name=str(folder)))

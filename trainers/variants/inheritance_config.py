@@ -1,0 +1,75 @@
+"""The section `inheritance`: what children inherit of what their parents learned. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from agents.types import require
+from trainers.config import TrainConfig
+from trainers.variants.variant import Variant, VariantConfig, is_on
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainers.population import Population
+
+Kind = Literal["lamarckian", "baldwinian", "darwinian", "reptile"]
+
+
+@dataclass(frozen=True)
+class InheritanceConfig(VariantConfig):
+    """What is passed on."""
+
+    kind: Kind = "lamarckian"
+    """lamarckian: children inherit what their parents learned. baldwinian: what their parents were born with, and all
+    begin anew each generation; learning decides who breeds. darwinian: where nobody learns. reptile: nobody breeds, and
+    all begin anew each generation where the last one ended up on average."""
+    reptile_step: float = 1.0
+    """How far the beginning moves to that end, where kind is reptile: 1 is all the way."""
+
+    def __post_init__(self) -> None:
+        """Reject values that are out of range."""
+        require(self.kind in get_args(Kind), "inheritance.kind", self.kind, " or ".join(get_args(Kind)))
+        step = self.reptile_step
+        require(0 < step <= 1, "inheritance.reptile_step", step, "above 0 and at most 1")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether all begin anew each generation."""
+        return self.kind in ("baldwinian", "reptile")
+
+    def check(self, config: TrainConfig) -> None:
+        """There must be generations; what begins anew after every rollout has nothing to replay."""
+        learns, condition = config.learn.algorithm, f"with inheritance.kind = {self.kind}"
+        if self.kind == "darwinian":
+            require(learns == "none", "learn.algorithm", learns, f"none {condition}")
+        if self.is_on:
+            require(config.evolution.enabled, "evolution.enabled", False, f"true {condition}")
+            replays = is_on(config, "replay") and config.rollouts_per_generation == 1
+            allowed = f"left out {condition} and rollouts_per_generation = 1, since all begin anew after every rollout"
+            require(not replays, "replay", "on", allowed)
+        if self.kind == "reptile":
+            require(learns != "none", "learn.algorithm", learns, f"another {condition}")
+            for name in ("steady_state", "coevolution"):
+                require(not is_on(config, name), f"{name}.enabled", True, f"false {condition}")
+
+    def breeding_sizes(self, config: TrainConfig) -> list[int] | None:
+        """With Reptile nobody breeds."""
+        return [] if self.kind == "reptile" else None
+
+    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
+        """All were born with the adapters that they have now."""
+        from trainers.variants.inheritance import Inheritance
+
+        return Inheritance(self, population)
+
+    def passed_on(self, tensors: "Mapping[str, Tensor]") -> "Tensor | None":
+        """What was born with; with Reptile, moved to where the last generation ended."""
+        from trainers.variants.inheritance import nearer
+
+        if not self.is_on:
+            return None
+        born = tensors["inheritance.born_with"]
+        is_reptile = self.kind == "reptile"
+        return nearer(born, tensors["bank"], self.reptile_step).expand_as(born) if is_reptile else born

@@ -1,0 +1,40 @@
+"""The section `replay`: how much agents remember to learn from again. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.types import require
+from trainers.config import TrainConfig
+from trainers.variants.variant import Variant, VariantConfig
+
+if TYPE_CHECKING:
+    from trainers.population import Population
+
+
+@dataclass(frozen=True)
+class ReplayConfig(VariantConfig):
+    """A replay buffer for each agent: what went well in former rollouts is imitated."""
+
+    steps: int = 0
+    """Steps of former rollouts that each agent keeps; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Reject values that are out of range."""
+        require(self.steps >= 0, "replay.steps", self.steps, "0 (none) or more")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return self.steps > 0
+
+    def check(self, config: TrainConfig) -> None:
+        """Somebody must learn."""
+        learns = config.learn.algorithm != "none"
+        require(learns or not self.is_on, "replay.steps", self.steps, "0 with learn.algorithm = none")
+
+    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
+        """Empty buffers."""
+        from trainers.variants.replay import Replay
+
+        return Replay(population, self.steps, config.learn.discount)

@@ -1,0 +1,50 @@
+"""The section `social`: whom agents imitate. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from agents.types import require
+from trainers.config import TrainConfig
+from trainers.variants.variant import Variant, VariantConfig, is_on
+
+if TYPE_CHECKING:
+    from trainers.population import Population
+
+Model = Literal["nobody", "neighbour", "best", "anyone", "shuffled"]
+
+
+@dataclass(frozen=True)
+class SocialConfig(VariantConfig):
+    """Social learning: agents imitate others within a rollout."""
+
+    imitate: Model = "nobody"
+    """nobody; neighbour, the one near it that has earned most, if more than itself; or, as controls, best (the same of
+    all in its world), anyone, shuffled (as neighbour, with the actions dealt out anew)."""
+    window: int = 8
+    """How many of the latest steps of another agent are imitated."""
+
+    def __post_init__(self) -> None:
+        """Reject values that are out of range."""
+        models = get_args(Model)
+        require(self.imitate in models, "social.imitate", self.imitate, f"one of {', '.join(models)}")
+        require(self.window >= 1, "social.window", self.window, "1 or more")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is imitated."""
+        return self.imitate != "nobody"
+
+    def check(self, config: TrainConfig) -> None:
+        """Agents must have positions, and learn; who has a slot must not change within a rollout."""
+        if self.is_on:
+            learns = config.learn.algorithm != "none"
+            require(learns, "social.imitate", self.imitate, "nobody with learn.algorithm = none")
+            require(config.env.is_forage, "env.id", config.env.id, "forage with social.imitate")
+            require(not is_on(config, "steady_state"), "steady_state.enabled", True, "false with social.imitate")
+
+    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
+        """The variant."""
+        from trainers.variants.social import Social
+
+        return Social(self, population, config.env.view_radius)
