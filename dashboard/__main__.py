@@ -20,7 +20,7 @@ from pathlib import Path
 from agents.types import UserError, require
 from envs.extras import advice
 from evolution.commands import a_path, command
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USUAL_PORT = 8600

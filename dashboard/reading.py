@@ -20,9 +20,9 @@ from envs.look.terminal import is_fertile, one_world
 from envs.observe import observe
 from envs.types import is_night
 from evolution.lineage import champion_of, family_tree, generations, line_of, read_events
+from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
-from trainers.parser import read_config
-from trainers.recording import Recording, generation_of, read_recording, states
+from trainers.records.episode import Recording, generation_of, read_recording, states
 
 KINDS = ("life", "held_out")
 """What is recorded: a life in which agents learned, and one in a held-out world that is the same for all runs."""

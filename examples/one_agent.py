@@ -7,7 +7,7 @@ import argparse
 
 from agents import TinyLLMAgent
 from envs import Habitat
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from trainers.cli.parser import parse
 from trainers.config import TrainConfig
-from trainers.parser import parse
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

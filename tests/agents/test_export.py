@@ -17,7 +17,7 @@ from agents.forage_codec import ForageCodec
 from agents.formats.gguf import Shape, llama_tensors
 from agents.other_codecs import FrozenLakeCodec
 from agents.types import UserError
-from trainers.parser import parse
+from trainers.cli.parser import parse
 from trainers.train import train
 
 TINY = Shape("llama", layers=4, heads=4, key_value_heads=2)
@@ -211,12 +211,12 @@ def test_the_command_prints_where_it_wrote(run_dir, tmp_path, capsys):
 
 
 def test_an_opened_agent_answers_as_it_did_in_the_run(run_dir):
-    from trainers.run_folder import open_run
+    from trainers.records.opening import open_run
 
-    colony, _, _ = open_run(run_dir, 2)
+    population, _, _ = open_run(run_dir, 2)
     agent = open_agent(run_dir, adapter_folder(run_dir, "5", 2), "five")
     texts = [" no food", " food here"]
-    theirs = colony.policy.mind.answer(texts, np.array([5, 5]))
+    theirs = population.policy.mind.answer(texts, np.array([5, 5]))
     np.testing.assert_allclose(agent.mind.answer(texts, np.zeros(2, int)), theirs, atol=1e-5)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.parser import parse
+from trainers.cli.parser import parse
 from trainers.train import train
 
 ROOT = Path(__file__).parents[2]

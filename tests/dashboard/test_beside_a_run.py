@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RUN = """
 import sys
 from pathlib import Path
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 from trainers.train import page_beside
 
 def live():

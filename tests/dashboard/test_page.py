@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainers.recording import read_recording, write_recording
+from trainers.records.episode import read_recording, write_recording
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(

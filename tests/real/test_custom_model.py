@@ -7,7 +7,7 @@ import pytest
 from agents.forage_codec import ForageCodec
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
-from trainers.parser import parse
+from trainers.cli.parser import parse
 from trainers.train import train
 
 pytestmark = pytest.mark.real

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.learning.advantage import gae
+from trainers.rollout import gae
 
 
 def column(*numbers):
@@ -28,19 +28,19 @@ def test_death_is_terminal_and_nothing_comes_after():
 def test_nothing_flows_from_one_episode_into_the_one_before(way):
     ends = column(0, 1, 0, 1) > 0
     terminal, cut = (ends, ends & False) if way == "terminal" else (ends & False, ends)
-    reward, value, cut_value = column(1.0, 2.0, 3.0, 4.0), column(0.1, 0.2, 0.3, 0.4), column(0.0, 5.0, 0.0, 7.0)
-    both = gae(reward, value, cut_value, terminal, cut, 0.9, 0.8)
-    first = gae(reward[:2], value[:2], cut_value[:2], terminal[:2], cut[:2], 0.9, 0.8)
+    reward, value, bootstrap_value = column(1.0, 2.0, 3.0, 4.0), column(0.1, 0.2, 0.3, 0.4), column(0.0, 5.0, 0.0, 7.0)
+    both = gae(reward, value, bootstrap_value, terminal, cut, 0.9, 0.8)
+    first = gae(reward[:2], value[:2], bootstrap_value[:2], terminal[:2], cut[:2], 0.9, 0.8)
     np.testing.assert_array_equal(both[:2], first)
 
 
 def test_lambda_one_gives_the_discounted_return_minus_the_value():
     rng = np.random.default_rng(0)
-    reward, value, cut_value = rng.normal(size=(3, 6, 3)).astype(np.float32)
+    reward, value, bootstrap_value = rng.normal(size=(3, 6, 3)).astype(np.float32)
     never, at_last = np.zeros((6, 3), bool), np.zeros((6, 3), bool)
     at_last[-1] = True
-    advantage = gae(reward, value, cut_value, never, at_last, discount=0.9, gae_lambda=1.0)
-    returns = sum(0.9**t * reward[t] for t in range(6)) + 0.9**6 * cut_value[-1]
+    advantage = gae(reward, value, bootstrap_value, never, at_last, discount=0.9, gae_lambda=1.0)
+    returns = sum(0.9**t * reward[t] for t in range(6)) + 0.9**6 * bootstrap_value[-1]
     np.testing.assert_allclose(advantage[0], returns - value[0], rtol=1e-4, atol=1e-5)
 
 

@@ -10,15 +10,24 @@ import torch
 from agents.types import UserError
 from envs.generator import generate
 from trainers import stages
-from trainers.checkpoint import checkpoints, load_checkpoint
-from trainers.colony import found_colony
-from trainers.parser import parse
-from trainers.recording import read_recording
-from trainers.run_folder import settle_founders
+from trainers.cli.parser import parse
+from trainers.population import found_population
+from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.episode import read_recording
+from trainers.records.run_folder import settle_founders
 from trainers.seeding import named_streams, world_seeds
 from trainers.train import train
 
-META = ["--env.also", "[maze]", "--env.by_turns", "true", "--lives", "2", "--evolution.inheritance", "reptile"]
+META = [
+    "--env.also",
+    "[maze]",
+    "--env.alternate",
+    "true",
+    "--rollouts_per_generation",
+    "2",
+    "--inheritance.kind",
+    "reptile",
+]
 
 
 def metrics(folder):
@@ -61,7 +70,16 @@ def test_a_generation_lives_as_often_as_it_is_told(tiny_arguments, tmp_path):
     steps = {}
     for lives in ("1", "3"):
         folder = tmp_path / lives
-        more = ["--lives", lives, "--env.cost_step", "0", "--generations", "2", "--run_dir", str(folder)]
+        more = [
+            "--rollouts_per_generation",
+            lives,
+            "--env.cost_step",
+            "0",
+            "--generations",
+            "2",
+            "--run_dir",
+            str(folder),
+        ]
         train(parse([*tiny_arguments, *more])[0])
         steps[lives] = [line["env_steps"] for line in metrics(folder)]
     assert steps == {"1": [120, 240], "3": [360, 720]}
@@ -69,15 +87,15 @@ def test_a_generation_lives_as_often_as_it_is_told(tiny_arguments, tmp_path):
 
 def test_the_beginning_moves_to_the_mean_of_all_ends(tiny_config):
     config = replace(tiny_config, evolution=replace(tiny_config.evolution, inheritance="reptile"))
-    colony = found_colony(config)
-    start = colony.birth[0].clone()
-    moved = torch.randn(colony.birth.shape, generator=torch.Generator().manual_seed(0))
-    colony.policy.mind.bank.values += moved
-    colony.begin_nearer(0.25)
+    population = found_population(config)
+    start = population.birth[0].clone()
+    moved = torch.randn(population.birth.shape, generator=torch.Generator().manual_seed(0))
+    population.policy.mind.bank.values += moved
+    population.begin_nearer(0.25)
     expected = start + 0.25 * moved.mean(dim=0)
-    for values in (colony.birth, colony.policy.mind.bank.values):
+    for values in (population.birth, population.policy.mind.bank.values):
         torch.testing.assert_close(values, expected.expand_as(values))
-    assert (colony.learner.optimiser.steps == 0).all()
+    assert (population.learner.optimiser.steps == 0).all()
 
 
 def test_what_learning_brought_is_counted_from_the_first_life_on(tiny_arguments, tmp_path, monkeypatch):
@@ -91,7 +109,7 @@ def test_what_learning_brought_is_counted_from_the_first_life_on(tiny_arguments,
 
     monkeypatch.setattr(stages, "live", noted)
     folder = tmp_path / "run"
-    train(parse([*tiny_arguments, "--lives", "2", "--generations", "1", "--run_dir", str(folder)])[0])
+    train(parse([*tiny_arguments, "--rollouts_per_generation", "2", "--generations", "1", "--run_dir", str(folder)])[0])
     events = [json.loads(line) for line in (folder / "lineage.jsonl").read_text().splitlines()]
     assert [event["return"] for event in events if event["event"] == "life"] == returns[0]
     assert returns[0] != returns[1]
@@ -116,36 +134,36 @@ def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
 
 
 def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path):
-    colony = found_colony(tiny_config)
-    settle_founders(colony, tiny_config, meta_run)
+    population = found_population(tiny_config)
+    settle_founders(population, tiny_config, meta_run)
     tensors, _ = newest(meta_run)
-    torch.testing.assert_close(colony.policy.mind.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move")
+    torch.testing.assert_close(population.policy.mind.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move")
     bred = tmp_path / "bred"
     train(parse([*tiny_arguments, "--generations", "2", "--run_dir", str(bred)])[0])
     tensors, state = newest(bred)
-    more = ["--founders", str(bred), "--learn.algorithm", "none", "--evolution.enabled", "false", "--generations", "1"]
+    more = ["--init_from", str(bred), "--learn.algorithm", "none", "--evolution.enabled", "false", "--generations", "1"]
     config = parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "next")])[0]
     run = stages.begin(config, None)
-    assert torch.equal(run.colony.policy.mind.bank.values, tensors["bank"])
-    rates = [person["hyperparameters"]["learning_rate"] for person in state["colony"]["population"]]
-    np.testing.assert_allclose(run.colony.hyperparameter("learning_rate"), rates, rtol=1e-6)
-    assert [genome.id for genome in run.colony.population] == list(range(6))
+    assert torch.equal(run.population.policy.mind.bank.values, tensors["bank"])
+    rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["population"]]
+    np.testing.assert_allclose(run.population.hyperparameter("learning_rate"), rates, rtol=1e-6)
+    assert [genome.id for genome in run.population.genomes] == list(range(6))
     assert run.history["age"] == 2
     ours, theirs = (world_seeds(named_streams(config.seed, age)["world"], 8).tolist() for age in (2, 0))
-    assert world_seeds(run.colony.streams["world"], 8).tolist() == ours != theirs
+    assert world_seeds(run.population.streams["world"], 8).tolist() == ours != theirs
     train(replace(config, run_dir=str(tmp_path / "after")))
-    third = found_colony(tiny_config)
+    third = found_population(tiny_config)
     assert settle_founders(third, tiny_config, tmp_path / "after") == 3, "generations of all who came before"
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--founders", "{tmp}/nowhere"], "must be the folder of a run with a checkpoint"),
-        (["--founders", "{run}", "--env.agents", "5"], "must be a run with as many agents"),
-        (["--founders", "{run}", "--adapter.rank", "1"], "a run with the same adapters"),
-        (["--founders", "{run}", "--adapter.rank", "4", "--adapter.top_layers", "1"], "a run with the same adapters"),
-        (["--founders", "{run}", "--adapter.alpha", "8"], "a run with the same adapters"),
+        (["--init_from", "{tmp}/nowhere"], "must be the folder of a run with a checkpoint"),
+        (["--init_from", "{run}", "--env.agents", "5"], "must be a run with as many agents"),
+        (["--init_from", "{run}", "--adapter.rank", "1"], "a run with the same adapters"),
+        (["--init_from", "{run}", "--adapter.rank", "4", "--adapter.top_layers", "1"], "a run with the same adapters"),
+        (["--init_from", "{run}", "--adapter.alpha", "8"], "a run with the same adapters"),
     ],
 )
 def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path, more, said):
@@ -160,15 +178,18 @@ def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path
     ("arguments", "said"),
     [
         (
-            ["--evolution.inheritance", "reptile", "--learn.algorithm", "none"],
+            ["--inheritance.kind", "reptile", "--learn.algorithm", "none"],
             "learn.algorithm = 'none': must be another",
         ),
-        (["--evolution.reptile_step", "0"], "evolution.reptile_step = 0.0: must be above 0 and at most 1"),
-        (["--evolution.inheritance", "reptile", "--evolution.enabled", "false"], "enabled = False: must be true with"),
-        (["--env.by_turns", "true"], "env.by_turns = True: must be false without env.also"),
+        (["--inheritance.reptile_step", "0"], "evolution.reptile_step = 0.0: must be above 0 and at most 1"),
+        (["--inheritance.kind", "reptile", "--evolution.enabled", "false"], "enabled = False: must be true with"),
+        (["--env.alternate", "true"], "env.by_turns = True: must be false without env.also"),
         (["--env.also", "[meadow]", "--worlds", "2"], "each once, env.preset not"),
-        (["--lives", "0"], "lives = 0: must be 1 or more"),
-        (["--lives", "2", "--evolution.births_in_life", "true"], "lives = 2: must be 1 with evolution.births_in_life"),
+        (["--rollouts_per_generation", "0"], "lives = 0: must be 1 or more"),
+        (
+            ["--rollouts_per_generation", "2", "--steady_state.enabled", "true"],
+            "lives = 2: must be 1 with evolution.births_in_life",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.checkpoint import DamagedRun, checkpoints, load_checkpoint, prune_checkpoints, save_checkpoint
+from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint, prune_checkpoints, save_checkpoint
 
 
 def test_what_was_saved_is_loaded(tmp_path):

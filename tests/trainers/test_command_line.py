@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PRINT = "from trainers.command_line import run_command; run_command(lambda: print({}))"
-PROGRESS = "from trainers.command_line import run_command; from rich.console import Console; run_command({})"
+PRINT = "from trainers.cli.command_line import run_command; run_command(lambda: print({}))"
+PROGRESS = "from trainers.cli.command_line import run_command; from rich.console import Console; run_command({})"
 
 
 def unread(*arguments: str) -> tuple[int, str]:

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from agents.types import UserError
 from envs.bots import Planner
 from trainers import stages
-from trainers.checkpoint import checkpoints, load_checkpoint
-from trainers.config import LearnConfig
+from trainers.cli.parser import parse
 from trainers.evaluate import main as evaluate
-from trainers.learning.losses import distil_loss
-from trainers.learning.whole_model import WholeModel
-from trainers.parser import parse
-from trainers.rollout import Life, Trajectory
-from trainers.run_folder import open_fittest
-from trainers.teacher import RunTeacher
+from trainers.learning.config import LearnConfig
+from trainers.learning.distil import distil_loss
+from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.opening import open_fittest
+from trainers.rollout import Trajectory
 from trainers.train import train
+from trainers.variants.teacher import RunTeacher
+from trainers.variants.whole_model import WholeModel
 
 DISTIL = ["--learn.algorithm", "distil", "--evolution.enabled", "false", "--learn.max_kl", "10", "--learn.epochs", "6"]
 
@@ -82,15 +82,15 @@ def life_of(texts, text, legal):
 
 
 def test_a_run_teaches_by_its_fittest_agent(teacher_run):
-    colony, agent = open_fittest(teacher_run)
+    population, agent = open_fittest(teacher_run)
     _, state = load_checkpoint(checkpoints(teacher_run)[0])
-    ranked = sorted(state["colony"]["population"], key=lambda person: person["fitness"])
-    assert colony.population[agent].id == ranked[-1]["id"]
+    ranked = sorted(state["population"]["population"], key=lambda person: person["fitness"])
+    assert population.genomes[agent].id == ranked[-1]["id"]
     texts, legal = [" food north", " food south"], np.ones((3, 1, 5), bool)
     legal[2, 0, 1] = False
     life = life_of(texts, np.array([[0], [1], [0]]), legal)
-    hot, cold = (RunTeacher(colony.policy, agent, t).targets(life) for t in (10.0, 1.0))
-    expected = torch.from_numpy(colony.policy.logits(texts, np.full(2, agent))).softmax(1).numpy()
+    hot, cold = (RunTeacher(population.policy, agent, t).targets(life) for t in (10.0, 1.0))
+    expected = torch.from_numpy(population.policy.logits(texts, np.full(2, agent))).softmax(1).numpy()
     np.testing.assert_allclose(cold[:2, 0], expected, rtol=1e-5)
     assert hot.std() < cold.std()
     assert cold[2, 0, 1] == 0
@@ -108,7 +108,7 @@ def test_what_is_not_allowed_has_no_part_in_the_loss():
 
 
 def test_a_resumed_student_is_taught_the_same(tiny_arguments, teacher_run, tmp_path):
-    keys = [*tiny_arguments, *DISTIL, "--learn.teacher", str(teacher_run)]
+    keys = [*tiny_arguments, *DISTIL, "--distillation.teacher", str(teacher_run)]
     train(parse([*keys, "--generations", "3", "--run_dir", str(tmp_path / "whole")])[0])
     train(parse([*keys, "--generations", "1", "--run_dir", str(tmp_path / "parts")])[0])
     train(*parse(["--resume", str(tmp_path / "parts"), "--generations", "3"]))
@@ -119,7 +119,7 @@ def test_a_resumed_student_is_taught_the_same(tiny_arguments, teacher_run, tmp_p
 def test_a_teacher_that_has_learned_since_is_refused_and_nothing_is_lost(tiny_arguments, tmp_path):
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     train(parse([*tiny_arguments, "--generations", "1", "--run_dir", str(teacher)])[0])
-    keys = [*tiny_arguments, *DISTIL, "--learn.teacher", str(teacher), "--generations", "1"]
+    keys = [*tiny_arguments, *DISTIL, "--distillation.teacher", str(teacher), "--generations", "1"]
     train(parse([*keys, "--run_dir", str(student)])[0])
     train(*parse(["--resume", str(teacher), "--generations", "2"]))
     with pytest.raises(UserError, match="must be as it was when this run began"):
@@ -128,7 +128,7 @@ def test_a_teacher_that_has_learned_since_is_refused_and_nothing_is_lost(tiny_ar
 
 
 def test_a_teacher_is_softened_as_asked_for(tiny_arguments, teacher_run, tmp_path):
-    more = [*DISTIL, "--learn.teacher", str(teacher_run), "--learn.temperature", "3"]
+    more = [*DISTIL, "--distillation.teacher", str(teacher_run), "--distillation.temperature", "3"]
     run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
     t = life_of([" food"], np.zeros((1, 1), int), np.ones((1, 1, 5), bool))
     expected = torch.from_numpy(run.teacher.policy.logits([" food"], np.array([run.teacher.agent]))) / 3
@@ -141,7 +141,7 @@ def closeness(folder, key="policy_loss"):
 
 def test_adapters_come_nearer_to_their_teacher(tiny_arguments, teacher_run, tmp_path):
     folder = tmp_path / "student"
-    more = [*DISTIL, "--learn.teacher", str(teacher_run), "--learn.learning_rate", "0.01", "--generations", "4"]
+    more = [*DISTIL, "--distillation.teacher", str(teacher_run), "--learn.learning_rate", "0.01", "--generations", "4"]
     train(parse([*tiny_arguments, *more, "--adapter.top_layers", "4", "--run_dir", str(folder)])[0])
     losses = closeness(folder)
     assert losses[-1] < 0.5 * losses[0]
@@ -149,7 +149,7 @@ def test_adapters_come_nearer_to_their_teacher(tiny_arguments, teacher_run, tmp_
 
 def test_a_student_of_the_planner_forages_better_than_before(tiny_arguments, tmp_path):
     folder = tmp_path / "student"
-    more = [*DISTIL, "--learn.teacher", "planner", "--learn.learning_rate", "0.01", "--generations", "5"]
+    more = [*DISTIL, "--distillation.teacher", "planner", "--learn.learning_rate", "0.01", "--generations", "5"]
     train(parse([*tiny_arguments, *more, "--run_dir", str(folder)])[0])
     results = json.loads((folder / "results.json").read_text())
     first, last = (results[when]["food_eaten"]["agents"]["mean"] for when in ("first", "last"))
@@ -157,7 +157,15 @@ def test_a_student_of_the_planner_forages_better_than_before(tiny_arguments, tmp
     assert last > results["last"]["food_eaten"]["random"]["mean"] + 1
 
 
-WHOLE = [*DISTIL, "--learn.trains", "model", "--learn.teacher", "planner", "--learn.learning_rate", "0.003"]
+WHOLE = [
+    *DISTIL,
+    "--distillation.trains",
+    "model",
+    "--distillation.teacher",
+    "planner",
+    "--learn.learning_rate",
+    "0.003",
+]
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +185,8 @@ def test_a_whole_model_learns_from_its_teacher(whole_run):
 
 
 def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
-    colony, agent = open_fittest(whole_run)
-    policy = colony.policy
+    population, agent = open_fittest(whole_run)
+    policy = population.policy
     tensors, state = load_checkpoint(checkpoints(whole_run)[3])
     name = "model.layers.1.mlp.up_proj.weight"
     kept = tensors[f"student.{name}"]
@@ -187,7 +195,7 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     assert torch.equal(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
     parameters = sum(parameter.numel() for parameter in student.causal_lm.parameters())
     assert (whole_run / "model" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
-    texts = state["colony"]["student_texts"][:20]
+    texts = state["population"]["student_texts"][:20]
     mine, theirs = student.logits(texts).detach().numpy(), policy.logits(texts, np.full(len(texts), agent))
     np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
     evaluate([str(whole_run), "--episodes", "2", "--json"])
@@ -220,17 +228,20 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
     ("arguments", "said"),
     [
         (["--learn.algorithm", "distil"], "learn.teacher = '': must be planner or the folder of a run"),
-        (["--learn.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
-        (["--learn.temperature", "2"], "temperature = 2.0: must be left out unless"),
+        (["--distillation.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
+        (["--distillation.temperature", "2"], "temperature = 2.0: must be left out unless"),
         (
-            [*DISTIL, "--learn.teacher", "x", "--learn.trains", "model", "--model.memory", "compact"],
+            [*DISTIL, "--distillation.teacher", "x", "--distillation.trains", "model", "--model.memory", "compact"],
             "must be full with",
         ),
-        (["--learn.trains", "model"], "must be adapters, or left out unless learn.algorithm = distil"),
-        ([*DISTIL, "--learn.teacher", "planner", "--learn.temperature", "2"], "must be 1 with the planner"),
-        ([*DISTIL[:2], "--learn.teacher", "planner", "--learn.trains", "model"], "must be false with"),
+        (["--distillation.trains", "model"], "must be adapters, or left out unless learn.algorithm = distil"),
         (
-            [*DISTIL, "--learn.teacher", "planner", "--env.also", "[maze]", "--worlds", "2"],
+            [*DISTIL, "--distillation.teacher", "planner", "--distillation.temperature", "2"],
+            "must be 1 with the planner",
+        ),
+        ([*DISTIL[:2], "--distillation.teacher", "planner", "--distillation.trains", "model"], "must be false with"),
+        (
+            [*DISTIL, "--distillation.teacher", "planner", "--env.also", "[maze]", "--worlds", "2"],
             "env.also = .*: must be empty",
         ),
     ],
@@ -241,7 +252,7 @@ def test_what_cannot_be_is_refused(arguments, said):
 
 
 def test_a_teacher_that_is_no_run_is_named(tiny_arguments, tmp_path):
-    more = [*DISTIL, "--learn.teacher", str(tmp_path / "nobody"), "--run_dir", str(tmp_path / "run")]
+    more = [*DISTIL, "--distillation.teacher", str(tmp_path / "nobody"), "--run_dir", str(tmp_path / "run")]
     with pytest.raises(UserError, match="nobody: no such folder"):
         train(parse([*tiny_arguments, *more])[0])
     assert not (tmp_path / "run").exists(), "nothing is left behind"

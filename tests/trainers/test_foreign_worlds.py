@@ -18,12 +18,13 @@ from agents.types import AdapterConfig, ModelConfig, UserError
 from envs import HELD_OUT
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.team_world import TeamWorld
-from trainers.config import EnvConfig, LearnConfig
+from trainers.cli.parser import parse
+from trainers.env_config import EnvConfig
 from trainers.evaluate import Chance, held_out_seeds
 from trainers.evaluate import main as evaluate
+from trainers.learning.config import LearnConfig
 from trainers.learning.learner import Learner
-from trainers.parser import parse
-from trainers.rollout import rollout
+from trainers.rollout import collect_rollout
 from trainers.train import main, train
 from trainers.worlds import make_codec
 
@@ -124,7 +125,7 @@ class Witness(FrozenLakeCodec):
 
 
 def by_chance(codec, world, seeds, seed=0):
-    return rollout(Chance(), codec, world, np.array(seeds), np.random.default_rng(seed))
+    return collect_rollout(Chance(), codec, world, np.array(seeds), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("renews", [True, False])
@@ -153,8 +154,8 @@ class Values(Chance):
 
 def test_what_was_seen_at_a_cut_is_what_it_is_valued_by():
     world = GymWorld(CORRIDOR, {}, 1, 10, renews=True)
-    t = rollout(Values(), CorridorCodec(None), world, np.array([0]), np.random.default_rng(0)).trajectory
-    assert t.cut_value[:, 0].tolist() == [0, 0, 0, 4, 0, 0, 0, 4, 0, 2]
+    t = collect_rollout(Values(), CorridorCodec(None), world, np.array([0]), np.random.default_rng(0)).trajectory
+    assert t.bootstrap_value[:, 0].tolist() == [0, 0, 0, 4, 0, 0, 0, 4, 0, 2]
     assert t.value[:, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
@@ -192,7 +193,7 @@ def test_a_world_says_which_actions_are_open_and_learning_knows_it(policy, algor
     settings = torch.full((3,), 1e-3), torch.zeros(3)
     lesson, rng = learner.attend(*settings), np.random.default_rng(0)
     witness = lesson.witness if lesson else None
-    life = rollout(policy, CorridorCodec(None), world, np.array([0]), rng, on_moment=witness)
+    life = collect_rollout(policy, CorridorCodec(None), world, np.array([0]), rng, on_moment=witness)
     t = life.trajectory
     step = np.arange(10) % 4
     is_open = np.arange(3) == step[:, None] % 3

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from agents.types import TOKENS
-from trainers.config import LearnConfig
-from trainers.learning.learner import Learner
-from trainers.learning.losses import approx_kl
+from trainers.learning.config import LearnConfig
+from trainers.learning.learner import Learner, approx_kl
 from trainers.rollout import Trajectory
 from trainers.stages import MAX_RATIO_ERROR
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from trainers.learning.losses import approx_kl, explained_variance, ppo_loss, reinforce_loss
+from trainers.learning.critic import explained_variance
+from trainers.learning.learner import approx_kl
+from trainers.learning.ppo import ppo_loss, reinforce_loss
 
 
 def test_before_any_update_ppo_is_the_policy_gradient():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.learning.minibatches import minibatches
+from trainers.learning.learner import minibatches
 
 
 @pytest.mark.parametrize("cohort", [slice(0, 4), slice(1, 3), slice(3, 4)])

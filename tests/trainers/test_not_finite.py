@@ -11,9 +11,9 @@ from agents.codec import PlainCodec
 from agents.other_codecs import SpreadCodec
 from agents.types import UserError
 from trainers import record
-from trainers.checkpoint import checkpoints, save_checkpoint
+from trainers.records.checkpoint import checkpoints, save_checkpoint
+from trainers.records.run_log import RunLog
 from trainers.rollout import _check_rewards
-from trainers.run_log import RunLog
 from trainers.train import main
 
 

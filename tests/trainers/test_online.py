@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from agents.types import TOKENS
-from trainers.config import LearnConfig
-from trainers.learning.background import MOST_STEPS_AHEAD, BackgroundLesson
+from trainers.learning.config import LearnConfig
 from trainers.learning.learner import Learner
-from trainers.learning.online import OnlineLesson
+from trainers.learning.online import MOST_STEPS_AHEAD, BackgroundLesson, OnlineLesson
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north" * 6, " rock south" * 6]
@@ -37,11 +36,13 @@ def moment(policy, rng, text, reward=None, ends=False, alive=None) -> dict:
     columns = {
         "reward": gained.astype(np.float32),
         "is_terminal": never | ends,
-        "is_cut": never,
+        "is_truncated": never,
         "text": np.asarray(text),
     }
     return (
-        decision._asdict() | columns | {"legal": legal, "is_alive": alive, "cut_value": np.zeros(everyone, np.float32)}
+        decision._asdict()
+        | columns
+        | {"legal": legal, "is_alive": alive, "bootstrap_value": np.zeros(everyone, np.float32)}
     )
 
 
@@ -275,7 +276,7 @@ def test_old_decisions_count_by_the_ratio_at_most_one(tiny_policy):
 def test_a_cut_is_valued_by_what_was_seen_then_and_ends_the_trace(tiny_policy):
     rng, zero = np.random.default_rng(0), np.zeros(6, np.float32)
     first = moment(tiny_policy, rng, [0] * 6, reward=[0.0] * 6) | {"value": zero}
-    first |= {"is_cut": np.array([True, False] * 3), "cut_value": np.full(6, 2.0, np.float32)}
+    first |= {"is_truncated": np.array([True, False] * 3), "bootstrap_value": np.full(6, 2.0, np.float32)}
     second = moment(tiny_policy, rng, [1] * 6, reward=[1.0] * 6, ends=True) | {"value": zero}
     lesson = lesson_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
     lesson.witness(TEXTS, first)

@@ -11,9 +11,9 @@ import pytest
 
 from agents.types import UserError
 from trainers import parser
+from trainers.cli.help import SECTIONS
+from trainers.cli.parser import config_from_file, config_to_yaml, parse
 from trainers.config import TrainConfig
-from trainers.help import SECTIONS
-from trainers.parser import config_from_file, config_to_yaml, parse
 
 
 def test_without_arguments_the_config_is_the_default():
@@ -72,10 +72,10 @@ def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path,
         (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
         (["--replay", "8", "--trainer", "none"], ["learn.replay", "8", "0 with learn.algorithm = none"]),
-        (["--evolution.inheritance", "baldwinian", "--replay", "8"], ["learn.replay", "8", "baldwinian", "lives = 1"]),
-        (["--evolution.inheritance", "baldwinian", "--evolution.enabled", "false"], ["evolution.enabled", "true with"]),
+        (["--inheritance.kind", "baldwinian", "--replay", "8"], ["learn.replay", "8", "baldwinian", "lives = 1"]),
+        (["--inheritance.kind", "baldwinian", "--evolution.enabled", "false"], ["evolution.enabled", "true with"]),
         (
-            ["--env.height", "80", "--env.width", "80", "--trainer", "distil", "--learn.teacher", "planner"],
+            ["--env.height", "80", "--env.width", "80", "--trainer", "distil", "--distillation.teacher", "planner"],
             ["env.height * env.width", "6400", "at most 4096 with learn.teacher = planner"],
         ),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
@@ -121,7 +121,7 @@ def shown(*words):
     """What a command line of the main program prints without importing torch."""
     code = """
 import sys
-from trainers.parser import parse
+from trainers.cli.parser import parse
 try:
     parse(sys.argv[1:])
 finally:
@@ -191,7 +191,7 @@ def test_the_home_of_the_user_stands_for_a_tilde_in_every_path(tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
     config, _ = parse(
-        ["--run_dir=~/a", "--founders=~/b", "--model.name=~/c", "--trainer=distil", "--learn.teacher=~/d"]
+        ["--run_dir=~/a", "--init_from=~/b", "--model.name=~/c", "--trainer=distil", "--distillation.teacher=~/d"]
     )
     paths = config.run_dir, config.founders, config.model.name, config.learn.teacher
     assert paths == tuple(str(tmp_path / name) for name in "abcd")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from trainers.config import EvolutionConfig, TrainConfig
-from trainers.progress import Clock, Progress
+from evolution.config import EvolutionConfig
+from trainers.cli.progress import Clock, Progress
+from trainers.config import TrainConfig
 
 TOOK = {"breeding": 1, "living": 10, "learning": 4, "measuring": 20, "competing": 7, "comparing": 30}
 

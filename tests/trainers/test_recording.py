@@ -11,7 +11,7 @@ from agents.forage_codec import ForageCodec
 from envs import WorldConfig
 from envs.observe import observe
 from envs.worlds.world import ForageWorld
-from trainers.recording import (
+from trainers.records.episode import (
     Recording,
     generation_of,
     prune_recordings,
@@ -20,7 +20,7 @@ from trainers.recording import (
     states,
     write_recording,
 )
-from trainers.rollout import rollout
+from trainers.rollout import collect_rollout
 
 WORLD = WorldConfig(height=9, width=12, agents=6, food=20, patches=0, energy_start=15.0, max_steps=30, night_length=8)
 
@@ -28,7 +28,7 @@ WORLD = WorldConfig(height=9, width=12, agents=6, food=20, patches=0, energy_sta
 @pytest.fixture
 def life(tiny_policy):
     rng = np.random.default_rng(0)
-    return rollout(tiny_policy, ForageCodec(3), ForageWorld(WORLD), np.array([5, 6]), rng, keep_states=True)
+    return collect_rollout(tiny_policy, ForageCodec(3), ForageWorld(WORLD), np.array([5, 6]), rng, keep_states=True)
 
 
 @pytest.fixture

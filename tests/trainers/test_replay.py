@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.config import LearnConfig
+from trainers.learning.config import LearnConfig
 from trainers.learning.imitation import imitate, own_demonstrations
 from trainers.learning.learner import Learner
-from trainers.learning.replay import Replay
 from trainers.rollout import Trajectory
+from trainers.variants.replay import Replay
 
 TEXTS = [" food north" * 6, " food south" * 6]
 

@@ -11,20 +11,20 @@ from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
 from trainers import rivalry
-from trainers.checkpoint import DamagedRun, checkpoints, load_checkpoint
-from trainers.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
-from trainers.parser import parse
-from trainers.rivalry import line_up, of_themselves
-from trainers.rollout import Outcome, rollout
+from trainers.cli.parser import parse
+from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint
+from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
+from trainers.variants.coevolution import line_up, of_themselves
+from trainers.variants.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
 
 
 @pytest.fixture(scope="module")
 def rival_arguments(tiny_arguments):
-    more = ["--env.populations", "2", "--evolution.apart", "true", "--evolution.parents", "2"]
-    return [*tiny_arguments, *more, "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
+    more = ["--env.populations", "2", "--coevolution.enabled", "true", "--evolution.parents", "2"]
+    return [*tiny_arguments, *more, "--evolution.elites", "1", "--coevolution.hall_of_fame_episodes", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
             told[row, words.index(way) if is_good else 0] = 20.0
         return told
 
-    monkeypatch.setattr("trainers.matches.Guests.answer", answer)
+    monkeypatch.setattr("trainers.variants.matches.Guests.answer", answer)
     matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
     one, other, even = np.array(matches)
     assert (one[:, 0] > one[:, 1]).all()
@@ -161,15 +161,24 @@ def test_ratings_come_from_who_ate_more():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--evolution.apart", "true"], "env.populations = 1: must be 2 or more with evolution.apart"),
-        (["--evolution.hall_episodes", "2"], "must be 0 without evolution.apart"),
-        (["--evolution.apart", "true", "--evolution.hall_episodes", "9"], "between 0 and evolution.episodes = 8"),
+        (["--coevolution.enabled", "true"], "env.populations = 1: must be 2 or more with evolution.apart"),
+        (["--coevolution.hall_of_fame_episodes", "2"], "must be 0 without evolution.apart"),
         (
-            ["--env.preset", "rivals", "--evolution.apart", "true", "--evolution.elites", "11"],
+            ["--coevolution.enabled", "true", "--coevolution.hall_of_fame_episodes", "9"],
+            "between 0 and evolution.episodes = 8",
+        ),
+        (
+            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--evolution.elites", "11"],
             "must be at most the 10 agents of a population",
         ),
-        (["--env.preset", "rivals", "--evolution.apart", "true", "--learn.social", "best"], "must be nobody with"),
-        (["--env.preset", "rivals", "--evolution.apart", "true", "--evolution.enabled", "false"], "must be true with"),
+        (
+            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--social.imitate", "best"],
+            "must be nobody with",
+        ),
+        (
+            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--evolution.enabled", "false"],
+            "must be true with",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):
@@ -179,7 +188,7 @@ def test_what_cannot_be_is_refused(arguments, said):
 
 def test_the_champion_of_a_population_is_its_fittest(run_dir):
     tensors, state = load_checkpoint(checkpoints(run_dir)[3])
-    fitness = np.reshape([person["fitness"] for person in state["colony"]["population"]], (2, 3))
+    fitness = np.reshape([person["fitness"] for person in state["population"]["population"]], (2, 3))
     assert len(set(fitness[0])) == len(set(fitness[1])) == 3, "a tie would prove nothing"
     fittest = fitness.argmax(axis=1) + np.array([0, 3])
     assert torch.equal(Hall(run_dir / "hall", 3).champions[3], tensors["bank"][fittest])
@@ -190,8 +199,8 @@ def test_in_half_of_the_worlds_of_a_match_they_change_homes(tiny_policy, monkeyp
 
     def noted(*arguments, carried):
         seats.extend(carried.tolist())
-        return rollout(*arguments, carried=carried)
+        return collect_rollout(*arguments, adapter_ids=carried)
 
-    monkeypatch.setattr("trainers.matches.rollout", noted)
+    monkeypatch.setattr("trainers.variants.matches.rollout", noted)
     play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.mind.bank.values[:2])])
     assert seats == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]] * 2

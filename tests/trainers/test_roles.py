@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from envs.worlds.team_world import TeamWorld, make_team, roles
 from evolution.lineage import family_tree, read_events
-from trainers.parser import parse
+from trainers.cli.parser import parse
 from trainers.train import train
 
 CODEC = """

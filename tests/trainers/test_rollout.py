@@ -10,20 +10,21 @@ from agents.codec import PlainCodec
 from agents.policy import Decision
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.world import ForageWorld, Step
-from trainers.colony import Colony, found_colony
-from trainers.learning.advantage import gae
-from trainers.rollout import Life, mean_return, rollout, texts_read_last
+from trainers.population import Population, found_population
+from trainers.rollout import collect_rollout, gae, latest_texts, mean_return
 
 
 @pytest.fixture
-def colony(tiny_config) -> Colony:
-    return found_colony(tiny_config)
+def population(tiny_config) -> Population:
+    return found_population(tiny_config)
 
 
 @pytest.fixture
-def life(colony, tiny_config) -> Life:
+def life(population, tiny_config) -> Life:
     world = ForageWorld(tiny_config.env)
-    return rollout(colony.policy, colony.codec, world, np.array([3, 4]), np.random.default_rng(0), keep_states=True)
+    return collect_rollout(
+        population.policy, population.codec, world, np.array([3, 4]), np.random.default_rng(0), keep_states=True
+    )
 
 
 def test_replaying_the_recorded_actions_gives_the_same_rewards_and_end(life, tiny_config):
@@ -44,51 +45,51 @@ def test_the_dead_do_nothing_and_get_nothing(life):
     assert (life.trajectory.is_terminal.sum(axis=0) == ~life.outcome.is_alive.reshape(-1)).all()
 
 
-def test_a_life_that_is_cut_off_is_valued_by_what_is_seen_then(life, colony):
+def test_a_life_that_is_cut_off_is_valued_by_what_is_seen_then(life, population):
     lived = life.trajectory
-    assert lived.is_cut[:-1].sum() == 0, "in the forage world only the end of a life cuts it off"
-    np.testing.assert_array_equal(lived.is_cut[-1], lived.is_alive[-1] & ~lived.is_terminal[-1])
-    assert lived.is_cut.any()
-    assert (lived.cut_value[lived.is_cut] != 0).all()
-    assert (lived.cut_value[~lived.is_cut] == 0).all()
+    assert lived.is_truncated[:-1].sum() == 0, "in the forage world only the end of a life cuts it off"
+    np.testing.assert_array_equal(lived.is_truncated[-1], lived.is_alive[-1] & ~lived.is_terminal[-1])
+    assert lived.is_truncated.any()
+    assert (lived.bootstrap_value[lived.is_truncated] != 0).all()
+    assert (lived.bootstrap_value[~lived.is_truncated] == 0).all()
 
 
-def test_recorded_log_probs_and_values_are_those_of_the_texts_read(life, colony):
+def test_recorded_log_probs_and_values_are_those_of_the_texts_read(life, population):
     t, agent = 2, 4
     text = life.trajectory.texts[life.trajectory.text[t, agent]]
-    logits = colony.policy.logits([text], np.array([agent]))[0]
+    logits = population.policy.logits([text], np.array([agent]))[0]
     logits[~life.trajectory.legal[t, agent]] = -np.inf
     log_probs = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
     assert life.trajectory.log_prob[t, agent] == pytest.approx(log_probs[life.trajectory.action[t, agent]], abs=1e-4)
-    assert life.trajectory.value[t, agent] == pytest.approx(colony.policy.values([text])[0], abs=1e-5)
+    assert life.trajectory.value[t, agent] == pytest.approx(population.policy.values([text])[0], abs=1e-5)
 
 
 def test_returns_are_the_sums_of_rewards(life):
     np.testing.assert_allclose(life.outcome.episode_return.reshape(-1), life.trajectory.reward.sum(axis=0), rtol=1e-6)
 
 
-def test_the_same_seeds_give_the_same_life(life, colony, tiny_config):
-    again = rollout(
-        colony.policy, colony.codec, ForageWorld(tiny_config.env), np.array([3, 4]), np.random.default_rng(0)
+def test_the_same_seeds_give_the_same_life(life, population, tiny_config):
+    again = collect_rollout(
+        population.policy, population.codec, ForageWorld(tiny_config.env), np.array([3, 4]), np.random.default_rng(0)
     )
     np.testing.assert_array_equal(again.trajectory.action, life.trajectory.action)
     np.testing.assert_array_equal(again.trajectory.log_prob, life.trajectory.log_prob)
 
 
-def test_bare_agents_all_act_by_the_base(colony, tiny_config):
-    colony.policy.mind.bank.values += 1.0
-    colony.policy.mind.bank.version += 1
+def test_bare_agents_all_act_by_the_base(population, tiny_config):
+    population.policy.mind.bank.values += 1.0
+    population.policy.mind.bank.version += 1
     world = ForageWorld(tiny_config.env)
-    life = rollout(
-        colony.policy,
-        colony.codec,
+    life = collect_rollout(
+        population.policy,
+        population.codec,
         world,
         np.array([3]),
         np.random.default_rng(0),
-        carried=np.full((1, world.agents), -1),
+        adapter_ids=np.full((1, world.agents), -1),
     )
     text = life.trajectory.texts[life.trajectory.text[0, 0]]
-    logits = colony.policy.logits([text], np.array([-1]))[0]
+    logits = population.policy.logits([text], np.array([-1]))[0]
     legal = life.trajectory.legal[0, 0]
     expected = logits[legal] - np.log(np.exp(logits[legal]).sum())
     chosen = life.trajectory.action[0, 0]
@@ -160,7 +161,7 @@ TO_GOAL = (DOWN, DOWN, RIGHT, RIGHT, DOWN, RIGHT)
 
 def on_the_lake(renews, scripts=((LEFT,), TO_GOAL), steps=20):
     world = GymWorld("FrozenLake-v1", LAKE, len(scripts), steps, renews=renews)
-    return rollout(Script(*scripts), Counting(None), world, np.array([0]), np.random.default_rng(0))
+    return collect_rollout(Script(*scripts), Counting(None), world, np.array([0]), np.random.default_rng(0))
 
 
 def read(life, agent):
@@ -171,15 +172,15 @@ def test_where_episodes_follow_each_other_ends_and_cuts_are_where_they_were():
     lived = on_the_lake(renews=True).trajectory
     assert lived.is_alive.all()
     assert np.argwhere(lived.is_terminal).tolist() == [[5, 1], [11, 1], [17, 1]]
-    assert np.argwhere(lived.is_cut).tolist() == [[7, 0], [15, 0], [19, 0], [19, 1]]
+    assert np.argwhere(lived.is_truncated).tolist() == [[7, 0], [15, 0], [19, 0], [19, 1]]
     assert np.argwhere(lived.reward).tolist() == [[5, 1], [11, 1], [17, 1]]
 
 
 def test_a_cut_is_valued_by_the_end_that_was_seen_and_not_by_the_next_beginning():
     lived = on_the_lake(renews=True).trajectory
-    assert lived.cut_value[[7, 15, 19], 0] == pytest.approx([0.08, 0.08, 0.04])
-    assert lived.cut_value[19, 1] == pytest.approx(8.02), "two steps down"
-    assert (lived.cut_value[~lived.is_cut] == 0).all()
+    assert lived.bootstrap_value[[7, 15, 19], 0] == pytest.approx([0.08, 0.08, 0.04])
+    assert lived.bootstrap_value[19, 1] == pytest.approx(8.02), "two steps down"
+    assert (lived.bootstrap_value[~lived.is_truncated] == 0).all()
 
 
 def test_memory_is_renewed_where_an_episode_ends_and_only_there():
@@ -199,35 +200,35 @@ def test_where_nothing_renews_a_life_is_one_episode_and_ends_when_all_are_over()
 
 
 def test_who_waits_for_the_others_does_nothing_and_begins_with_them_anew():
-    life = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
+    life = collect_rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
     lived = life.trajectory
     assert lived.is_alive[:, 0].all()
     assert lived.is_alive[:, 1].tolist() == [t % 4 < 2 for t in range(11)]
     assert read(life, 0) == [f"{t % 4} after {t % 4}" for t in range(11)]
     assert [text for t, text in enumerate(read(life, 1)) if t % 4 < 2] == ["0 after 0", "1 after 1"] * 3
     assert np.argwhere(lived.is_terminal).tolist() == [[1, 1], [5, 1], [9, 1]]
-    assert np.argwhere(lived.is_cut).tolist() == [[3, 0], [7, 0], [10, 0]]
+    assert np.argwhere(lived.is_truncated).tolist() == [[3, 0], [7, 0], [10, 0]]
     assert life.outcome.lifetime.tolist() == [[11, 6]]
     assert life.outcome.episode_return.tolist() == [[11, 12]]
 
 
 def test_the_mean_return_is_of_the_episodes_that_were_finished():
-    life = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
+    life = collect_rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0))
     t = life.trajectory
     rewards = [t.reward[t.is_alive[:, agent], agent] for agent in range(2)]
     assert mean_return(t).tolist() == [rewards[0][:8].sum() / 2, rewards[1].sum() / 3]
     never = t.is_terminal & False
-    unfinished = t._replace(is_terminal=never, is_cut=never)
-    unfinished.is_cut[-1] = True
+    unfinished = t._replace(is_terminal=never, is_truncated=never)
+    unfinished.is_truncated[-1] = True
     assert mean_return(unfinished)[0] == 11, "what it got so far"
 
 
-def test_texts_read_last_are_told_once_and_in_order(life):
+def test_latest_texts_are_told_once_and_in_order(life):
     t = life.trajectory
     order = [t.texts[i] for i in t.text[t.is_lived]]
-    told = texts_read_last(t, 3)
+    told = latest_texts(t, 3)
     assert told == sorted(set(order), key=lambda text: len(order) - order[::-1].index(text))[-3:]
-    assert set(texts_read_last(t, 10**6)) == set(t.texts)
+    assert set(latest_texts(t, 10**6)) == set(t.texts)
 
 
 @pytest.mark.parametrize("kind", ["lake", "relay"])
@@ -235,11 +236,13 @@ def test_advantages_are_those_of_each_episode_alone(kind):
     if kind == "lake":
         lived = on_the_lake(renews=True).trajectory
     else:
-        lived = rollout(Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0)).trajectory
-    columns = [lived.reward, lived.value, lived.cut_value, lived.is_terminal, lived.is_cut]
+        lived = collect_rollout(
+            Script((0,), (0,)), Counting(None), Relay(), np.array([0]), np.random.default_rng(0)
+        ).trajectory
+    columns = [lived.reward, lived.value, lived.bootstrap_value, lived.is_terminal, lived.is_truncated]
     together = gae(*columns, 0.9, 0.8)
     for agent in range(2):
-        ends = np.flatnonzero(lived.is_terminal[:, agent] | lived.is_cut[:, agent])
+        ends = np.flatnonzero(lived.is_terminal[:, agent] | lived.is_truncated[:, agent])
         begins = [0, *(np.flatnonzero(lived.is_alive[end + 1 :, agent])[0] + end + 1 for end in ends[:-1])]
         assert len(ends) >= 3
         for first, last in zip(begins, ends, strict=True):
@@ -247,7 +250,7 @@ def test_advantages_are_those_of_each_episode_alone(kind):
             np.testing.assert_array_equal(together[first : last + 1, agent], alone[:, 0])
 
 
-def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_theirs(colony, tiny_config):
+def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_theirs(population, tiny_config):
     told = []
 
     def births(died, living, earned):
@@ -255,7 +258,9 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_thei
         return died
 
     world = ForageWorld(tiny_config.env)
-    life = rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), births=births)
+    life = collect_rollout(
+        population.policy, population.codec, world, np.array([3]), np.random.default_rng(0), births=births
+    )
     lived = life.trajectory
     assert len(lived.reward) == tiny_config.env.max_steps
     assert lived.is_alive[-1].all(), "whoever died was replaced"
@@ -280,7 +285,7 @@ def test_newcomers_take_the_places_of_the_dead_and_what_the_dead_did_is_not_thei
     np.testing.assert_array_equal(life.outcome.episode_return[0], returns)
 
 
-def test_what_somebody_has_earned_is_counted_from_its_birth(colony, tiny_config):
+def test_what_somebody_has_earned_is_counted_from_its_birth(population, tiny_config):
     """Without food all die after five steps, and their children again."""
     told = []
 
@@ -289,5 +294,5 @@ def test_what_somebody_has_earned_is_counted_from_its_birth(colony, tiny_config)
         return died
 
     world = ForageWorld(replace(tiny_config.env, food=0, energy_start=5.0))
-    rollout(colony.policy, colony.codec, world, np.array([3]), np.random.default_rng(0), births=births)
+    collect_rollout(population.policy, population.codec, world, np.array([3]), np.random.default_rng(0), births=births)
     np.testing.assert_allclose(told, np.full((3, 6), 5 * -0.02 - 1), rtol=1e-5)

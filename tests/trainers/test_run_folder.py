@@ -10,12 +10,12 @@ import pytest
 
 from agents.types import UserError
 from trainers import checkpoint, run_folder
-from trainers.run_folder import LOCK, git_commit, reserved
+from trainers.records.run_folder import LOCK, git_commit, reserved
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainers.run_folder import reserved
+from trainers.records.run_folder import reserved
 with reserved(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -10,13 +10,14 @@ from agents.types import UserError
 from envs.types import WorldConfig
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld
-from trainers.config import LearnConfig, TrainConfig
+from trainers.cli.parser import parse
+from trainers.config import TrainConfig
+from trainers.learning.config import LearnConfig
 from trainers.learning.imitation import Examples, lived
 from trainers.learning.learner import Learner
-from trainers.learning.social import NOBODY, models, pools, shuffled
-from trainers.parser import parse
 from trainers.rollout import Trajectory
 from trainers.train import train
+from trainers.variants.social import NOBODY, models, pools, shuffled
 
 TEXTS = [" food north" * 6, " food south" * 6]
 
@@ -127,7 +128,7 @@ def test_what_earned_less_than_expected_is_no_example_worth_following(tiny_polic
 
 
 def test_a_run_with_social_learning_can_be_repeated_and_resumed(tiny_arguments, tmp_path):
-    arguments = [*tiny_arguments, "--learn.social", "neighbour"]
+    arguments = [*tiny_arguments, "--social.imitate", "neighbour"]
     for name in ("one", "other"):
         train(parse([*arguments, "--run_dir", str(tmp_path / name)])[0])
     train(parse([*arguments, "--generations", "2", "--run_dir", str(tmp_path / "stopped")])[0])
@@ -153,7 +154,7 @@ def test_positions_of_mixed_worlds_are_those_of_each_world():
 
 @pytest.mark.parametrize("trainer", ["ppo", "online"])
 def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path, trainer):
-    more = ["--env.also", "[maze]", "--worlds", "2", "--evolution.episodes", "2", "--learn.social", "neighbour"]
+    more = ["--env.also", "[maze]", "--worlds", "2", "--evolution.episodes", "2", "--social.imitate", "neighbour"]
     folder = tmp_path / "run"
     train(parse([*tiny_arguments, *more, "--trainer", trainer, "--generations", "2", "--run_dir", str(folder)])[0])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -163,7 +164,7 @@ def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path, trainer):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"learn": {"social": "everybody"}}, "learn.social = 'everybody': must be one of nobody, neighbour"),
+        ({"learn": {"social": "everybody"}}, "social.imitate = 'everybody': must be one of nobody, neighbour"),
         ({"learn": {"social": "best", "algorithm": "none"}}, "must be nobody with learn.algorithm = none"),
         ({"learn": {"social_window": 0}}, "learn.social_window = 0: must be finite and above 0"),
         ({"learn": {"social": "best"}, "env": {"id": "FrozenLake-v1"}}, "must be forage with learn.social"),
@@ -172,4 +173,4 @@ def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path, trainer):
 def test_what_cannot_be_is_refused(settings, said):
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
         parse([f"--{s}.{k}={v}" for s, keys in settings.items() for k, v in keys.items()])
-    assert TrainConfig().learn.social == "nobody"
+    assert TrainConfig().social.imitate == "nobody"

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from trainers.run import Run
 
 from evolution import next_generation
 from evolution.mutation import CLOSE
 from trainers import stages, train
+from trainers.cli.parser import parse
 from trainers.learning import social
-from trainers.parser import parse
-from trainers.run import Run
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def begun(tiny_arguments, tmp_path):
 
     def begin(*more: str) -> Run:
         run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
-        colony = run.colony
-        colony.population = [replace(g, fitness=float(i)) for i, g in enumerate(colony.population)]
-        colony.read_last = [" food", " no food", " food here"]
+        population = run.population
+        population.genomes = [replace(g, fitness=float(i)) for i, g in enumerate(population.genomes)]
+        population.read_last = [" food", " no food", " food here"]
         return run
 
     return begin
@@ -49,33 +49,33 @@ def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
     run = begun(*(f"--evolution.{key}={value}" for key, value in SETTINGS.items()))
     stages.evolve(run)
     assert told.items() >= SETTINGS.items()
-    assert sum(genome.operator == "merge" for genome in run.colony.population) == 5
+    assert sum(genome.operator == "merge" for genome in run.population.genomes) == 5
 
 
 def test_a_mutation_is_safe_if_that_is_asked_for(begun):
     run = begun("--evolution.mutation", "safe", "--evolution.mutation_kl", "0.2", "--evolution.crossover", "clone")
-    run.colony.policy.mind.bank.values += 0.1  # so that B is not 0, and A matters
+    run.population.policy.mind.bank.values += 0.1  # so that B is not 0, and A matters
     assert 0.2 / CLOSE < stages.evolve(run)["kl_to_parent"] < 0.2 * CLOSE
 
 
 @pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
 def test_children_get_what_is_to_be_inherited(begun, inheritance):
-    run = begun("--evolution.inheritance", inheritance, "--evolution.crossover=clone", "--evolution.mutation_rate=0")
-    colony, bank = run.colony, run.colony.policy.mind.bank
+    run = begun("--inheritance.kind", inheritance, "--evolution.crossover=clone", "--evolution.mutation_std=0")
+    population, bank = run.population, run.population.policy.mind.bank
     bank.values += torch.arange(6.0)[:, None]  # they learned
     passed_on = bank.values.clone()
     if inheritance == "baldwinian":
-        colony.birth += 10 * torch.arange(6.0)[:, None]  # and were not born equal
-        passed_on = colony.birth.clone()
+        population.birth += 10 * torch.arange(6.0)[:, None]  # and were not born equal
+        passed_on = population.birth.clone()
     stages.evolve(run)
-    children = [(slot, genome.parents[0]) for slot, genome in enumerate(colony.population) if genome.parents]
+    children = [(slot, genome.parents[0]) for slot, genome in enumerate(population.genomes) if genome.parents]
     assert len(children) == 4
     assert all(torch.equal(bank.values[slot], passed_on[parent]) for slot, parent in children)
 
 
 def test_each_learns_at_the_rate_that_it_inherited(begun):
     run = begun("--learn.algorithm", "reinforce")
-    population, bank = run.colony.population, run.colony.policy.mind.bank
+    population, bank = run.population.genomes, run.population.policy.mind.bank
     population[2] = replace(population[2], hyperparameters={"learning_rate": 0.0, "entropy_coef": 0.0})
     life, before = stages.live(run), bank.values.clone()
     stages.learn(run, life)
@@ -92,22 +92,22 @@ def test_agents_live_and_are_judged_in_as_many_worlds_as_asked_for(begun):
 def test_agents_imitate_whom_the_config_says(begun, monkeypatch, rule):
     models, told = social.models, []
     monkeypatch.setattr(social, "models", lambda *arguments: told.append(arguments[2]) or models(*arguments))
-    run = begun("--learn.social", rule)
+    run = begun("--social.imitate", rule)
     stages.learn(run, stages.live(run))
     assert told == [rule]
 
 
 def test_the_place_of_who_starves_goes_to_a_child_of_the_fittest_who_live(begun):
-    run = begun("--evolution.births_in_life", "true", "--evolution.parents", "2")
+    run = begun("--steady_state.enabled", "true", "--evolution.parents", "2")
     died, living = np.array([True, *[False] * 5]), np.array([False, *[True] * 4, False])
     slots = stages.replace_starved(run, died, living, earned=np.array([9.0, 1.0, 4.0, 3.0, 2.0, 8.0]))
     assert slots.tolist() == died.tolist()
-    assert [genome.id for genome in run.colony.population] == [6, 1, 2, 3, 4, 5]
-    assert set(run.colony.population[0].parents) == {2, 3}, "0 and 5 had more, but are dead"
+    assert [genome.id for genome in run.population.genomes] == [6, 1, 2, 3, 4, 5]
+    assert set(run.population.genomes[0].parents) == {2, 3}, "0 and 5 had more, but are dead"
 
 
 def test_a_generation_lives_then_learns_then_is_measured(begun, monkeypatch):
-    run, order = begun("--generations", "2", "--lives", "2"), []
+    run, order = begun("--generations", "2", "--rollouts_per_generation", "2"), []
     for name in ("evolve", "live", "learn", "measure"):
         stage = getattr(stages, name)
         monkeypatch.setattr(stages, name, lambda *a, name=name, stage=stage: order.append(name) or stage(*a))
@@ -119,7 +119,7 @@ def test_a_generation_lives_then_learns_then_is_measured(begun, monkeypatch):
 def test_without_evolution_nobody_breeds(begun):
     run = begun("--generations", "2", "--evolution.enabled", "false")
     train.live_through(run)
-    assert [genome.operator for genome in run.colony.population] == ["founder"] * 6
+    assert [genome.operator for genome in run.population.genomes] == ["founder"] * 6
 
 
 def test_a_run_stops_if_what_learns_is_not_what_acted(begun):
@@ -136,7 +136,7 @@ def test_the_checkpoint_of_the_best_generation_is_kept(begun, monkeypatch):
 
     def scripted(run):
         outcome, now = measure(run), next(fitness)
-        run.colony.population = [replace(genome, fitness=now) for genome in run.colony.population]
+        run.population.genomes = [replace(genome, fitness=now) for genome in run.population.genomes]
         return outcome
 
     monkeypatch.setattr(stages, "measure", scripted)

@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainers import evaluate, record, stages
-from trainers.heatmap import BOTTOM, BRIGHT, CELL, DARK, LEFT, PAPER, RIGHT, TOP, heatmap
-from trainers.parser import parse, read_config
-from trainers.run_folder import export_adapters, open_run, require_free
-from trainers.run_log import scaled
-from trainers.tags import LAYOUT, TAGS, YARDSTICKS
+from trainers.cli.parser import parse, read_config
+from trainers.records.heatmap import BOTTOM, BRIGHT, CELL, DARK, LEFT, PAPER, RIGHT, TOP, heatmap
+from trainers.records.opening import open_run
+from trainers.records.run_folder import export_adapters, require_free
+from trainers.records.run_log import scaled
+from trainers.records.tags import LAYOUT, TAGS, YARDSTICKS
 from trainers.train import main, train
 
 STABLE_KEYS = {
@@ -236,11 +237,11 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
     "settings",
     [
         "--adapter.tokens text",
-        "--evolution.inheritance baldwinian --evolution.mutation safe --evolution.selection tournament",
+        "--inheritance.kind baldwinian --evolution.mutation safe --evolution.selection tournament",
         "--evolution.crossover merge --evolution.selection rank",
         "--learn.algorithm online --learn.learning_rate 0.001",
-        "--learn.replay 30",
-        "--evolution.births_in_life true",
+        "--replay.steps 30",
+        "--steady_state.enabled true",
     ],
 )
 def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):
@@ -257,7 +258,7 @@ def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(ti
 
 def test_the_place_of_who_starves_is_taken_by_a_child_of_the_living(tiny_arguments, tmp_path):
     arguments = [*tiny_arguments, "--generations", "2", "--run_dir", str(tmp_path / "run")]
-    train(parse([*arguments, "--evolution.births_in_life", "true"])[0])
+    train(parse([*arguments, "--steady_state.enabled", "true"])[0])
     events = lines(tmp_path / "run" / "lineage.jsonl")
     starved = [e for e in events if e["event"] == "death" and e["cause"] == "starved"]
     born = {e["id"]: e for e in events if e["event"] == "birth"}
@@ -301,7 +302,7 @@ def test_adapters_half_exported_by_a_killed_run_are_not_taken_for_its_newest(fin
     copy = tmp_path / "copy"
     shutil.copytree(finished[0], copy)
     newest = open_run(copy)[2]
-    colony, config, _ = open_run(copy)
+    population, config, _ = open_run(copy)
     saved = []
 
     def dies(slot, folder, card):
@@ -309,10 +310,10 @@ def test_adapters_half_exported_by_a_killed_run_are_not_taken_for_its_newest(fin
             raise KeyboardInterrupt
         saved.append(save(slot, folder, card))
 
-    save = colony.policy.mind.save_adapter
-    colony.policy.mind.save_adapter = dies
+    save = population.policy.mind.save_adapter
+    population.policy.mind.save_adapter = dies
     with pytest.raises(KeyboardInterrupt):
-        export_adapters(copy, newest + 1, config, colony)
+        export_adapters(copy, newest + 1, config, population)
     assert len(saved) == 2
     assert open_run(copy)[2] == newest
 

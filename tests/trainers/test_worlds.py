@@ -16,9 +16,10 @@ from agents.types import UserError
 from envs.presets import PRESETS, preset
 from envs.worlds.world import ForageWorld
 from trainers import stages
-from trainers.config import EnvConfig, TrainConfig
+from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
+from trainers.config import TrainConfig
+from trainers.env_config import EnvConfig
 from trainers.evaluate import main as evaluate
-from trainers.parser import config_from_file, config_to_yaml, parse, read_config
 from trainers.train import main, train
 from trainers.watch import main as watch
 from trainers.worlds import make_codec, make_world
@@ -314,7 +315,7 @@ def test_a_mistake_about_a_mixture_is_one_sentence(program, given, says, tmp_pat
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more", [[], ["--env.id", "FrozenLake-v1"], ["--evolution.inheritance", "baldwinian"]])
+@pytest.mark.parametrize("more", [[], ["--env.id", "FrozenLake-v1"], ["--inheritance.kind", "baldwinian"]])
 def test_one_agent_alone_needs_no_other_settings_and_says_that_it_only_learns(more, tiny_model, tmp_path, capsys):
     small = ["--model.name", str(tiny_model), "--model.dtype", "float32", "--adapter.top_layers", "2"]
     small += ["--env.max_steps", "8", "--evolution.episodes", "1", "--held_out_episodes", "1", "--generations", "2"]
@@ -328,7 +329,7 @@ def test_one_agent_alone_needs_no_other_settings_and_says_that_it_only_learns(mo
 
 
 def test_populations_of_one_live_on_beside_others_that_breed():
-    given = ["--env.preset", "rivals", "--env.agents", "3", "--evolution.apart", "true", "--evolution.elites", "1"]
+    given = ["--env.preset", "rivals", "--env.agents", "3", "--coevolution.enabled", "true", "--evolution.elites", "1"]
     with pytest.raises(UserError, match=r"evolution\.parents = 5: must be at most the 2 agents of a population"):
         parse(given)
     assert parse([*given, "--evolution.parents", "2"])
