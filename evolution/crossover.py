@@ -1,30 +1,32 @@
-"""Two adapters into one. Pure functions on tensors by name; inputs are never changed."""
+"""Crossover: one adapter from two. Pure functions on tensors by name; inputs are never changed."""
 
 import re
 from collections.abc import Callable
 
 import torch
 
+from evolution.config import Crossover
 from evolution.genome import Adapter, factors, product_norm
 
 MOST_STRETCH = 2.0
-"""Of a merge: orthogonal products of equal norm have a mean shorter by the root of 2, and half of its square is cut."""
+"""The most by which a merge is scaled up. The mean of two orthogonal products of equal norm is shorter than they are by
+the root of 2; cutting its rank to half leaves half of its square, which is another root of 2."""
 
 
 def mean(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
     """The mean of the factors A and of the factors B, tensor by tensor: the operator of the original idea.
 
-    It is not the mean of what the adapters do: the mean of two products is another thing than the product of two
-    means, so two good parents that drifted apart can have a poor child (evolution by this operator alone loses
-    norm and diversity). `generator` is not used: the mean leaves nothing to chance.
+    It is not the mean of what the adapters do: the mean of two products B A differs from the product of the means, so
+    two good parents that drifted apart can have a poor child (evolution by this operator alone loses norm and
+    diversity). `generator` is not used.
     """
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def swap_layers(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
-    """Each transformer layer whole from one parent or the other, by a fair coin (uniform crossover on layers).
+def uniform_layers(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
+    """Uniform crossover on transformer layers: each comes whole from one parent or the other, with equal probability.
 
-    A and B of a module stay together, so every product in the child is a product that one parent had.
+    A and B of a module stay together, so every product B A in the child is one of a parent's.
     """
     layers = sorted({layer_of(name) for name in first})
     coins = torch.rand(len(layers), generator=generator) < 0.5
@@ -32,10 +34,10 @@ def swap_layers(first: Adapter, second: Adapter, generator: torch.Generator) -> 
     return {name: (first if layer_of(name) in from_first else second)[name].clone() for name in first}
 
 
-def swap_components(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
-    """Each rank-1 component, a row of A with its column of B, from one parent or the other, by a fair coin.
+def uniform_components(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
+    """Uniform crossover on rank-1 components (a row of A with its column of B): each comes from either parent.
 
-    Components of the same number have the same origin (all A are equal at birth), so they are alternatives.
+    Components of the same index have the same origin (all founders have equal A), so either can replace the other.
     """
     child = {}
     for a_name, b_name in factors(first):
@@ -48,11 +50,11 @@ def swap_components(first: Adapter, second: Adapter, generator: torch.Generator)
 def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
     """The mean of what the two do, (B1 A1 + B2 A2) / 2, cut to rank r by SVD, its norm the mean of the parents'.
 
-    The best approximation of that rank (Eckart & Young 1936). The norm is restored because a mean is shorter than what
-    it is the mean of, and would shrink from one generation to the next; by a factor of 2 at most, which parents need
-    that have nothing in common. What is left of parents that are each other's opposite is noise, and stays small.
-    A has orthogonal rows of the length that the parents' have: learning rates are meant for that size. `generator` is
-    not used.
+    The best approximation of that rank (Eckart & Young 1936). A mean is shorter than the two products, so norms would
+    shrink from one generation to the next: the norm is restored, by a factor of at most `MOST_STRETCH`, which is what
+    parents with nothing in common need. Parents that are each other's opposite leave only noise, which stays small.
+    The rows of A are orthogonal, and as long as the parents' rows are (root mean square), since learning rates are
+    meant for that size. `generator` is not used.
     """
     child = {}
     for a_name, b_name in factors(first):
@@ -70,14 +72,14 @@ def merge_products(first: Adapter, second: Adapter, generator: torch.Generator) 
 
 
 def clone(first: Adapter, second: Adapter, generator: torch.Generator) -> Adapter:
-    """The first parent again: heredity without sex, where all that is new comes from mutation."""
+    """A copy of the first parent: asexual reproduction, in which all change comes from mutation."""
     return {name: tensor.clone() for name, tensor in first.items()}
 
 
-CROSSOVERS: dict[str, Callable[[Adapter, Adapter, torch.Generator], Adapter]] = {
+CROSSOVERS: dict[Crossover, Callable[[Adapter, Adapter, torch.Generator], Adapter]] = {
     "mean": mean,
-    "swap": swap_layers,
-    "components": swap_components,
+    "uniform_layers": uniform_layers,
+    "uniform_components": uniform_components,
     "merge": merge_products,
     "clone": clone,
 }

@@ -1,4 +1,4 @@
-"""Births, lives and deaths, as plain records for `lineage.jsonl`."""
+"""Births, lives, deaths and starvations, as plain records for `lineage.jsonl`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def births(
 def deaths(
     before: Sequence[Genome], after: Sequence[Genome], generation: int, cause: str = "not selected"
 ) -> list[Event]:
-    """An event for each individual of `before` that is not in `after`, by default not selected to live on."""
+    """An event for each individual of `before` that is not in `after`, by default because it was not selected."""
     alive = {g.id for g in after}
     return [
         {"event": "death", "generation": generation, "id": g.id, "cause": cause, "fitness": g.fitness}
@@ -49,8 +49,10 @@ def deaths(
 
 
 def lives(population: Sequence[Genome], returns: np.ndarray, generation: int) -> list[Event]:
-    """An event for each life: its mean return while it learned, which is that of what it was born with (or had learned
-    before), and its fitness afterwards. returns: (W, N), of the life."""
+    """An event for each individual's life: its mean return before it learned from that life, and its fitness after.
+
+    returns: (W, N), of the life.
+    """
     return [
         {"event": "life", "generation": generation, "id": g.id, "return": before, "fitness": g.fitness}
         for g, before in zip(population, returns.mean(axis=0).tolist(), strict=True)
@@ -60,7 +62,7 @@ def lives(population: Sequence[Genome], returns: np.ndarray, generation: int) ->
 def starvations(
     population: Sequence[Genome], lifetime: np.ndarray, is_alive: np.ndarray, generation: int
 ) -> list[Event]:
-    """An event for each body that ran out of energy; its genome can still be chosen.
+    """An event for each agent that ran out of energy in a world; its genome can still be selected.
 
     lifetime: (W, N) steps lived in each world. is_alive: (W, N) at the end of the episode.
     """

@@ -1,129 +1,129 @@
-"""From one generation to the next."""
+"""From one generation to the next: select parents, cross their adapters, mutate the children."""
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
+from evolution.config import Crossover, EvolutionConfig
 from evolution.crossover import CROSSOVERS
-from evolution.genome import Adapter, Genome, Parent
-from evolution.mutation import add_noise, mutate_hyperparameters
+from evolution.genome import Genome, Parent
+from evolution.mutation import MUTATIONS, Divergence, mutate_hyperparameters
 from evolution.selection import SELECTIONS, select_top_k
-
-Mutate = Callable[[Adapter, torch.Generator], Adapter]
-"""From a child's adapter to the one it is born with."""
 
 
 def breed(
     parent1: Parent,
     parent2: Parent,
-    mutation_rate: float = 0.05,
+    mutation_std: float = 0.05,
     *,
-    crossover: str = "mean",
+    crossover: Crossover = "mean",
     hyperparameter_factor: float = 1.0,
-    mutate: Mutate | None = None,
     seed: int | None = None,
     id: int = 0,
     generation: int = 0,
 ) -> Genome:
-    """A child of two parents: `crossover` of their adapters (a name of `CROSSOVERS`), plus noise of `mutation_rate`.
+    """A child of two parents, made by hand: `crossover` of their adapters plus noise of `mutation_std`.
 
-    mutate: what to do instead of adding noise. Everything random in a child follows from `seed`; without one, it gets a
-    new one, and says which. Hyperparameters come from one parent or the other, and mutate by `hyperparameter_factor`.
-    Raises ValueError for an unknown crossover, a negative rate, or parents with adapters of different models.
+    Without a seed it gets a new one, which its genome names. `make_child` takes all settings of evolution.
+    Raises ValueError for an unknown crossover, a negative size of noise, or parents with adapters of different models.
     """
-    if crossover not in CROSSOVERS:
-        raise ValueError(f"crossover = {crossover!r}: must be one of {', '.join(CROSSOVERS)}")
+    settings = EvolutionConfig(
+        crossover=crossover, mutation_std=mutation_std, hyperparameter_factor=hyperparameter_factor
+    )
+    seed = secrets.randbits(31) if seed is None else seed
+    return make_child(parent1, parent2, settings, seed=seed, id=id, generation=generation)
+
+
+def make_child(
+    parent1: Parent,
+    parent2: Parent,
+    settings: EvolutionConfig,
+    *,
+    seed: int,
+    id: int,
+    generation: int,
+    divergence: Divergence | None = None,
+) -> Genome:
+    """A child of two parents, born in `generation`; everything random in it follows from `seed`.
+
+    Its adapter is the crossover of theirs, mutated. Its hyperparameters come from one parent or the other, and mutate
+    by a factor. divergence: of the behaviours of two adapters, which safe mutation needs.
+    Raises ValueError for parents with adapters of different models, or for safe mutation without a divergence.
+    """
     if parent1.adapter.keys() != parent2.adapter.keys():
         raise ValueError(f"parents {parent1.id} and {parent2.id} have adapters of different models")
-    seed = secrets.randbits(31) if seed is None else seed
+    is_clone = settings.crossover == "clone"
     generator = torch.Generator().manual_seed(seed)
-    adapter = CROSSOVERS[crossover](parent1.adapter, parent2.adapter, generator)
-    heads = bool(torch.rand((), generator=generator) < 0.5) or crossover == "clone"
-    hyperparameters = (parent1 if heads else parent2).hyperparameters
+    adapter = CROSSOVERS[settings.crossover](parent1.adapter, parent2.adapter, generator)
+    from_first = bool(torch.rand((), generator=generator) < 0.5) or is_clone
+    hyperparameters = (parent1 if from_first else parent2).hyperparameters
     return Genome(
         id=id,
-        adapter=mutate(adapter, generator) if mutate else add_noise(adapter, mutation_rate, generator),
-        hyperparameters=mutate_hyperparameters(hyperparameters, hyperparameter_factor, generator),
+        adapter=MUTATIONS[settings.mutation](adapter, settings, generator, divergence),
+        hyperparameters=mutate_hyperparameters(hyperparameters, settings.hyperparameter_factor, generator),
         generation=generation,
-        parents=(parent1.id,) if crossover == "clone" else (parent1.id, parent2.id),
-        operator=crossover,
+        parents=(parent1.id,) if is_clone else (parent1.id, parent2.id),
+        operator=settings.crossover,
         seed=seed,
     )
 
 
 def next_generation(
     population: Sequence[Genome],
+    settings: EvolutionConfig,
     *,
     generation: int,
-    elites: int,
-    parents: int,
-    crossover: str,
-    mutation_rate: float,
-    hyperparameter_factor: float,
     rng: np.random.Generator,
-    selection: str = "top",
-    mutate: Mutate | None = None,
+    divergence: Divergence | None = None,
     first_id: int | None = None,
 ) -> list[Genome]:
-    """The population of `generation`, slot by slot: the fittest `elites` live on in their own slots, each other slot
-    gets a child of two different parents.
+    """The population of `generation`, slot by slot: the elites live on in their own slots, each other slot gets a child
+    of two different parents.
 
-    selection: a name of `SELECTIONS`, of which `parents` is the k; or "random", where fitness counts for nothing,
-    the elites included (the control). first_id: of the children; by default after all of the population. One alone
-    lives on, with nobody to breed with. Raises ValueError for another name, or if fewer than two may breed.
+    Under random selection fitness counts for nothing, for elites neither (the control). One individual alone lives on,
+    as there is nobody to breed with. divergence, first_id: as in `breed_into`.
+    Raises ValueError if `settings` asks for more parents or elites than there are individuals.
     """
     if len(population) == 1:
         return list(population)
-    for name, count, least in (("parents", parents, 2), ("elites", elites, 0)):
-        if not least <= count <= len(population):
+    for name, count, least in (("parents", settings.parents, 2), ("elites", settings.elites, 0)):
+        if count > len(population):
             raise ValueError(f"evolution.{name} = {count}: must be between {least} and {len(population)}")
-    if selection not in (*SELECTIONS, "random"):
-        raise ValueError(f"selection = {selection!r}: must be one of {', '.join((*SELECTIONS, 'random'))}")
     ranked = select_top_k(population, len(population))
-    if selection == "random":
+    if settings.selection == "random":
         ranked = [ranked[i] for i in rng.permutation(len(ranked))]
-    survivors = {genome.id for genome in ranked[:elites]}
-    return with_children(
-        population,
-        [slot for slot, genome in enumerate(population) if genome.id not in survivors],
-        ranked,
-        generation=generation,
-        parents=parents,
-        selection=selection,
-        crossover=crossover,
-        mutation_rate=mutation_rate,
-        hyperparameter_factor=hyperparameter_factor,
-        mutate=mutate,
-        rng=rng,
-        first_id=first_id,
+    elites = {genome.id for genome in ranked[: settings.elites]}
+    slots = [slot for slot, genome in enumerate(population) if genome.id not in elites]
+    return breed_into(
+        population, slots, ranked, settings, generation=generation, rng=rng, divergence=divergence, first_id=first_id
     )
 
 
-def with_children(
+def breed_into(
     population: Sequence[Genome],
     slots: Iterable[int],
     ranked: Sequence[Genome],
+    settings: EvolutionConfig,
     *,
     generation: int,
-    parents: int,
     rng: np.random.Generator,
-    selection: str = "top",
+    divergence: Divergence | None = None,
     first_id: int | None = None,
-    **breeding: Any,
 ) -> list[Genome]:
-    """The population with children of those who are `ranked`, best first, in some slots.
+    """The population with a new child in each of `slots`, of parents selected from `ranked` (best first).
 
-    selection, parents, first_id: as in `next_generation`. breeding: as in `breed`.
+    divergence: as in `make_child`. first_id: of the children, by default one above the population's highest.
     """
-    choose = SELECTIONS.get(selection, SELECTIONS["top"])
+    select = SELECTIONS[settings.selection]
     after = list(population)
     new_id = max(genome.id for genome in population) + 1 if first_id is None else first_id
     for slot in slots:
-        one, other = choose(ranked, parents, rng)
+        parent1, parent2 = select(ranked, settings.parents, rng)
         seed = int(rng.integers(2**31))
-        after[slot] = breed(one, other, seed=seed, id=new_id, generation=generation, **breeding)
+        after[slot] = make_child(
+            parent1, parent2, settings, seed=seed, id=new_id, generation=generation, divergence=divergence
+        )
         new_id += 1
     return after

@@ -1,7 +1,7 @@
-"""What is inherited: an adapter, the settings it learns with, and where it came from.
+"""The genome: an adapter, the hyperparameters it learns with, and its origin.
 
-Knows no model, no world and no trainer: an adapter is tensors by name, `...lora_A.weight` (r, D_in) and
-`...lora_B.weight` (D_out, r), whose product B A is what it does.
+It knows no model: an adapter is tensors by name, `...lora_A.weight` (r, D_in) and `...lora_B.weight` (D_out, r). The
+product B A is what an adapter adds to a weight, in short what it does.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ Adapter = Mapping[str, Tensor]
 
 
 class Parent(Protocol):
-    """What `breed` needs of a parent: a `Genome` has it, and so has a living agent."""
+    """What `breed` needs of a parent: a `Genome` has it, and so has an agent."""
 
     @property
     def id(self) -> int:
-        """Who it is."""
+        """Its number."""
 
     @property
     def adapter(self) -> Adapter:
@@ -28,12 +28,16 @@ class Parent(Protocol):
 
     @property
     def hyperparameters(self) -> Mapping[str, float]:
-        """What it learns with."""
+        """What it learns with, such as its learning rate."""
 
 
 @dataclass(frozen=True)
 class Genome:
-    """One individual's inheritance. `fitness` is NaN until it has been measured."""
+    """One individual at one moment. `fitness` is NaN until it has been measured.
+
+    `adapter` is a snapshot, into which nobody writes: what the individual was born with or, once measured, what it had
+    learned by then. Whoever makes a genome gives it tensors of its own, and no views of a bank in which agents learn.
+    """
 
     id: int
     adapter: Adapter
@@ -41,24 +45,24 @@ class Genome:
     generation: int = 0  # of birth
     parents: tuple[int, ...] = ()
     operator: str = "founder"  # how it was made
-    seed: int = 0  # of the noise and the choices at its making
+    seed: int = 0  # of all that was random when it was made
     fitness: float = float("nan")
 
     def measured(self, fitness: float, adapter: Adapter) -> "Genome":
-        """The same individual after a life: with the adapter it has learned, and its fitness."""
-        return replace(self, fitness=fitness, adapter=adapter)
+        """The same individual after a life: with its fitness, and a copy of the adapter that it has by now."""
+        return replace(self, fitness=fitness, adapter={name: tensor.clone() for name, tensor in adapter.items()})
 
 
 def diversity(adapters: list[Adapter]) -> float:
-    """Mean distance between two of P adapters, see `distances`."""
+    """Mean distance between two of P adapters (see `distances`); 0 for fewer than two."""
     count = len(adapters)
     return float(distances(adapters).sum() / (count * (count - 1))) if count > 1 else 0.0
 
 
 def distances(adapters: list[Adapter]) -> Tensor:
-    """Frobenius distances (P, P) between what P adapters do, over all modules together.
+    """Frobenius distances (P, P) between the products B A of P adapters, over all modules together.
 
-    Distances are between products B A, not between factors: equal adapters in rotated bases are no different. With
+    Factors would not do: adapters that do the same can have them in rotated bases. With
     U = B_i A_i and the factors side by side, <U_i, U_j> = sum of (B_iᵀ B_j) ∘ (A_i A_jᵀ), so no product is formed.
     """
     count = len(adapters)

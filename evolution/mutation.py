@@ -1,43 +1,45 @@
-"""Small random changes, so that children are not only mixtures of what was there."""
+"""Mutation: small random changes of adapters and hyperparameters. Pure functions; inputs are never changed."""
 
 from collections.abc import Callable, Mapping
 from math import inf, isfinite, log
 
 import torch
 
+from evolution.config import EvolutionConfig, Mutation
 from evolution.genome import Adapter
 
+Divergence = Callable[[Adapter, Adapter], float]
+"""How differently two adapters behave, as the mean KL of their actions on texts that agents have read."""
+
 NOISE_FLOOR = 0.01
-"""Least scale of a tensor's noise. B is zero at birth: noise relative to its size alone would leave it zero."""
+"""Least size that noise is relative to. A founder's B is zero: noise relative to its size alone would leave it zero."""
 
 FIRST_SCALE, CLOSE, TRIES = 0.05, 1.5, 8
-"""Of the search for safe noise: where it begins, how near is near enough, and when it ends."""
+"""Of the search for safe noise: its first scale, the factor within which a result is close enough, its most steps."""
 
 
-def add_noise(adapter: Adapter, rate: float, generator: torch.Generator) -> Adapter:
-    """Add to each tensor Gaussian noise of standard deviation rate * max(its root mean square, NOISE_FLOOR).
+def add_noise(adapter: Adapter, std: float, generator: torch.Generator) -> Adapter:
+    """Add to each tensor Gaussian noise of standard deviation std * max(its root mean square, NOISE_FLOOR).
 
-    rate: 0 changes nothing. Raises ValueError if it is negative.
+    std: 0 changes nothing. Raises ValueError if it is negative or not finite.
     """
-    if not (isfinite(rate) and rate >= 0):
-        raise ValueError(f"mutation_rate = {rate!r}: must be finite and 0 or more")
+    if not (isfinite(std) and std >= 0):
+        raise ValueError(f"mutation_std = {std!r}: must be finite and 0 or more")
     changed = {}
     for name, tensor in adapter.items():
-        scale = rate * max(float(tensor.square().mean().sqrt()), NOISE_FLOOR)
+        scale = std * max(float(tensor.square().mean().sqrt()), NOISE_FLOOR)
         changed[name] = tensor + scale * torch.randn(tensor.shape, generator=generator)
     return changed
 
 
-def add_safe_noise(
-    adapter: Adapter, target: float, generator: torch.Generator, divergence: Callable[[Adapter, Adapter], float]
-) -> Adapter:
-    """Noise as in `add_noise`, scaled until behaviour changes by about `target`.
+def add_safe_noise(adapter: Adapter, target: float, generator: torch.Generator, divergence: Divergence) -> Adapter:
+    """Add noise as `add_noise` does, scaled until behaviour changes by about `target`.
 
-    Safe mutation by rescaling (Lehman et al. 2018, arXiv:1712.06563, SM-R): how far weights may move without harm
-    differs between adapters by orders of magnitude, how far behaviour may move does not.
-    divergence: of two adapters' behaviours, such as the mean KL of their actions on texts that were met; it grows with
-    the square of the scale near zero, which is what the search goes by. It ends within a factor of 1.5, or with the
-    nearest of 8 tries; with the adapter itself if behaviour is not finite in any.
+    Safe mutation by rescaling (Lehman et al. 2018, arXiv:1712.06563, SM-R): how far weights can move without harm
+    differs between adapters by orders of magnitude; how far behaviour can move does not. The search assumes that
+    divergence grows with the square of the scale, as it does near zero. It ends within a factor of `CLOSE` of the
+    target, or with the closest of `TRIES` tries; with the adapter unchanged if divergence is finite in none of them.
+    Raises ValueError if `target` is negative or not finite.
     """
     if not (isfinite(target) and target >= 0):
         raise ValueError(f"mutation_kl = {target!r}: must be finite and 0 or more")
@@ -56,9 +58,31 @@ def add_safe_noise(
     return nearest
 
 
+def noise(
+    adapter: Adapter, settings: EvolutionConfig, generator: torch.Generator, divergence: Divergence | None
+) -> Adapter:
+    """Noise of `settings.mutation_std`; `divergence` is not used."""
+    return add_noise(adapter, settings.mutation_std, generator)
+
+
+def safe(
+    adapter: Adapter, settings: EvolutionConfig, generator: torch.Generator, divergence: Divergence | None
+) -> Adapter:
+    """Safe noise that changes behaviour by `settings.mutation_kl`; ValueError without a divergence."""
+    if divergence is None:
+        raise ValueError("evolution.mutation = 'safe': must come with a divergence, which tells two behaviours apart")
+    return add_safe_noise(adapter, settings.mutation_kl, generator, divergence)
+
+
+MUTATIONS: dict[Mutation, Callable[[Adapter, EvolutionConfig, torch.Generator, Divergence | None], Adapter]] = {
+    "noise": noise,
+    "safe": safe,
+}
+
+
 def mutate_hyperparameters(values: Mapping[str, float], factor: float, generator: torch.Generator) -> dict[str, float]:
-    """Multiply each value by `factor`, by 1 / `factor` or by 1, at equal odds (as population-based training does,
-    Jaderberg et al. 2017, arXiv:1711.09846); 1.25 is usual, 1 changes nothing."""
+    """Multiply each value by `factor`, by 1 / `factor` or by 1, with equal probability (as population-based training
+    does, Jaderberg et al. 2017, arXiv:1711.09846); 1.25 is usual, 1 changes nothing."""
     if not (isfinite(factor) and factor >= 1):
         raise ValueError(f"hyperparameter_factor = {factor!r}: must be finite and 1 or more")
     choices = torch.randint(-1, 2, (len(values),), generator=generator).tolist()

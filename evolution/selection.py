@@ -1,4 +1,4 @@
-"""Who may breed. Pure functions; ties go to the older id, and NaN counts as worst."""
+"""Selection of parents. Pure functions on fitness; ties go to the older id, and NaN counts as worst."""
 
 from collections.abc import Callable, Sequence
 from math import isnan
@@ -6,13 +6,15 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from evolution.config import Selection
+
 
 class Measured(Protocol):
     """Anything with an id and a fitness, of which more is better."""
 
     @property
     def id(self) -> int:
-        """Who it is; the lower, the older."""
+        """Its number; the lower, the older."""
 
     @property
     def fitness(self) -> float:
@@ -56,7 +58,7 @@ def pair_by_tournament(ranked: Sequence[Individual], k: int, rng: np.random.Gene
 
 
 def pair_by_rank(ranked: Sequence[Individual], k: int, rng: np.random.Generator) -> Pair[Individual]:
-    """Two different ones, the chance of each falling evenly from the best to the k-th, who has one k-th of the best's.
+    """Two different ones of the k fittest: the best is k times as likely as the k-th, with equal steps between them.
 
     Linear ranking (Baker 1985, "Adaptive selection methods for genetic algorithms").
     """
@@ -65,9 +67,10 @@ def pair_by_rank(ranked: Sequence[Individual], k: int, rng: np.random.Generator)
     return ranked[one], ranked[other]
 
 
-SELECTIONS: dict[str, Callable[[Sequence, int, np.random.Generator], tuple]] = {
-    "top": pair_of_top_k,
+SELECTIONS: dict[Selection, Callable[[Sequence, int, np.random.Generator], tuple]] = {
+    "truncation": pair_of_top_k,
     "tournament": pair_by_tournament,
     "rank": pair_by_rank,
+    "random": pair_of_top_k,  # of a ranking in random order, see `next_generation`
 }
-"""Ways to choose two parents among individuals ranked by fitness, by name."""
+"""How two parents are selected among individuals ranked by fitness, by name."""

@@ -15,8 +15,8 @@ ALLOWED = {
     "trainers": {"envs", "agents", "evolution"},
     "dashboard": {
         *("envs", "agents.forage_codec", "agents.memory", "agents.types"),
-        *("evolution.lineage", "evolution.own", "evolution.commands"),
-        *("trainers.command_line", "trainers.config", "trainers.parser", "trainers.recording"),
+        *("evolution.own", "evolution.commands"),
+        *("trainers.command_line", "trainers.config", "trainers.lineage", "trainers.parser", "trainers.recording"),
     },
 }
 
@@ -45,7 +45,8 @@ def test_a_room_imports_only_what_it_may(room):
 
 SETTINGS_AND_WORLDS = (
     *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.other_codecs"),
-    *("trainers.config", "trainers.parser", "trainers.worlds", "evolution.lineage", "dashboard.server"),
+    *("trainers.config", "trainers.parser", "trainers.worlds", "trainers.lineage", "trainers.export"),
+    *("evolution.config", "dashboard.server"),
 )
 
 

@@ -11,6 +11,7 @@ from agents.types import AdapterConfig, ModelConfig, expand_user, require
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.types import WorldConfig, members
+from evolution.config import EvolutionConfig as BreedingConfig
 
 SEEDS = 2**32
 """Seeds are below this."""
@@ -179,29 +180,13 @@ class LearnConfig:
         require(is_plain, "learn.temperature", self.temperature, "1 with the planner, which has no doubts to soften")
 
 
-EVOLUTION_CHOICES = {
-    "selection": ("top", "rank", "tournament", "random"),
-    "inheritance": ("lamarckian", "baldwinian", "darwinian", "reptile"),
-    "crossover": ("mean", "swap", "components", "merge", "clone"),
-    "mutation": ("noise", "safe"),
-}
-"""Values of EvolutionConfig's words; the same names as in `evolution`, which imports torch."""
+INHERITANCE = ("lamarckian", "baldwinian", "darwinian", "reptile")
 
 
 @dataclass(frozen=True)
-class EvolutionConfig:
+class EvolutionConfig(BreedingConfig):
     """How a generation becomes the next."""
 
-    enabled: bool = True
-    """false: the founders live on and only learn. So does one agent alone (env.agents = 1), who has nobody to breed
-    with; parents and elites then mean nothing."""
-    selection: str = "top"
-    """Who breeds: top (the fittest few, equally), rank (of them, the better more often), tournament (the fittest of a
-    few drawn by chance), or random (a few of all by chance; fitness counts for nothing, which is the control)."""
-    parents: int = 5
-    """How many of the fittest may breed; in a tournament, how many take part."""
-    elites: int = 5
-    """How many of the fittest live on."""
     births_in_life: bool = False
     """Whether the place of who starves in the middle of a life is taken by a child of two of the fittest living."""
     inheritance: str = "lamarckian"
@@ -210,19 +195,6 @@ class EvolutionConfig:
     all begin anew each generation where the last one ended up on average."""
     reptile_step: float = 1.0
     """How far the beginning moves to that end, where inheritance is reptile: 1 is all the way."""
-    crossover: str = "swap"
-    """mean (of the factors, the original idea), swap (whole layers), components (rank-1 parts), merge (of what the
-    adapters do) or clone (one parent)."""
-    mutation: str = "noise"
-    """noise (relative to a tensor's size) or safe (scaled so that behaviour changes by mutation_kl)."""
-    mutation_rate: float = 0.05
-    """Noise on a child's tensors, relative to their size, where mutation is noise."""
-    mutation_kl: float = 0.02
-    """Mean KL by which the actions of a child differ from what it inherited, where mutation is safe."""
-    hyperparameter_factor: float = 1.25
-    """A child's learning rate and entropy coefficient change by this factor, up, down or not; 1 fixes them."""
-    episodes: int = 8
-    """Worlds, common to all agents, in which fitness is measured."""
     apart: bool = False
     """Whether each population of the world breeds only within itself; parents and elites are then those of each. Their
     champions of all generations play against each other, and are rated."""
@@ -231,26 +203,13 @@ class EvolutionConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
-        for name, allowed in EVOLUTION_CHOICES.items():
-            value = getattr(self, name)
-            require(value in allowed, f"evolution.{name}", value, " or ".join(allowed))
-        step = self.reptile_step
+        super().__post_init__()
+        inheritance, step = self.inheritance, self.reptile_step
+        require(inheritance in INHERITANCE, "evolution.inheritance", inheritance, f"one of {', '.join(INHERITANCE)}")
         require(0 < step <= 1, "evolution.reptile_step", step, "above 0 and at most 1")
-        require(self.parents >= 2, "evolution.parents", self.parents, "2 or more")
-        require(self.elites >= 0, "evolution.elites", self.elites, "0 or more")
-        require(self.episodes >= 1, "evolution.episodes", self.episodes, "1 or more")
         hall, most = self.hall_episodes, self.episodes
         require(0 <= hall <= most, "evolution.hall_episodes", hall, f"between 0 and evolution.episodes = {most}")
         require(not hall or self.apart, "evolution.hall_episodes", hall, "0 without evolution.apart")
-        for name in ("mutation_rate", "mutation_kl"):
-            value = getattr(self, name)
-            require(isfinite(value) and value >= 0, f"evolution.{name}", value, "0 or more")
-        require(
-            isfinite(self.hyperparameter_factor) and self.hyperparameter_factor >= 1,
-            "evolution.hyperparameter_factor",
-            self.hyperparameter_factor,
-            "1 or more",
-        )
 
 
 @dataclass(frozen=True)
@@ -327,7 +286,8 @@ class TrainConfig:
             learns, selection = self.learn.algorithm, self.evolution.selection
             require(learns != "online", "learn.algorithm", learns, "another with evolution.births_in_life")
             require(self.evolution.enabled, "evolution.enabled", False, "true with evolution.births_in_life")
-            require(selection == "top", "evolution.selection", selection, "top with evolution.births_in_life")
+            allowed = "truncation with evolution.births_in_life"
+            require(selection == "truncation", "evolution.selection", selection, allowed)
         if self.learn.social != "nobody":
             require(self.env.is_forage, "env.id", self.env.id, "forage with learn.social")
             require(not self.evolution.births_in_life, "evolution.births_in_life", True, "false with learn.social")

@@ -16,9 +16,7 @@ from agents.types import UserError, log
 from agents.weights.frozen import product_dtype
 from evolution import next_generation, select_top_k
 from evolution.events import births, deaths
-from evolution.generation import with_children
-from evolution.genome import Adapter
-from evolution.mutation import add_safe_noise
+from evolution.generation import breed_into
 from trainers import run_folder
 from trainers.colony import PROBES, Colony, found_colony
 from trainers.config import TrainConfig
@@ -116,15 +114,14 @@ def evolve(run: Run) -> dict[str, float]:
     heritage, after = run.colony.heritage(), list(before)
     for slots in run.breeding_groups():
         share = 1.0 if settings.apart else len(slots) / len(before)
+        parents = max(2, min(len(slots), round(settings.parents * share)))
         bred = next_generation(
             [heritage[slot] for slot in slots],
+            replace(settings, elites=round(settings.elites * share), parents=parents),
             generation=run.generation,
-            elites=round(settings.elites * share),
-            parents=min(len(slots), max(2, round(settings.parents * share))),
-            selection=settings.selection,
             rng=run.colony.streams["evolution"],
+            divergence=run.colony.divergence,
             first_id=1 + max(genome.id for genome in [*before, *after]),
-            **_breeding(run),
         )
         for slot, genome in zip(slots, bred, strict=True):
             after[slot] = genome
@@ -146,30 +143,18 @@ def replace_starved(run: Run, died: np.ndarray, living: np.ndarray, earned: np.n
     pool = [before[slot] for slot in np.flatnonzero(living)]
     if len(pool) < 2:
         return np.zeros_like(died)
-    after = with_children(
+    after = breed_into(
         before,
         np.flatnonzero(died).tolist(),
         select_top_k(pool, len(pool)),
+        replace(settings, parents=min(settings.parents, len(pool))),
         generation=run.generation,
-        parents=min(settings.parents, len(pool)),
         rng=rng,
-        **_breeding(run),
+        divergence=colony.divergence,
     )
     colony.settle(after, in_life=True)
     run.log.events(deaths(before, after, run.generation, cause="starved") + births(before, after, in_life=True))
     return died
-
-
-def _breeding(run: Run) -> dict[str, Any]:
-    """How children are made, as `evolution.breed` and `evolution.next_generation` take it."""
-    settings = run.config.evolution
-    names = ("crossover", "mutation_rate", "hyperparameter_factor")
-    mutate = partial(_mutate_safely, run) if settings.mutation == "safe" else None
-    return {name: getattr(settings, name) for name in names} | {"mutate": mutate}
-
-
-def _mutate_safely(run: Run, adapter: Adapter, generator: torch.Generator) -> Adapter:
-    return add_safe_noise(adapter, run.config.evolution.mutation_kl, generator, run.colony.divergence)
 
 
 def live(run: Run, lesson: Witness | None = None) -> Life:

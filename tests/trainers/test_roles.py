@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.worlds.team_world import TeamWorld, make_team, roles
-from evolution.lineage import family_tree, read_events
+from trainers.lineage import family_tree, read_events
 from trainers.parser import parse
 from trainers.train import train
 

@@ -33,22 +33,22 @@ SETTINGS = {
     "parents": 4,
     "selection": "tournament",
     "crossover": "merge",
-    "mutation_rate": 0.3,
+    "mutation_std": 0.3,
     "hyperparameter_factor": 1.5,
 }
 
 
 def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
-    told = {}
+    used = []
 
-    def noted(population, **settings):
-        told.update(settings)
-        return next_generation(population, **settings)
+    def noted(population, settings, **more):
+        used.append(settings)
+        return next_generation(population, settings, **more)
 
     monkeypatch.setattr(stages, "next_generation", noted)
     run = begun(*(f"--evolution.{key}={value}" for key, value in SETTINGS.items()))
     stages.evolve(run)
-    assert told.items() >= SETTINGS.items()
+    assert [{key: getattr(settings, key) for key in SETTINGS} for settings in used] == [SETTINGS]
     assert sum(genome.operator == "merge" for genome in run.colony.population) == 5
 
 
@@ -60,7 +60,7 @@ def test_a_mutation_is_safe_if_that_is_asked_for(begun):
 
 @pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
 def test_children_get_what_is_to_be_inherited(begun, inheritance):
-    run = begun("--evolution.inheritance", inheritance, "--evolution.crossover=clone", "--evolution.mutation_rate=0")
+    run = begun("--evolution.inheritance", inheritance, "--evolution.crossover=clone", "--evolution.mutation_std=0")
     colony, bank = run.colony, run.colony.policy.mind.bank
     bank.values += torch.arange(6.0)[:, None]  # they learned
     passed_on = bank.values.clone()
