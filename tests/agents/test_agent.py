@@ -225,7 +225,7 @@ def test_agents_can_be_selected_and_bred(trio):
         agent.adapter = {name: tensor + fitness for name, tensor in agent.adapter.items()}
     best = select_top_k(trio, 2)
     assert [agent.id for agent in best] == [1, 2]
-    child = breed(*best, mutation_rate=0.0)
+    child = breed(*best, mutation_std=0.0)
     assert child.parents == (1, 2)
     assert child.hyperparameters == {"learning_rate": 1e-3}
     newborn = trio[0].adapter

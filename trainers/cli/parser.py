@@ -1,6 +1,7 @@
 """The command line of the main program: any key of the config as a flag, a YAML file under it."""
 
 import argparse
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from trainers.variants import FullConfig
 
 SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--replay.steps"}
 """What may be given for a longer key."""
+
+RENAMED_KEYS = {"evolution.mutation_rate": "evolution.mutation_std"}
+"""Keys of earlier versions, and what they are called now."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -159,6 +163,16 @@ def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()).replace("WorldConfig.", "env.")
+    if unknown := re.search(r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'", text):
+        key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+        if key in RENAMED_KEYS:
+            return f"{key}: is now called {RENAMED_KEYS[key]}"
+    if wrong := re.search(r'Parser key "(\w+)\.(\w+)": Expected a \S*Literal\b.* Got value: (.*)', text):
+        section, field, value = wrong.groups()
+        try:
+            type(getattr(TrainConfig(), section))(**{field: value})  # which says it in its own words
+        except ValueError as refusal:
+            return str(refusal)
     hint = "; must be keys that --help lists" if "unrecognized arguments" in text else ""
     return text + hint
 

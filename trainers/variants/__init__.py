@@ -60,6 +60,13 @@ def sections(config: TrainConfig) -> list[VariantConfig]:
     return [getattr(config, name) for name in VARIANTS if hasattr(config, name)]
 
 
+def acting_config(config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
+    """The config of a population that acts as that of a run did after a generation; see `VariantConfig.acting`."""
+    for section in sections(config):
+        config = section.acting(config, run_dir, generation, newest)
+    return config
+
+
 def open_variants(config: TrainConfig, population: "Population", run_dir: Path) -> dict[str, Variant]:
     """The variants that are switched on, by their names; UserError where something that one needs is missing."""
     on = {name: getattr(config, name) for name in VARIANTS if hasattr(config, name)}
