@@ -17,7 +17,6 @@ import numpy as np
 from agents.types import log, require
 from envs import HELD_OUT, WorldConfig, bots
 from envs.bots.planner import MAX_CELLS
-from envs.presets import PRESETS
 from envs.worlds.mixed_world import weave
 from trainers.cli.command_line import parse_run_arguments, run_command
 from trainers.cli.parser import read_config
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from trainers.population import Population
     from trainers.rollout import Outcome
 
-BASELINES = ("random", "greedy", "forager", "planner")
-"""Scripted bots of the forage world, see `envs.bots`."""
 WHO_THEY_ARE = {
     "frozen": "the model without adapters",
     "random": "takes any action that is allowed",
@@ -63,19 +60,12 @@ def main(argv: list[str] | None = None) -> None:
 
         population, config, generation = open_run(options.run_dir, options.generation)
         population.policy.backend = open_backend(options.backend, population.policy.mind)
-        env = other_preset(config.env, options.preset) if options.preset else config.env
+        env = config.env.other_preset(options.preset) if options.preset else config.env
         with counted(len(contestants(env))) as tell:
             result = compare(population, env, options.episodes, options.seed, tell)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 
     run_command(evaluate)
-
-
-def other_preset(env: EnvConfig, name: str) -> EnvConfig:
-    """Another forage world for the agents of `env`; UserError where there is none."""
-    require(env.is_forage, "preset", name, f"left out: these agents live in {env.id}")
-    require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
-    return env.of_preset(name)
 
 
 def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
@@ -86,11 +76,8 @@ def held_out_seeds(episodes: int, seed: int) -> np.ndarray:
 
 
 def contestants(env: EnvConfig) -> list[str]:
-    """The agents and their baselines, in the order in which they play; the planner only where worlds are small."""
-    if not env.is_forage:
-        return ["agents", "frozen", "random"]
-    is_planned = all(kind.height * kind.width <= MAX_CELLS for kind in env.kinds.values())
-    return ["agents", "frozen", *(who for who in BASELINES if who != "planner" or is_planned)]
+    """The agents and their baselines, in the order in which they play."""
+    return ["agents", "frozen", *env.baselines]
 
 
 def compare(
@@ -116,7 +103,7 @@ def compare(
             outcomes[who] = play(population, env, seeds, seed, actor=Chance())
     result: dict[str, Any] = {"episodes": episodes, "seed": seed}
     columns = {"fitness": lambda o: o.episode_return, "lifetime": lambda o: o.lifetime}
-    if env.is_forage:
+    if "food_eaten" in outcomes["agents"].figures:
         columns["food_eaten"] = lambda o: o.figures["food_eaten"]
     for key, column in columns.items():
         result[key] = {who: interval(column(outcome).mean(axis=1)) for who, outcome in outcomes.items()}

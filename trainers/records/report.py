@@ -91,7 +91,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     """What tells runs apart, as TensorBoard shows it."""
     found = {
         "seed": config.seed,
-        "env": config.env.preset if config.env.is_forage else config.env.id,
+        "env": config.env.title,
         "model.name": config.model.name,
     }
     found |= {name: getattr(config, name) for name in ("rollouts_per_generation", "init_from")}
