@@ -14,6 +14,7 @@ B = G * R rows, A actions, F numbers in an adapter.
 """
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, chosen
-from trainers.learning.config import LearnConfig
+from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
 from trainers.learning.imitation import Demonstrations, imitate
 from trainers.rollout import Observer, Trajectory, gae
@@ -277,3 +278,10 @@ def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 def mean_of_numbers(x: Tensor) -> float:
     """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
     return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0
+
+
+def make_learner(policy: Policy, config: LearnConfig) -> Learner:
+    """The learner that `learn.algorithm` names."""
+    module, _, name = ALGORITHMS[config.algorithm].partition(".")
+    learner: Learner = getattr(import_module(f"trainers.learning.{module}"), name)(policy, config)
+    return learner

@@ -19,7 +19,7 @@ from trainers.records.population_state import init_population, restore_adapters,
 from trainers.records.run_folder import machine, versions, weights_sha256
 from trainers.seeding import named_streams
 from trainers.stages import History
-from trainers.variants import acting_config, open_variants, sections
+from trainers.variants import acting_config, open_variants, passed_on
 
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
@@ -58,9 +58,7 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
         raise UserError(f"{expected} a run with the same adapters, not {theirs.adapter}")
     tensors, state = load_checkpoint(found[newest])
     try:
-        passed_on = (section.passed_on(tensors) for section in sections(theirs))
-        rows = next((rows for rows in passed_on if rows is not None), tensors["bank"])
-        init_population(population, rows, state["population"])
+        init_population(population, passed_on(theirs, tensors), state["population"])
     except (KeyError, ValueError) as error:
         raise UserError(f"{expected} a run with as many agents ({error})") from error
     age: int = state["age"] + state["generation"] + 1

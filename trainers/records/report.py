@@ -14,8 +14,8 @@ from envs.worlds.world import ForageWorld, Pictured
 from evolution.commands import command, script
 from evolution.events import lives, starvations
 from evolution.genome import diversity
+from trainers.comparison import compare, held_out_seeds, table
 from trainers.config import TrainConfig
-from trainers.evaluate import compare, held_out_seeds, table
 from trainers.records import run_folder
 from trainers.records.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.records.episode import prune_recordings, recorded, write_recording
