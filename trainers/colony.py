@@ -192,7 +192,6 @@ def restore_adapters(colony: Colony, tensors: dict[str, Tensor]) -> None:
     """Give a newly founded colony the adapters that were saved; KeyError or ValueError where they do not fit."""
     bank = colony.policy.mind.bank
     _copy_into(bank.values, tensors, "bank")
-    bank.version += 1
 
 
 def nearer(start: Tensor, end: Tensor, step: float) -> Tensor:
@@ -215,7 +214,6 @@ def found_with(
     _copy_into(bank.values, tensors, "birth" if "birth" in tensors else "bank")
     if reptile_step is not None:
         bank.values[:] = nearer(tensors["birth"], tensors["bank"], reptile_step)
-    bank.version += 1
     if colony.birth is not None:
         colony.birth.copy_(bank.values)
     settings = [person["hyperparameters"] for person in state["population"]]

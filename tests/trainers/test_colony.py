@@ -21,7 +21,6 @@ def colony_of(tiny_config):
         colony = found_colony(replace(tiny_config, evolution=replace(tiny_config.evolution, inheritance=inheritance)))
         bank = colony.policy.mind.bank
         bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))  # they learned
-        bank.version += 1
         colony.population = [g.measured(float(i), colony.adapter(i)) for i, g in enumerate(colony.population)]
         return colony
 

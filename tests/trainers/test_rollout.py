@@ -77,7 +77,6 @@ def test_the_same_seeds_give_the_same_life(life, colony, tiny_config):
 
 def test_bare_agents_all_act_by_the_base(colony, tiny_config):
     colony.policy.mind.bank.values += 1.0
-    colony.policy.mind.bank.version += 1
     world = ForageWorld(tiny_config.env)
     life = rollout(
         colony.policy,

@@ -76,7 +76,7 @@ def imitate(
     learning_rate: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Teach the adapters of a cohort, which the bank gathers gradients for, each from a pool of examples of its own.
+    """Teach the adapters of a cohort, each from a pool of examples of its own.
 
     Who has no examples learns nothing. is_resting: (P,) bool, who does not learn now. learning_rate: (P,).
     """
@@ -94,5 +94,6 @@ def imitate(
         action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
         log_prob, _ = policy.evaluate(told, groups, action, legal)
         loss = reinforce_loss(log_prob, torch.from_numpy(examples.advantage[drawn]).clamp(min=0))
-        loss.view(len(agents), -1).mean(dim=1).sum().backward()
-        optimiser.step(learning_rate, config.max_grad_norm, is_learning)
+        with policy.mind.bank.gathering(cohort) as gradients:
+            loss.view(len(agents), -1).mean(dim=1).sum().backward()
+        optimiser.step(cohort, gradients, learning_rate, config.max_grad_norm, is_learning)

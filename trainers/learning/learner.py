@@ -127,7 +127,6 @@ class Learner:
         experience = Experience(samples, alive, demonstrations, learning_rate, entropy_coef, told)
         if lesson:
             for cohort in self._cohorts():  # before `finish`, whose trust region is for the whole life
-                self.policy.mind.bank.gather(cohort)
                 self._imitate(experience, cohort, torch.zeros(agents, dtype=torch.bool), rng)
             figures = lesson.finish(trajectory.texts)
         else:
@@ -186,7 +185,6 @@ class Learner:
     def _learn_cohort(self, experience: Experience, cohort: slice, rng: np.random.Generator) -> Figures:
         """All epochs of a run of adapters. Each is a learner of its own: cohorts bound memory and change nothing."""
         bank = self.policy.mind.bank
-        bank.gather(cohort)
         is_broken = torch.zeros(len(bank))
         before_life, is_resting = bank.values[cohort].clone(), torch.zeros(len(bank), dtype=torch.bool)
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
@@ -195,11 +193,13 @@ class Learner:
             for batch in minibatches(experience.alive, cohort, self.config.minibatch, rng, is_resting):
                 loss, change = self._look(experience, batch)
                 # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
-                self._rein_in(batch.groups, change.kl, before_life, is_resting)
+                with bank.gathering(cohort) as gradients:
+                    (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
+                self._rein_in(batch.groups, change.kl, before_life[batch.groups - cohort.start], is_resting)
                 is_learning = torch.zeros_like(is_resting)
                 is_learning[batch.groups] = ~is_resting[batch.groups]
-                norm = self.optimiser.step(experience.learning_rate, self.config.max_grad_norm, is_learning)
+                rates, bound = experience.learning_rate, self.config.max_grad_norm
+                norm = self.optimiser.step(cohort, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - cohort.start])
@@ -210,7 +210,7 @@ class Learner:
         if sample:
             with torch.no_grad():
                 _, end = self._look(experience, sample)
-            self._rein_in(sample.groups, end.kl, before_life, is_resting)
+            self._rein_in(sample.groups, end.kl, before_life[sample.groups - cohort.start], is_resting)
             ratio_errors.append(end.ratio_error)
         self.optimiser.let_go()
         strayed, first_error = is_resting[cohort].float(), torch.cat([*ratio_errors[:1], torch.zeros(0)])
@@ -240,8 +240,6 @@ class Learner:
             ratio_error = ((log_prob - old).abs().view(keep.shape) * keep).amax(1)
         return mean(loss), Change(kl, clipped, mean(entropy), ratio_error)
 
-    def _rein_in(self, groups: Tensor, kl: Tensor, before_life: Tensor, is_resting: Tensor) -> None:
-        """Rein in adapters with too much KL, and let them rest."""
-        bank = self.policy.mind.bank
-        before = before_life[groups - bank.learners.start]
-        is_resting[groups] |= rein_in(bank, groups, kl, before, self.config.max_kl)
+    def _rein_in(self, groups: Tensor, kl: Tensor, before: Tensor, is_resting: Tensor) -> None:
+        """Rein in adapters with too much KL since `before` (G, F), and let them rest."""
+        is_resting[groups] |= rein_in(self.policy.mind.bank, groups, kl, before, self.config.max_kl)

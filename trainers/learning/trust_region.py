@@ -19,5 +19,4 @@ def rein_in(bank: AdapterBank, groups: Tensor, kl: Tensor, before: Tensor, max_k
         share = (max_kl / kl[strayed]).sqrt()[:, None]
         shortened = start + share * (bank.values[rows] - start)
         bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
-        bank.version += 1
     return strayed
