@@ -21,7 +21,6 @@ def colony_of(tiny_config):
         )
         bank = population.policy.mind.bank
         bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))  # they learned
-        bank.version += 1
         population.genomes = [g.measured(float(i), population.adapter(i)) for i, g in enumerate(population.genomes)]
         return population
 

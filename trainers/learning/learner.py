@@ -167,7 +167,7 @@ class Learner:
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
     def imitate(self, experience: Experience, chunk: slice, is_stopped: Tensor, rng: np.random.Generator) -> None:
-        """Learn from demonstrations, whose gradients the bank gathers."""
+        """Learn from demonstrations."""
         for examples, pools in experience.demonstrations:
             rates = experience.learning_rate
             imitate(self.policy, self.optimiser, self.config, examples, pools, chunk, is_stopped, rates, rng)
@@ -175,19 +175,20 @@ class Learner:
     def _learn_chunk(self, experience: Experience, chunk: slice, rng: np.random.Generator) -> Figures:
         """All epochs of a run of adapters. Each is a learner of its own: chunks bound memory and change nothing."""
         bank = self.policy.mind.bank
-        bank.gather(chunk)
         is_broken, is_stopped = torch.zeros(len(bank)), torch.zeros(len(bank), dtype=torch.bool)
         acted = bank.values[chunk].clone()
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         for _ in range(self.epochs):
             for batch in minibatches(experience.is_alive, chunk, self.config.minibatch, rng, is_stopped):
                 loss, change = self._evaluate(experience, batch)
-                # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
+                with bank.gathering(chunk) as gradients:
+                    # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
+                    (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
                 self._bound_kl(batch.groups, change.kl, chunk, acted, is_stopped)
                 is_learning = torch.zeros_like(is_stopped)
                 is_learning[batch.groups] = ~is_stopped[batch.groups]
-                norm = self.optimiser.step(experience.learning_rate, self.config.max_grad_norm, is_learning)
+                rates, bound = experience.learning_rate, self.config.max_grad_norm
+                norm = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - chunk.start])
@@ -265,7 +266,6 @@ def project_to_trust_region(bank: AdapterBank, groups: Tensor, kl: Tensor, befor
         share = (max_kl / kl[exceeded]).sqrt()[:, None]
         shortened = start + share * (bank.values[rows] - start)
         bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
-        bank.version += 1
     return exceeded
 
 
