@@ -166,7 +166,7 @@ def evolve(run: Run, generation: Generation) -> dict[str, float]:
 
 
 def _breeding_groups(run: Run) -> list[BreedingGroup]:
-    """All agents; or those of each role, with their share of parents and elites."""
+    """All agents; or those of each role, with their share of parents and elites. One alone lives on."""
     if (groups := _instead(run, lambda variant: variant.breeding_groups(run))) is not None:
         return groups
     settings, everyone = run.config.evolution, range(len(run.population.genomes))
@@ -175,7 +175,8 @@ def _breeding_groups(run: Run) -> list[BreedingGroup]:
         slots = [slot for slot in everyone if roles[slot] == role]
         share = len(slots) / len(everyone)
         parents = min(len(slots), max(2, round(settings.parents * share)))
-        groups.append(BreedingGroup(slots, parents, round(settings.elites * share)))
+        if len(slots) > 1:
+            groups.append(BreedingGroup(slots, parents, round(settings.elites * share)))
     return groups
 
 

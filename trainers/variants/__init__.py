@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from trainers.population import Population
 
 VARIANTS = {
+    "steady_state": "SteadyState",  # first: who watches states is to see newcomers in them
     "distillation": "Distillation",
     "replay": "Replay",
     "social": "Social",
-    "steady_state": "SteadyState",
     "inheritance": "Inheritance",
     "coevolution": "Coevolution",
 }
