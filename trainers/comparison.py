@@ -46,11 +46,11 @@ def contestants(env: EnvConfig) -> list[str]:
 
 
 def compare(
-    population: "Population", env: EnvConfig, episodes: int, seed: int, tell: Callable[[str], None] | None = None
+    population: "Population", env: EnvConfig, episodes: int, seed: int, show: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    """Play `episodes` held-out worlds with the agents and with each baseline; `tell` is told whose turn it is.
+    """Play `episodes` held-out worlds with the agents and with each baseline; `show` is called with whose turn it is.
 
-    Returns, for fitness (return), lifetime and what else the world tells (food eaten), the mean over agents and worlds
+    Returns, for fitness (return), lifetime and what else the world measures (food eaten), the mean over agents and worlds
     of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and by
     preset.
     """
@@ -58,8 +58,8 @@ def compare(
     seeds = held_out_seeds(episodes, seed)
     outcomes = {}
     for who in contestants(env):
-        if tell:
-            tell(f"{who} in {episodes} worlds")
+        if show:
+            show(f"{who} in {episodes} worlds")
         if who in ("agents", "frozen"):
             outcomes[who] = play(population, env, seeds, seed, bare=who == "frozen")
         elif env.is_forage:
@@ -172,7 +172,7 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
             lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     elif "food_eaten" in result:
         lines.append(f"the planner is left out: it is for worlds of at most {MAX_CELLS} cells")
-    who = [f"    {name:<8} {told}" for name, told in WHO_THEY_ARE.items() if name in result["fitness"]]
+    who = [f"    {name:<8} {about}" for name, about in WHO_THEY_ARE.items() if name in result["fitness"]]
     return "\n".join([head, *lines, "", *who])
 
 

@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         population, config, generation = open_run(options.run_dir, options.generation)
         population.policy.backend = open_backend(options.backend, population.policy.mind)
         env = config.env.other_preset(options.preset) if options.preset else config.env
-        with counted(len(contestants(env))) as tell:
-            result = compare(population, env, options.episodes, options.seed, tell)
+        with counted(len(contestants(env))) as show:
+            result = compare(population, env, options.episodes, options.seed, show)
         print(json.dumps(result) if options.json else table(result, f"generation {generation}"))
 
     run_command(evaluate)

@@ -182,7 +182,7 @@ def _breeding_groups(run: Run) -> list[BreedingGroup]:
 
 def collect(run: Run, generation: Generation) -> Rollout:
     """One rollout in worlds that nobody has seen."""
-    run.progress.stage("living")
+    run.progress.stage("collecting")
     population, world = run.population, run.world(generation.number)
     streams, states = population.streams, States()
     observers = population.learner.start(*_hyperparameters(population))
@@ -233,7 +233,7 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
 
 def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float]]:
     """Fitness: mean return in worlds that are new, and the same for all agents; and what is worth logging besides."""
-    run.progress.stage("measuring")
+    run.progress.stage("evaluating")
     population, streams = run.population, run.population.streams
     seeds = world_seeds(streams["fitness"], run.config.evolution.episodes)
     outcome = _instead(run, lambda variant: variant.evaluate(run, generation, seeds))

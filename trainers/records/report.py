@@ -70,7 +70,7 @@ def _history(run: Run, number: int, figures: dict[str, Any]) -> History:
 
 
 def report(run: Run) -> dict[str, Any]:
-    """Compare the last generation and the first with the yardsticks, print the table and write results.json."""
+    """Compare the last generation and the first with the baselines, print the table and write results.json."""
     env, first = run.config.env, run.history.first
     run.progress.generation(run.history.generation + 1)
     run.progress.stage("comparing")

@@ -1,7 +1,7 @@
 """The run folder: what is in it, opening one anew, continuing one, reading one.
 
 config.yaml  run.json  metrics.jsonl  lineage.jsonl  adapters.jsonl  first.json  results.json  tb/  checkpoints/
-adapters/  recordings/; where populations breed apart matches.jsonl  hall/; where a whole model learns model/
+adapters/  recordings/; with coevolution matches.jsonl  hall/; with distillation of the model model/
 """
 
 import json
@@ -114,8 +114,8 @@ def git_commit() -> str | None:
         done = subprocess.run(ask, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    told = done.stdout.splitlines()
-    return told[1] if done.returncode == 0 and Path(told[0]).resolve() == root else None
+    lines = done.stdout.splitlines()
+    return lines[1] if done.returncode == 0 and Path(lines[0]).resolve() == root else None
 
 
 def machine() -> dict[str, Any]:
@@ -128,7 +128,7 @@ def machine() -> dict[str, Any]:
 
 
 def lines_until(file: Path, last_generation: int) -> list[str]:
-    """The lines of a JSONL file up to a generation, without later ones: those will be lived again.
+    """The lines of a JSONL file up to a generation, without later ones: those generations will be done again.
 
     A kill can cut the last line short; it is dropped. DamagedRun for any other line that cannot be read.
     """

@@ -1,7 +1,7 @@
 """Coevolution: each population of the world breeds within itself, and their champions play each other.
 
 Some of the worlds in which fitness is measured are shared with champions of the past, so that what once worked is not
-forgotten; after each generation the new champions play past ones (see `trainers.variants.matches`).
+forgotten; after each generation the new champions play past ones (see `trainers.variants.coevolution_matches`).
 
 Symbols: N agents in a world, E episodes, Q populations.
 """
@@ -22,7 +22,7 @@ from trainers.records.tags import Tag
 from trainers.rollout import Outcome, collect_rollout
 from trainers.stages import BreedingGroup, Generation, Run
 from trainers.variants.coevolution_config import CoevolutionConfig
-from trainers.variants.matches import (
+from trainers.variants.coevolution_matches import (
     HallOfFame,
     Player,
     pairings,

@@ -2,7 +2,7 @@
 
 A student that only watches its teacher never sees where its own mistakes lead; so it acts, and the teacher says of each
 text that it met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters learn by
-`trainers.learning.distil`, or all weights of the model by `whole_model`.
+`trainers.learning.distil`, or all weights of the model by `distillation_model`.
 """
 
 from pathlib import Path
@@ -22,9 +22,9 @@ from trainers.records.tags import Tag
 from trainers.rollout import Observer, Rollout
 from trainers.stages import Generation, Run, States
 from trainers.variants.distillation_config import DistillationConfig, acting_by
-from trainers.variants.teacher import open_teacher
+from trainers.variants.distillation_model import WholeModel
+from trainers.variants.distillation_teacher import open_teacher
 from trainers.variants.variant import Variant
-from trainers.variants.whole_model import WholeModel
 
 
 class Distillation(Variant):
