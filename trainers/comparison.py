@@ -50,9 +50,9 @@ def compare(
 ) -> dict[str, Any]:
     """Play `episodes` held-out worlds with the agents and with each baseline; `show` is called with whose turn it is.
 
-    Returns, for fitness (return), lifetime and what else the world measures (food eaten), the mean over agents and worlds
-    of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and by
-    preset.
+    Returns, for fitness (return), lifetime and what else the world measures (food eaten), the mean over agents and
+    worlds of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and
+    by preset.
     """
     require(not env.also or episodes % len(env.kinds) == 0, "episodes", episodes, f"a multiple of {len(env.kinds)}")
     seeds = held_out_seeds(episodes, seed)

@@ -14,8 +14,8 @@ from trainers.rollout import Trajectory
 def decisions(
     text: np.ndarray, is_alive: np.ndarray, legal: np.ndarray, agents: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
-    """The distinct decisions of a rollout: whose (R,), after which text (R,), what was allowed (R, A), and the share (R,)
-    of an agent's steps.
+    """The distinct decisions of a rollout: whose (R,), after which text (R,), what was allowed (R, A), and the share
+    (R,) of an agent's steps.
 
     text, is_alive: (T, M), legal: (T, M, A), as in a trajectory; with A = 0 only texts are compared.
     """

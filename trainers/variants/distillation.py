@@ -53,14 +53,14 @@ class Distillation(Variant):
 
     def targets(self, run: Run, rollout: Rollout) -> Targets:
         """What the teacher says of each step."""
-        targets = torch.from_numpy(self._told(rollout)).float().flatten(0, 1)
+        targets = torch.from_numpy(self._targets(rollout)).float().flatten(0, 1)
         return Targets(targets, self.settings.temperature)
 
     def learn(self, run: Run, rollout: Rollout) -> dict[str, float] | None:
         """Where the model learns: update all its weights, and act by them from now on."""
         if not self.student:
             return None
-        targets, start = self._told(rollout), perf_counter()
+        targets, start = self._targets(rollout), perf_counter()
         self.student.remember(rollout.trajectory, targets)
         figures = self.student.learn(self.population.streams["learner"]) | {"learn_s": perf_counter() - start}
         figures |= health(self.population.policy, rollout.trajectory)
@@ -86,7 +86,7 @@ class Distillation(Variant):
             self.student.restore(tensors, state["texts"])
             self._act_by(self.student)
 
-    def _told(self, rollout: Rollout) -> np.ndarray:
+    def _targets(self, rollout: Rollout) -> np.ndarray:
         return self.teacher.targets(rollout, self._states.states)
 
     def _act_by(self, student: WholeModel) -> None:
