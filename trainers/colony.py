@@ -44,11 +44,10 @@ class Colony:
     read_last: list[str] = field(default_factory=list)
 
     def heritage(self) -> list[Genome]:
-        """The population with the adapters that it passes on: as learned, or as born with."""
-        if self.birth is None:
-            return self.population
-        unflatten = self.policy.mind.bank.unflatten
-        return [replace(g, adapter=unflatten(row)) for g, row in zip(self.population, self.birth, strict=True)]
+        """The population with copies of the adapters that it passes on: as learned, or as born with."""
+        bank = self.policy.mind.bank
+        rows = (bank.values if self.birth is None else self.birth).clone()
+        return [replace(g, adapter=bank.unflatten(row)) for g, row in zip(self.population, rows, strict=True)]
 
     def settle(self, population: list[Genome], *, in_life: bool = False) -> None:
         """Give the slots of newcomers to them: their adapters enter the bank, Adam's moments start at zero.
@@ -81,14 +80,14 @@ class Colony:
         self.population = [replace(genome, adapter=self.adapter(slot)) for slot, genome in enumerate(self.population)]
 
     def adapter(self, slot: int) -> Adapter:
-        """The adapter of a slot, as it is now and will be: no copy."""
-        return self.policy.mind.bank.row(slot)
+        """A copy of the adapter of a slot, as it is now."""
+        return self.policy.mind.bank.read(slot)
 
     def measure(self, outcome: Outcome) -> None:
         """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
-        fitness = outcome.episode_return.mean(axis=0)
+        fitness, now = outcome.episode_return.mean(axis=0), self.policy.mind.bank.row
         self.population = [
-            g.measured(float(f), self.adapter(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
+            g.measured(float(f), now(i)) for i, (g, f) in enumerate(zip(self.population, fitness, strict=True))
         ]
 
     def divergence(self, first: Adapter, second: Adapter) -> float:
@@ -136,7 +135,7 @@ def found_colony(config: TrainConfig) -> Colony:
     policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
     bank = policy.mind.bank
     born_with = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
-    founders = [Genome(id=i, adapter=bank.row(i), hyperparameters=born_with) for i in range(config.env.agents)]
+    founders = [Genome(id=i, adapter=bank.read(i), hyperparameters=born_with) for i in range(config.env.agents)]
     begins_anew = config.evolution.inheritance in ("baldwinian", "reptile")
     birth = bank.values.clone() if begins_anew else None
     student = WholeModel(policy.mind, config.learn) if config.learn.trains == "model" else None
@@ -251,7 +250,7 @@ def restore_colony(colony: Colony, tensors: dict[str, Tensor], state: dict[str, 
     groups = learner.critic.optimiser.state_dict()["param_groups"]
     learner.critic.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     colony.population = [
-        Genome(adapter=bank.row(i), **{**person, "parents": tuple(person["parents"])})
+        Genome(adapter=bank.read(i), **{**person, "parents": tuple(person["parents"])})
         for i, person in enumerate(state["population"])
     ]
     colony.streams = restore_streams(state["streams"])
