@@ -137,6 +137,24 @@ def test_everyone_is_measured_anew_who_lived_on_as_well(colony_of):
     assert [genome.fitness for genome in population.genomes] == [6, 1, 3, 0, 6, -2]
 
 
+@pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
+def test_genomes_do_not_change_while_agents_learn(colony_of, inheritance):
+    colony = colony_of(inheritance)
+    bank, returns = colony.policy.mind.bank, np.zeros((2, 6))
+    made = {"inherited": colony.heritage()}
+    colony.measure(Outcome(returns, returns, returns > 0, {}))
+    made["measured"] = colony.population
+    colony.settle(bred(colony))
+    made["settled"] = colony.population
+    before = {name: [bank.flatten(genome.adapter) for genome in genomes] for name, genomes in made.items()}
+    bank.values += 1
+    if colony.birth is not None:
+        colony.birth += 1
+    for name, genomes in made.items():
+        for genome, flat in zip(genomes, before[name], strict=True):
+            assert torch.equal(bank.flatten(genome.adapter), flat), name
+
+
 def test_a_birth_in_mid_life_leaves_what_the_others_learned(colony_of):
     population = colony_of("baldwinian")
     learned, born = population.policy.mind.bank.values.clone(), population.birth.clone()
