@@ -83,6 +83,7 @@ CROSSOVERS: dict[Crossover, Callable[[Adapter, Adapter, torch.Generator], Adapte
     "merge": merge_products,
     "clone": clone,
 }
+"""How a child's adapter is made of its parents', by name."""
 
 
 def layer_of(name: str) -> int:

@@ -12,7 +12,7 @@ Divergence = Callable[[Adapter, Adapter], float]
 """How differently two adapters behave, as the mean KL of their actions on texts that agents have read."""
 
 NOISE_FLOOR = 0.01
-"""Least size that noise is relative to: a founder's B is zero, and noise relative to its size alone would be zero too."""
+"""Least size that noise is relative to. A founder's B is zero: noise relative to its size alone would leave it zero."""
 
 FIRST_SCALE, CLOSE, TRIES = 0.05, 1.5, 8
 """Of the search for safe noise: its first scale, the factor within which a result is close enough, its most steps."""
@@ -58,26 +58,27 @@ def add_safe_noise(adapter: Adapter, target: float, generator: torch.Generator, 
     return nearest
 
 
-def noise(
+def mutate_by_noise(
     adapter: Adapter, settings: EvolutionConfig, generator: torch.Generator, divergence: Divergence | None
 ) -> Adapter:
-    """Noise of `settings.mutation_std`; `divergence` is not used."""
+    """Add noise of `settings.mutation_std`; `divergence` is not used."""
     return add_noise(adapter, settings.mutation_std, generator)
 
 
-def safe(
+def mutate_safely(
     adapter: Adapter, settings: EvolutionConfig, generator: torch.Generator, divergence: Divergence | None
 ) -> Adapter:
-    """Safe noise that changes behaviour by `settings.mutation_kl`; ValueError without a divergence."""
+    """Add noise that changes behaviour by `settings.mutation_kl`; ValueError without a divergence."""
     if divergence is None:
         raise ValueError("evolution.mutation = 'safe': must come with a divergence, which tells two behaviours apart")
     return add_safe_noise(adapter, settings.mutation_kl, generator, divergence)
 
 
 MUTATIONS: dict[Mutation, Callable[[Adapter, EvolutionConfig, torch.Generator, Divergence | None], Adapter]] = {
-    "noise": noise,
-    "safe": safe,
+    "noise": mutate_by_noise,
+    "safe": mutate_safely,
 }
+"""How a child's adapter mutates, by name."""
 
 
 def mutate_hyperparameters(values: Mapping[str, float], factor: float, generator: torch.Generator) -> dict[str, float]:

@@ -166,7 +166,7 @@ def evolve(run: Run, generation: Generation) -> dict[str, float]:
 
 
 def _breeding_groups(run: Run) -> list[BreedingGroup]:
-    """All agents; or those of each role, with their share of parents and elites."""
+    """All agents; or those of each role, with their share of parents and elites. One alone lives on."""
     if (groups := _instead(run, lambda variant: variant.breeding_groups(run))) is not None:
         return groups
     settings, everyone = run.config.evolution, range(len(run.population.genomes))
@@ -175,13 +175,14 @@ def _breeding_groups(run: Run) -> list[BreedingGroup]:
         slots = [slot for slot in everyone if roles[slot] == role]
         share = len(slots) / len(everyone)
         parents = min(len(slots), max(2, round(settings.parents * share)))
-        groups.append(BreedingGroup(slots, parents, round(settings.elites * share)))
+        if len(slots) > 1:
+            groups.append(BreedingGroup(slots, parents, round(settings.elites * share)))
     return groups
 
 
 def collect(run: Run, generation: Generation) -> Rollout:
     """One rollout in worlds that nobody has seen."""
-    run.progress.stage("living")
+    run.progress.stage("collecting")
     population, world = run.population, run.world(generation.number)
     streams, states = population.streams, States()
     observers = population.learner.start(*_hyperparameters(population))
@@ -232,7 +233,7 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
 
 def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float]]:
     """Fitness: mean return in worlds that are new, and the same for all agents; and what is worth logging besides."""
-    run.progress.stage("measuring")
+    run.progress.stage("evaluating")
     population, streams = run.population, run.population.streams
     seeds = world_seeds(streams["fitness"], run.config.evolution.episodes)
     outcome = _instead(run, lambda variant: variant.evaluate(run, generation, seeds))

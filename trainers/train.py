@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
-    """Run `config.generations` generations; return the comparison with the yardsticks on held-out worlds.
+    """Run `config.generations` generations; return the comparison with the baselines on held-out worlds.
 
     With `resume`, go on from the newest checkpoint in that run folder: the result equals that of a run never stopped.
     dashboard: show the run in a browser until it ends, in a terminal until Ctrl-C. Raises UserError for a run folder

@@ -18,7 +18,7 @@ _PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal
 
 
 def make_world(env: EnvConfig, *, renews: bool) -> World:
-    """The world of a config. renews: a life is many episodes (for learning), not one (for judging).
+    """The world of a config. renews: episodes follow one another (for learning), or there is one (for evaluation).
 
     Raises UserError where there is no such world.
     """
@@ -32,8 +32,8 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
 
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
-    """The worlds in which generations live by turns: one for each preset if they do, else one for all."""
-    kinds = env.kinds.values() if env.is_forage and env.alternate else [env]
+    """The worlds of the generations: one for each preset where these alternate, else one for all."""
+    kinds = env.kinds.values() if env.alternate else [env]
     return [make_world(kind, renews=renews) for kind in kinds]
 
 

@@ -8,9 +8,9 @@ from agents.types import UserError
 from trainers import stages
 from trainers.begin import begin
 from trainers.cli.parser import parse
-from trainers.learning.config import LearnConfig, make_learner
+from trainers.learning.config import LearnConfig
 from trainers.learning.imitation import imitate
-from trainers.learning.learner import Learner
+from trainers.learning.learner import Learner, make_learner
 from trainers.rollout import Trajectory
 from trainers.variants.replay import ReplayBuffer, one_step_targets, own_demonstrations
 from trainers.variants.replay_config import ReplayConfig

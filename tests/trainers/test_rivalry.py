@@ -16,7 +16,7 @@ from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint
 from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
 from trainers.variants.coevolution import line_up, of_themselves
-from trainers.variants.matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
+from trainers.variants.coevolution_matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
 
@@ -137,7 +137,7 @@ def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
             told[row, words.index(way) if is_good else 0] = 20.0
         return told
 
-    monkeypatch.setattr("trainers.variants.matches.Guests.answer", answer)
+    monkeypatch.setattr("trainers.variants.coevolution_matches.Guests.answer", answer)
     matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
     one, other, even = np.array(matches)
     assert (one[:, 0] > one[:, 1]).all()
@@ -201,6 +201,6 @@ def test_in_half_of_the_worlds_of_a_match_they_change_homes(tiny_policy, monkeyp
         seats.extend(carried.tolist())
         return collect_rollout(*arguments, adapter_ids=carried)
 
-    monkeypatch.setattr("trainers.variants.matches.rollout", noted)
+    monkeypatch.setattr("trainers.variants.coevolution_matches.rollout", noted)
     play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.mind.bank.values[:2])])
     assert seats == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]] * 2

@@ -12,7 +12,14 @@ from rich.text import Text
 
 from trainers.config import TrainConfig
 
-FIRST_GUESS = {"breeding": 0.1, "living": 1.0, "learning": 0.5, "measuring": 1.0, "competing": 2.0, "comparing": 2.0}
+FIRST_GUESS = {
+    "breeding": 0.1,
+    "collecting": 1.0,
+    "learning": 0.5,
+    "evaluating": 1.0,
+    "competing": 2.0,
+    "comparing": 2.0,
+}
 """How long stages take, compared with each other, where one of them has not been timed yet."""
 
 ENOUGH = 0.1
@@ -21,18 +28,18 @@ ENOUGH = 0.1
 
 @contextmanager
 def counted(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left, where there is a terminal; within the block, tell what begins, `total` times."""
+    """A bar with the time left, where there is a terminal; within the block, show what begins, `total` times."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left"), TimeRemainingColumn()
     with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task, begun = bar.add_task("", total=total), 0
 
-        def tell(what: str) -> None:
+        def show(what: str) -> None:
             nonlocal begun
             bar.update(task, description=what, completed=begun)
             begun += 1
 
-        yield tell
+        yield show
 
 
 class Clock:
@@ -92,8 +99,8 @@ class Clock:
             return ["comparing"]
         return [
             *(["breeding"] if generation > 0 and evolution.enabled else []),
-            *(["living", "learning"] * self._config.rollouts_per_generation),
-            "measuring",
+            *(["collecting", "learning"] * self._config.rollouts_per_generation),
+            "evaluating",
             *self._after_evaluation,
             *(["comparing"] if generation == 0 else []),
         ]
@@ -155,7 +162,7 @@ class Progress:
         self.detail(name)
 
     def step(self, step: int, alive: int, agents: int) -> None:
-        """A step is done of the life, or of the lives at once, that this stage is."""
+        """A step is done of the rollout that this stage is."""
         self._clock.go_on(step / self._config.env.max_steps)
         self.detail(f"step {step}/{self._config.env.max_steps}, {alive}/{agents} alive")
 

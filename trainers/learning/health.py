@@ -14,10 +14,10 @@ from trainers.rollout import Trajectory
 def decisions(
     text: np.ndarray, is_alive: np.ndarray, legal: np.ndarray, agents: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
-    """The distinct decisions of a life: whose (R,), after which text (R,), what was allowed (R, A), and the share (R,)
-    of an agent's steps.
+    """The distinct decisions of a rollout: whose (R,), after which text (R,), what was allowed (R, A), and the share
+    (R,) of an agent's steps.
 
-    text, is_alive: (T, M), legal: (T, M, A), as in a trajectory; with A = 0 texts alone are told apart.
+    text, is_alive: (T, M), legal: (T, M, A), as in a trajectory; with A = 0 only texts are compared.
     """
     step, slot = np.nonzero(is_alive)
     rows = np.column_stack([slot % agents, text[step, slot], legal[step, slot]])
@@ -29,7 +29,7 @@ def decisions(
 
 @torch.no_grad()
 def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
-    """Means over the agents, on the texts that each read in a life, all actions allowed, in nats:
+    """Means over the agents, on the texts that each read in a rollout, all actions allowed, in nats:
 
     mutual_information: of text and action; 0 if what is done does not depend on what is read. kl_to_base: KL of the
     agent's actions from those of the model without an adapter.
@@ -40,10 +40,10 @@ def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
     bare = torch.from_numpy(policy.mind.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
     who, actions = torch.from_numpy(owner), own.shape[1]
     marginal = torch.zeros(agents, actions).index_add_(0, who, share[:, None] * own.exp())[who].clamp(min=1e-12).log()
-    lived = len(np.unique(owner))
+    present = len(np.unique(owner))
 
     def mean(figure: Tensor) -> float:  # (R,)
-        return float((share * figure).sum() / lived)
+        return float((share * figure).sum() / present)
 
     return {
         "mutual_information": mean((own.exp() * (own - marginal)).sum(1)),

@@ -1,4 +1,4 @@
-"""A life as it happened in one world: small enough to keep one of every generation, complete enough to look at.
+"""An episode as it happened in one world: small enough to keep one of every generation, complete enough to look at.
 
 What agents remembered is not in it, because it follows from what they saw and did (`ForageCodec.remember`). Never
 imports torch: whoever only looks at a run should not wait for it.
@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 class Recording(NamedTuple):
-    """A life in one world. Row t of what has T + 1 rows is before step t, the last one is the end."""
+    """An episode in one world. Row t of what has T + 1 rows is before step t, the last one is the end."""
 
     world: WorldConfig
     generation: int
@@ -41,7 +41,7 @@ class Recording(NamedTuple):
     energy: np.ndarray  # (T + 1, N) float16
     is_alive: np.ndarray  # (T + 1, N) bool
     food_eaten: np.ndarray  # (T + 1, N) items since birth
-    lifetime: np.ndarray  # (T + 1, N) steps since birth; 0 also in mid-life, where somebody was born then
+    lifetime: np.ndarray  # (T + 1, N) steps since birth; 0 also in the middle, where somebody was born then
     text: np.ndarray  # (T, N) the number of what each read; of the dead it means nothing, as all below
     action: np.ndarray  # (T, N)
     probability: np.ndarray  # (T, N, A) uint8, of each action when it was chosen, in 1 / 255
@@ -58,20 +58,20 @@ def recorded(
     """What happened in the first world of a rollout; states: before each step and at the end; ids: of its N agents."""
     first = [WorldState(*(field[0] for field in state)) for state in states]
     columns = {name: np.stack([getattr(s, name) for s in first]) for name in _OF_STATE}
-    lived, agents = rollout.trajectory, len(ids)
-    wide = np.uint16 if max(len(lived.texts), len(first)) <= np.iinfo(np.uint16).max else np.uint32
+    t, agents = rollout.trajectory, len(ids)
+    wide = np.uint16 if max(len(t.texts), len(first)) <= np.iinfo(np.uint16).max else np.uint32
     columns |= {name: columns[name].astype(wide) for name in ("food_eaten", "lifetime")}
     columns |= {
-        "text": lived.text[:, :agents].astype(wide),
-        "action": lived.action[:, :agents],
+        "text": t.text[:, :agents].astype(wide),
+        "action": t.action[:, :agents],
         "probability": np.rint(255 * np.exp(rollout.log_probs[:, :agents])).astype(np.uint8),
-        "value": lived.value[:, :agents].astype(np.float16),
+        "value": t.value[:, :agents].astype(np.float16),
         "energy": columns["energy"].astype(np.float16),
     }
     start = {name: getattr(first[0], name) for name in ("seed", "rock", "home", "patch")}
     small = {name: array.astype(_SMALL.get(name, array.dtype)) for name, array in (columns | start).items()}
     world = WorldConfig(**{key: getattr(config, key) for key in asdict(WorldConfig())})
-    return Recording(world, generation, list(ids), lived.texts, **small)
+    return Recording(world, generation, list(ids), t.texts, **small)
 
 
 _OF_STATE = ("food", "position", "energy", "is_alive", "food_eaten", "lifetime")

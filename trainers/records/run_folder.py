@@ -1,7 +1,7 @@
 """The run folder: what is in it, opening one anew, continuing one, reading one.
 
 config.yaml  run.json  metrics.jsonl  lineage.jsonl  adapters.jsonl  first.json  results.json  tb/  checkpoints/
-adapters/  recordings/; where populations breed apart matches.jsonl  hall/; where a whole model learns model/
+adapters/  recordings/; with coevolution matches.jsonl  hall/; with distillation of the model model/
 """
 
 import json
@@ -14,19 +14,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.cli.machine import processor
 from trainers.cli.parser import config_to_yaml
 from trainers.config import TrainConfig
-from trainers.population import Population
 from trainers.records.checkpoint import DamagedRun, checkpoints, whole
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
+    from trainers.population import Population
 
 LOCK = ".lock"
 """File of a run folder that the process which trains in it holds."""
@@ -72,7 +74,7 @@ def require_free(run_dir: Path) -> None:
         raise UserError(f"run_dir = {str(run_dir)!r}: must be empty or not exist{way_on}")
 
 
-def create(run_dir: Path, config: TrainConfig, policy: Policy) -> None:
+def create(run_dir: Path, config: TrainConfig, policy: "Policy") -> None:
     """Begin a run folder with config.yaml and run.json: what it takes to know where its figures came from."""
     write_config(run_dir, config)
     record = {
@@ -99,7 +101,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def weights_sha256(policy: Policy) -> dict[str, str]:
+def weights_sha256(policy: "Policy") -> dict[str, str]:
     """Of the files with the model's weights, by name."""
     return {file.name: sha256_of(file) for file in sorted(policy.mind.base.folder.glob("*.safetensors"))}
 
@@ -112,8 +114,8 @@ def git_commit() -> str | None:
         done = subprocess.run(ask, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    told = done.stdout.splitlines()
-    return told[1] if done.returncode == 0 and Path(told[0]).resolve() == root else None
+    lines = done.stdout.splitlines()
+    return lines[1] if done.returncode == 0 and Path(lines[0]).resolve() == root else None
 
 
 def machine() -> dict[str, Any]:
@@ -126,7 +128,7 @@ def machine() -> dict[str, Any]:
 
 
 def lines_until(file: Path, last_generation: int) -> list[str]:
-    """The lines of a JSONL file up to a generation, without later ones: those will be lived again.
+    """The lines of a JSONL file up to a generation, without later ones: those generations will be done again.
 
     A kill can cut the last line short; it is dropped. DamagedRun for any other line that cannot be read.
     """
@@ -149,7 +151,7 @@ def replace_text(file: Path, text: str) -> None:
     partial.replace(file)
 
 
-def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: Population) -> Path:
+def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: "Population") -> Path:
     """Write every agent's adapter in PEFT's format, all or none, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
     with whole(folder) as box:

@@ -1,17 +1,17 @@
-"""What a run writes while it lives: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
+"""What a run writes while it goes on: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
 
 import io
 import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from agents.types import UserError
@@ -81,20 +81,22 @@ class RunLog:
         adapters = [genome.adapter for genome in population]
         layers, modules, norms = norms_by_layer(adapters)
         digits = 4 - int(np.ceil(np.log10(max(norms.max(), 1e-12))))
-        apart = distances(adapters).numpy()
+        between = distances(adapters).numpy()
         about = {"generation": generation, "ids": [genome.id for genome in population]}
         about |= {"layers": layers, "modules": modules}
-        _append(self._adapters, [about | {"norms": norms.round(digits).tolist(), "distances": apart.round(3).tolist()}])
+        _append(
+            self._adapters, [about | {"norms": norms.round(digits).tolist(), "distances": between.round(3).tolist()}]
+        )
         picture = heatmap(np.sqrt((norms**2).sum(axis=2)), layers)
         self._add_picture("adapters/norm_by_agent_and_layer", picture, _png_bytes(picture), generation, HEATMAP)
 
     def episode(self, frames: Sequence[np.ndarray], generation: int) -> None:
         """Log an episode as an animated picture; frames (H, W, 3) uint8."""
-        self._add_picture("life/episode", frames[0], gif_bytes(frames), generation, EPISODE)
+        self._add_picture("episode/picture", frames[0], gif_bytes(frames), generation, EPISODE)
         self._tensorboard.flush()
 
     def _add_picture(self, tag: str, pixels: np.ndarray, encoded: bytes, generation: int, meaning: str) -> None:
-        """pixels: (H, W, 3), of which the size is told."""
+        """pixels: (H, W, 3), for the size."""
         height, width, _ = pixels.shape
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
         about = _about("images", summary_pb2.DATA_CLASS_BLOB_SEQUENCE, meaning)
@@ -109,10 +111,10 @@ class RunLog:
         Adapters are placed so that their distances are kept as well as `DIMENSIONS` dimensions allow.
         """
         for summary in hparams(settings, results):
-            self._tensorboard._get_file_writer().add_summary(summary)
+            _file_of(self._tensorboard).add_summary(summary)
         for name, value in results.items():
             _add_scalar(self._tensorboard, name, value, generation, HELD_OUT)
-        places = scaled(distances([genome.adapter for genome in population]).numpy(), DIMENSIONS)
+        places = classical_scaling(distances([genome.adapter for genome in population]).numpy(), DIMENSIONS)
         about = [[str(g.id), str(g.generation), g.operator, f"{g.fitness:.2f}"] for g in population]
         header = ["individual", "born", "operator", "fitness"]
         self._tensorboard.add_embedding(places, about, None, generation, "adapters", header)
@@ -124,13 +126,18 @@ class RunLog:
 
 
 def _about(plugin: str, data_class: "summary_pb2.DataClass", meaning: str) -> SummaryMetadata:
-    """What TensorBoard is told of a tag; torch's writer has no way to pass a description."""
+    """What TensorBoard shows of a tag; torch's writer has no way to pass a description."""
     plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
     return SummaryMetadata(summary_description=meaning, data_class=data_class, plugin_data=plugin_data)
 
 
+def _file_of(writer: SummaryWriter) -> FileWriter:
+    """What `writer` writes to; there until it is closed."""
+    return cast(FileWriter, writer.file_writer)
+
+
 def _add(writer: SummaryWriter, value: Summary.Value, generation: int) -> None:
-    writer._get_file_writer().add_summary(Summary(value=[value]), generation)
+    _file_of(writer).add_summary(Summary(value=[value]), generation)
 
 
 def _add_scalar(writer: SummaryWriter, tag: str, value: float, generation: int, meaning: str) -> None:
@@ -138,13 +145,13 @@ def _add_scalar(writer: SummaryWriter, tag: str, value: float, generation: int, 
     _add(writer, Summary.Value(tag=tag, simple_value=value, metadata=about), generation)
 
 
-def scaled(apart: np.ndarray, dimensions: int) -> np.ndarray:
-    """Points (P, dimensions) whose distances come as near to `apart` (P, P) as they can: classical scaling.
+def classical_scaling(distances: np.ndarray, dimensions: int) -> np.ndarray:
+    """Points (P, dimensions) whose distances come as near to `distances` (P, P) as they can.
 
     Torgerson 1952, "Multidimensional scaling: I. Theory and method".
     """
-    centred = np.eye(len(apart)) - 1 / len(apart)
-    values, vectors = np.linalg.eigh(-0.5 * centred @ apart.astype(float) ** 2 @ centred)
+    centred = np.eye(len(distances)) - 1 / len(distances)
+    values, vectors = np.linalg.eigh(-0.5 * centred @ distances.astype(float) ** 2 @ centred)
     points = vectors[:, ::-1] * np.sqrt(values[::-1].clip(min=0))
     return np.pad(points, ((0, 0), (0, dimensions)))[:, :dimensions]
 
@@ -154,8 +161,8 @@ def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         for key, value in record.items():
             if isinstance(value, float) and not isfinite(value):
-                told = f"{key} = {value} of generation {record.get('generation')}: must be finite"
-                raise UserError(f"{file.name}: {told}; rewards may be too large, or learn.learning_rate")
+                message = f"{key} = {value} of generation {record.get('generation')}: must be finite"
+                raise UserError(f"{file.name}: {message}; rewards may be too large, or learn.learning_rate")
     with file.open("a", encoding="utf-8") as f:
         f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 

@@ -14,20 +14,20 @@ TAGS = {
     "fitness/mean": Tag(
         "fitness_mean",
         "Mean return of all agents in worlds common to all, after learning. Runs called planner, greedy, frozen and so "
-        "on are yardsticks: their mean in held-out worlds, measured once.",
+        "on are baselines: their mean in held-out worlds, measured once.",
     ),
     "fitness/max": Tag("fitness_max", "The fittest agent's return in worlds common to all, after learning."),
-    "life/food_eaten": Tag(
+    "episode/food_eaten": Tag(
         "food_eaten_mean",
-        "Items an agent eats in a life in worlds common to all, mean over the agents. Yardsticks: in held-out worlds.",
+        "Items an agent eats in worlds common to all, mean over the agents. Baselines: in held-out worlds.",
     ),
-    "life/lifetime": Tag(
+    "episode/lifetime": Tag(
         "lifetime_mean",
-        "Steps lived in worlds common to all, mean over the agents. Yardsticks: in held-out worlds.",
+        "Steps lived in worlds common to all, mean over the agents. Baselines: in held-out worlds.",
     ),
-    "life/reward": Tag("reward_mean", "Mean reward of a step, in lives that are learned from."),
-    "life/energy": Tag("energy_mean", "Energy at the end of a life in worlds common to all, mean over the agents."),
-    "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a life: KL, in nats, mean."),
+    "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
+    "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
+    "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a rollout: KL, in nats, mean."),
     "learn/entropy": Tag("entropy", "Of the actions, in nats: 1.6 is chance among five, 0 is certainty."),
     "learn/mutual_information": Tag(
         "mutual_information", "Of action and text, in nats: 0 if what is done does not depend on what is read."
@@ -45,13 +45,13 @@ TAGS = {
     "learn/grad_norm": Tag("grad_norm", "Norm of an adapter's gradient before clipping, mean."),
     "evolve/diversity": Tag("diversity", "Mean distance between what two adapters do: Frobenius norm of B A - B' A'."),
     "evolve/kl_to_parent": Tag("kl_to_parent", "KL of newborns' actions from their parents', in nats, mean."),
-    "time/decide_ms": Tag("decide_ms", "Milliseconds in which all agents together decide, median over a life."),
-    "time/learn_s": Tag("learn_s", "Seconds in which all adapters learn from a life."),
-    "time/update_ms": Tag("update_ms", "Milliseconds of one update of all adapters while they live, median."),
+    "time/decide_ms": Tag("decide_ms", "Milliseconds in which all agents together decide, median over a rollout."),
+    "time/learn_s": Tag("learn_s", "Seconds in which all adapters learn from a rollout."),
+    "time/update_ms": Tag("update_ms", "Milliseconds of one update of all adapters while agents act, median."),
 }
 """By TensorBoard's tag; a world that knows no food or energy leaves those out."""
 
-BASELINES = {"fitness/mean": "fitness", "life/food_eaten": "food_eaten", "life/lifetime": "lifetime"}
+BASELINES = {"fitness/mean": "fitness", "episode/food_eaten": "food_eaten", "episode/lifetime": "lifetime"}
 """Tags beside which others' figures are drawn, and what the comparison in held-out worlds calls those."""
 
 BY_ROLE = "fitness_of_"
@@ -59,12 +59,12 @@ BY_ROLE = "fitness_of_"
 OF_ROLE = "Mean return of the agents of this role in worlds common to all, after learning."
 HELD_OUT = "In held-out worlds, mean over all agents, at the end of a run; a longer run that goes on adds a point."
 HEATMAP = "Frobenius norm of B A, all modules of a layer together: how far each agent's adapter has come from zero."
-EPISODE = "The first world of a life that is learned from, every second step."
+EPISODE = "The first world of a rollout that is learned from, every second step."
 
 LAYOUT = {
     "Evolution": {
         "fitness": ["Multiline", ["fitness/mean", "fitness/max"]],
-        "food eaten": ["Multiline", ["life/food_eaten"]],
+        "food eaten": ["Multiline", ["episode/food_eaten"]],
         "diversity": ["Multiline", ["evolve/diversity"]],
     },
     "Learning": {

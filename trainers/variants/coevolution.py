@@ -1,7 +1,7 @@
 """Coevolution: each population of the world breeds within itself, and their champions play each other.
 
 Some of the worlds in which fitness is measured are shared with champions of the past, so that what once worked is not
-forgotten; after each generation the new champions play past ones (see `trainers.variants.matches`).
+forgotten; after each generation the new champions play past ones (see `trainers.variants.coevolution_matches`).
 
 Symbols: N agents in a world, E episodes, Q populations.
 """
@@ -22,7 +22,7 @@ from trainers.records.tags import Tag
 from trainers.rollout import Outcome, collect_rollout
 from trainers.stages import BreedingGroup, Generation, Run
 from trainers.variants.coevolution_config import CoevolutionConfig
-from trainers.variants.matches import (
+from trainers.variants.coevolution_matches import (
     HallOfFame,
     Player,
     pairings,
@@ -49,8 +49,11 @@ class Coevolution(Variant):
     }
     stages: ClassVar[tuple[str, ...]] = ("competing",)
 
+    settings: CoevolutionConfig
+
     def __init__(self, settings: CoevolutionConfig, config: TrainConfig, population: Population, run_dir: Path):
-        self.settings, self.env, self.population = settings, config.env, population
+        super().__init__(settings, config, population, run_dir)
+        self.env = config.env
         self.hall = HallOfFame(run_dir / "hall")
         self._file = run_dir / "matches.jsonl"
         self.played: list[dict[str, Any]] = []  # all matches so far

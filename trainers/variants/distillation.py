@@ -2,7 +2,7 @@
 
 A student that only watches its teacher never sees where its own mistakes lead; so it acts, and the teacher says of each
 text that it met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters learn by
-`trainers.learning.distil`, or all weights of the model by `whole_model`.
+`trainers.learning.distil`, or all weights of the model by `distillation_model`.
 """
 
 from pathlib import Path
@@ -22,9 +22,9 @@ from trainers.records.tags import Tag
 from trainers.rollout import Observer, Rollout
 from trainers.stages import Generation, Run, States
 from trainers.variants.distillation_config import DistillationConfig, acting_by
-from trainers.variants.teacher import open_teacher
+from trainers.variants.distillation_model import WholeModel
+from trainers.variants.distillation_teacher import open_teacher
 from trainers.variants.variant import Variant
-from trainers.variants.whole_model import WholeModel
 
 
 class Distillation(Variant):
@@ -36,8 +36,10 @@ class Distillation(Variant):
         )
     }
 
+    settings: DistillationConfig
+
     def __init__(self, settings: DistillationConfig, config: TrainConfig, population: Population, run_dir: Path):
-        self.settings, self.population = settings, population
+        super().__init__(settings, config, population, run_dir)
         self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
         self._states = States()
         self._acting, self._folder = acting_by(config, run_dir / "model"), run_dir / "model"
@@ -51,14 +53,14 @@ class Distillation(Variant):
 
     def targets(self, run: Run, rollout: Rollout) -> Targets:
         """What the teacher says of each step."""
-        targets = torch.from_numpy(self._told(rollout)).float().flatten(0, 1)
+        targets = torch.from_numpy(self._targets(rollout)).float().flatten(0, 1)
         return Targets(targets, self.settings.temperature)
 
     def learn(self, run: Run, rollout: Rollout) -> dict[str, float] | None:
         """Where the model learns: update all its weights, and act by them from now on."""
         if not self.student:
             return None
-        targets, start = self._told(rollout), perf_counter()
+        targets, start = self._targets(rollout), perf_counter()
         self.student.remember(rollout.trajectory, targets)
         figures = self.student.learn(self.population.streams["learner"]) | {"learn_s": perf_counter() - start}
         figures |= health(self.population.policy, rollout.trajectory)
@@ -84,7 +86,7 @@ class Distillation(Variant):
             self.student.restore(tensors, state["texts"])
             self._act_by(self.student)
 
-    def _told(self, rollout: Rollout) -> np.ndarray:
+    def _targets(self, rollout: Rollout) -> np.ndarray:
         return self.teacher.targets(rollout, self._states.states)
 
     def _act_by(self, student: WholeModel) -> None:
