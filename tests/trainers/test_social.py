@@ -169,7 +169,7 @@ def test_it_works_in_several_presets_at_once(tiny_arguments, tmp_path, trainer):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (["--social.imitate=everybody"], '"social.imitate": Expected'),
+        (["--social.imitate=everybody"], "social.imitate = 'everybody': must be one of nobody, neighbour"),
         (["--social.imitate=best", "--learn.algorithm=none"], "'best': must be nobody with learn.algorithm = none"),
         (["--social.window=0"], "social.window = 0: must be 1 or more"),
         (["--social.imitate=best", "--env.id=FrozenLake-v1"], "must be forage with social.imitate"),
