@@ -4,8 +4,8 @@ LoRA is Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / r) B A x with A ~ 
 1. A and B of all P adapters are stacked, A: (P, r, D_in) and B: (P, D_out, r), and applied by batched products.
 2. All adapters lie in one (P, F) array, of which every A and B is a view. A row is one agent's whole adapter, so
    copying, comparing, clipping or stepping an adapter is an operation on a row.
-3. A backward adds the gradients of A and B straight into another (P, F) array, for the rows in use alone. Autograd
-   itself would first make one array for each A and B, of all P adapters, whoever takes part.
+3. A backward adds the gradients of A and B straight into another array, (G, F) for the G rows that are learning, within
+   `AdapterBank.gathering`. Autograd itself would first make one array for each A and B, of all P adapters.
 4. A starts the same for all agents: they differ by what they learn and inherit.
 5. Which adapters are in use is known to each thread apart, so that agents can act by a copy while others learn.
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.types import AdapterConfig, UserError, require
+from agents.write_count import writes
 from evolution.genome import Adapter
 
 Rows = slice | Tensor
@@ -69,6 +70,26 @@ class InUse(NamedTuple):
     values: Tensor  # (P, F), the bank's or a copy
 
 
+class Gathering(NamedTuple):
+    """Where a backward adds gradients: those of a run of the bank's rows."""
+
+    rows: slice
+    gradients: Tensor  # (G, F)
+
+    def add(self, rows: Rows, place: Place, part: Tensor) -> None:
+        """Add the gradient (G, rows, columns) of one A or B of some of these rows; groups may share an adapter."""
+        total = place.of(self.gradients)
+        if isinstance(rows, slice):
+            total[rows.start - self.rows.start : rows.stop - self.rows.start] += part
+        else:
+            total.index_add_(0, rows - self.rows.start, part)
+
+    def holds(self, rows: Rows) -> bool:
+        """Whether these rows are all among those whose gradients are gathered."""
+        first, end = (rows.start, rows.stop) if isinstance(rows, slice) else (int(rows.min()), int(rows.max()) + 1)
+        return self.rows.start <= first and end <= self.rows.stop
+
+
 class _LowRank(torch.autograd.Function):
     """scaling * x Aᵀ Bᵀ for G groups of rows, each with its own A and B."""
 
@@ -83,22 +104,19 @@ class _LowRank(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
         x, inner = ctx.saved_tensors
         bank, (active, _, values), a, b = ctx.rest
+        gathering = bank.gathering_of(active)
         to_inner = (gradient @ b.of(values)[active]).mul_(bank.scaling)  # (G, R, r)
-        for place, part in ((b, gradient.mT @ inner), (a, to_inner.mT @ x)):
-            total = place.of(bank.gradients)
-            if isinstance(active, slice):
-                total[active.start - bank.learners.start : active.stop - bank.learners.start] += part
-            else:
-                total.index_add_(0, active - bank.learners.start, part)  # groups may share an adapter
+        gathering.add(active, b, gradient.mT @ inner)
+        gathering.add(active, a, to_inner.mT @ x)
         return to_inner @ a.of(values)[active] if ctx.needs_input_grad[0] else None, *[None] * 5
 
 
 class AdapterBank:
     """The adapters of P agents on the last layers of one model.
 
-    `values` is (P, F) float32; `shapes` tells, in order, how a row is laid out. `gradients` is (G, F), those of the
-    rows `learners`: all at first. `version` grows with every change of `values`, so that whoever remembers an answer
-    knows when it has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
+    `values` is (P, F) float32; `shapes` tells, in order, how a row is laid out. It may be written in any way that
+    `agents.write_count` counts: `version` grows with every change, so that whoever remembers an answer knows when it
+    has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
     """
 
     def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
@@ -110,8 +128,8 @@ class AdapterBank:
         require(config.rank <= narrowest, "adapter.rank", config.rank, told)
         self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
-        self.version = 0
-        self._gradients: Tensor | None = None
+        self._gathering: Gathering | None = None
+        self._gradients = torch.zeros(0)  # kept from one gathering to the next
         self._thread = threading.local()
         self._published: tuple[Tensor, int] | None = None
         self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
@@ -120,14 +138,28 @@ class AdapterBank:
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)
             self.shapes[f"{path}.lora_B.weight"] = (linear.out_features, config.rank)
         self.size = sum(rows * columns for rows, columns in self.shapes.values())
-        self.values = torch.zeros(adapters, self.size)
-        self.gather(slice(0, adapters))
+        self._values = torch.zeros(adapters, self.size)
         self.reset(seed)
         for path, linear in targets.items():
             causal_lm.set_submodule(path, BatchedLoRALinear(linear, self, path))
 
     def __len__(self) -> int:
         return self.values.shape[0]
+
+    @property
+    def values(self) -> Tensor:
+        """All adapters (P, F). What is assigned is copied into it, since there are views of its rows elsewhere."""
+        return self._values
+
+    @values.setter
+    def values(self, values: Tensor) -> None:
+        if values is not self._values:  # it is after `values += x`
+            self._values[:] = values
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every change of `values`."""
+        return writes(self._values)
 
     @property
     def acting(self) -> Tensor:
@@ -152,16 +184,33 @@ class AdapterBank:
         """What this thread computes with; None for the bare base."""
         return getattr(self._thread, "in_use", None)
 
-    def gather(self, learners: slice) -> None:
-        """From now on gather the gradients of a run of rows, beginning at zero; those of others have no place."""
-        self.learners, self._gradients = learners, None
+    @contextmanager
+    def gathering(self, rows: slice) -> Iterator[Tensor]:
+        """Within the block, each backward adds the gradients of a run of G rows to the array (G, F) that this yields.
 
-    @property
-    def gradients(self) -> Tensor:
-        """(G, F), what was gathered for the rows `learners`."""
-        if self._gradients is None:
-            self._gradients = torch.zeros(self.learners.stop - self.learners.start, self.size)
-        return self._gradients
+        It is zero at first, and holds them until the next block. RuntimeError for a block within another, and for a
+        backward that is in no block or reaches other rows.
+        """
+        if self._gathering:
+            raise RuntimeError("gradients of the bank are being gathered already: must be one block after the other")
+        size = rows.stop - rows.start
+        if len(self._gradients) == size:
+            self._gradients.zero_()
+        else:
+            self._gradients = torch.zeros(size, self.size)
+        self._gathering = Gathering(rows, self._gradients)
+        try:
+            yield self._gradients
+        finally:
+            self._gathering = None
+
+    def gathering_of(self, rows: Rows) -> Gathering:
+        """Where a backward is to add the gradients of these rows; RuntimeError where there is no place for them."""
+        if self._gathering is None:
+            raise RuntimeError("a backward through adapters must be within a block of AdapterBank.gathering(rows)")
+        if not self._gathering.holds(rows):
+            raise RuntimeError(f"a backward reached adapters outside {self._gathering.rows}, which are gathered for")
+        return self._gathering
 
     def place(self, name: str) -> Place:
         """Where the tensor `name` lies in each row."""
@@ -187,7 +236,6 @@ class AdapterBank:
             if "lora_A" in name:
                 tensor.normal_(0.0, tensor.shape[1] ** -0.5, generator=generator)
         self.values[:] = self.flatten(newborn)
-        self.version += 1
 
     def row(self, index: int) -> dict[str, Tensor]:
         """Agent `index`'s adapter as it is now and will be: views; IndexError if there is no such agent."""
@@ -204,7 +252,6 @@ class AdapterBank:
         self._check_index(index)
         check_adapter(adapter, self.shapes)
         self.values[index] = self.flatten(adapter)
-        self.version += 1
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < len(self):  # -1 would be the last row to torch, and is the bare base elsewhere

@@ -12,6 +12,7 @@ from torch.optim.adam import adam
 
 from agents.lora import AdapterBank
 from agents.mapped import held_zeros, mapped_zeros
+from agents.write_count import count_write
 
 
 class StackedAdam:
@@ -37,20 +38,22 @@ class StackedAdam:
         self.steps = torch.zeros(len(bank))
 
     @torch.no_grad()
-    def step(self, learning_rate: Tensor, max_norm: float, is_learning: Tensor) -> Tensor:
-        """Move the adapters where `is_learning` (P,) along the gradients that the bank gathered, which are cleared.
+    def step(
+        self, rows: slice, gradients: Tensor, learning_rate: Tensor, max_norm: float, is_learning: Tensor
+    ) -> Tensor:
+        """Move those of the adapters `rows` where `is_learning` (P,) along their gradients (G, F), which are clipped.
 
-        learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) of the bank's
-        `learners` before clipping. An adapter whose gradient is not finite stays where it is; its norm says so.
+        learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) before
+        clipping. An adapter whose gradient is not finite stays where it is; its norm says so.
         """
-        bank, first = self.bank, self.bank.learners.start
-        norms = bank.gradients.norm(dim=1)
-        bank.gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
-        for place in (is_learning[bank.learners] & norms.isfinite()).nonzero()[:, 0].tolist():
-            row = first + place
+        bank = self.bank
+        norms = gradients.norm(dim=1)
+        gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        for place in (is_learning[rows] & norms.isfinite()).nonzero()[:, 0].tolist():
+            row = rows.start + place
             adam(
                 params=[bank.values[row]],
-                grads=[bank.gradients[place]],
+                grads=[gradients[place]],
                 exp_avgs=[self.mean[row]],
                 exp_avg_sqs=[self.square[row]],
                 max_exp_avg_sqs=[],
@@ -58,8 +61,7 @@ class StackedAdam:
                 lr=float(learning_rate[row]),
                 **self.settings,
             )
-        bank.gradients.zero_()
-        bank.version += 1
+        count_write(bank.values)
         return norms
 
     def let_go(self) -> None:

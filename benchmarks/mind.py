@@ -69,12 +69,12 @@ def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
     optimiser, rate = StackedAdam(bank), torch.full((agents,), 1e-4)
     everyone, action = torch.arange(agents), torch.zeros(agents, dtype=torch.long)
     legal, is_learning = torch.ones(agents, 5, dtype=torch.bool), torch.ones(agents, dtype=torch.bool)
-    bank.gather(slice(0, agents))
 
     def online() -> None:
         log_prob, _ = policy.evaluate(texts, everyone, action, legal)
-        (-0.1 * log_prob).sum().backward()
-        optimiser.step(rate, 0.5, is_learning)
+        with bank.gathering(slice(0, agents)) as gradients:
+            (-0.1 * log_prob).sum().backward()
+        optimiser.step(slice(0, agents), gradients, rate, 0.5, is_learning)
 
     learner = Learner(policy, LearnConfig())
 

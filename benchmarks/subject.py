@@ -24,7 +24,6 @@ def mature_policy(agents: int, dtype: str = "auto") -> Policy:
     generator = torch.Generator().manual_seed(0)
     for row in policy.mind.bank.values:
         row += 0.06 * torch.randn(row.shape, generator=generator)
-    policy.mind.bank.version += 1
     return policy
 
 

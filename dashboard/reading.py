@@ -19,9 +19,9 @@ from agents.memory import NEVER, ForageMemory
 from envs.look.terminal import is_fertile, one_world
 from envs.observe import observe
 from envs.types import is_night
-from evolution.lineage import champion_of, family_tree, generations, line_of, read_events
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
+from trainers.lineage import champion_of, family_tree, generations, line_of, read_events
 from trainers.records.episode import Recording, generation_of, read_recording, states
 
 KINDS = ("life", "held_out")

@@ -1,6 +1,6 @@
 """What the commands of Terrarium are called, and how they read a path.
 
-Here, because `evolution` imports nothing of ours, and everybody may import it.
+It is here because `evolution` imports no other package of ours, and every other one may import it.
 """
 
 import os
@@ -8,20 +8,21 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 COMMANDS = {
     "train": ("trainers.train", "let a population live, learn and evolve"),
     "evaluate": ("trainers.evaluate", "compare a run's agents with bots on worlds that no agent trained on"),
     "watch": ("trainers.watch", "watch a run's agents in the terminal, in a window, or as a film"),
     "dashboard": ("dashboard", "serve a page that shows runs in a browser"),
-    "export": ("agents.export", "write an agent for PEFT, llama.cpp or ONNX Runtime"),
-    "lineage": ("evolution.lineage", "print who descends from whom, and whether selection is at work"),
+    "export": ("trainers.export", "write an agent for PEFT, llama.cpp or ONNX Runtime"),
+    "lineage": ("trainers.lineage", "print who descends from whom, and whether selection is at work"),
 }
-"""What `terrarium` runs: by name, the module and what it does."""
+"""What `terrarium` runs: name -> (module, what it does)."""
 
 
 def command(module: str, *words: object) -> str:
-    """The shell command that runs a module of ours, as whoever started this process can type it where they are."""
+    """The shell command that runs a module of ours, as it can be typed in the current directory."""
     started = Path(sys.argv[0] if sys.argv else "")
     if started.stem == "terrarium":
         name = next(name for name, (of, _) in COMMANDS.items() if of == module)
@@ -31,8 +32,14 @@ def command(module: str, *words: object) -> str:
     return shlex.join([*program, *map(str, words)])
 
 
+def end_renamed(module: str) -> NoReturn:
+    """End a program that has moved to another module: say how it is started now, and end with exit code 2."""
+    print(f"error: this command has moved: must be started as {command(module)}", file=sys.stderr)
+    sys.exit(2)
+
+
 def script(name: str, *words: object) -> str:
-    """The shell command for a program of another package, as `tensorboard`, that was installed beside this Python."""
+    """The shell command for a program of another package, as `tensorboard`, which is installed beside this Python."""
     return shlex.join([_shown(str(Path(sys.executable).parent / name)), *map(str, words)])
 
 

@@ -12,7 +12,7 @@ Divergence = Callable[[Adapter, Adapter], float]
 """How differently two adapters behave, as the mean KL of their actions on texts that agents have read."""
 
 NOISE_FLOOR = 0.01
-"""Least size that noise is relative to: a founder's B is zero, and noise relative to its size alone would be zero too."""
+"""Least size that noise is relative to. A founder's B is zero: noise relative to its size alone would leave it zero."""
 
 FIRST_SCALE, CLOSE, TRIES = 0.05, 1.5, 8
 """Of the search for safe noise: its first scale, the factor within which a result is close enough, its most steps."""

@@ -1,8 +1,8 @@
 """Whether the packages that Python finds are Terrarium's own.
 
 `envs`, `agents` and `trainers` are common names: a folder of the user's, or another package (openai-agents brings a
-package `agents`), can stand where ours should be. This file is in `evolution`, the least common of the names, because
-whoever looks must be found first. It imports nothing of ours.
+package `agents`), can stand where ours should be. This file is in `evolution`, the least common of the names, so that
+Python finds it. It imports nothing of ours.
 """
 
 import sys
@@ -21,15 +21,15 @@ def require_own(*packages: str) -> None:
     for name in packages:
         place = _stranger(name)
         if place:
-            told = (
+            message = (
                 f"{place} is not Terrarium's package {name!r}, but Python finds it first; "
                 "rename it, or run this in another folder or virtual environment"
             )
             started = sys.argv[0] if sys.argv else ""
             if started == "-m" or Path(started).stem == "terrarium":  # -m: Python still looks for the command
-                print(f"error: {told}", file=sys.stderr)
+                print(f"error: {message}", file=sys.stderr)
                 sys.exit(2)
-            raise ImportError(told, name=name)
+            raise ImportError(message, name=name)
 
 
 def _stranger(name: str) -> str | None:

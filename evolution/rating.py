@@ -1,11 +1,12 @@
-"""How strong players are, from who beat whom: one number each, on the scale of Elo."""
+"""Ratings of players from the results of their matches, on the scale of Elo."""
 
 import numpy as np
 
 ELO_PER_NAT = 400 / np.log(10)
 """Elo's scale: 400 points more are odds of ten to one."""
 PRIOR_DRAWS = 1.0
-"""Draws against a player of mean strength, which everybody is thought to have played."""
+"""Draws against a player of mean strength that are added to each player's results."""
+
 SWEEPS = 500
 
 
@@ -14,9 +15,9 @@ def bradley_terry(wins: np.ndarray) -> np.ndarray:
 
     wins: (n, n), how often row beat column, a draw counted as half a win for each. P(i beats j) is
     s_i / (s_i + s_j) (Bradley & Terry 1952), fitted by minorisation-maximisation (Hunter 2004, "MM algorithms for
-    generalized Bradley-Terry models", equation 3). One draw against a mean player keeps it finite for who never lost;
-    who never played is where the prior has him, before the mean is taken off.
-    Unlike Elo's own updates it does not depend on the order of the matches.
+    generalized Bradley-Terry models", equation 3). The added draw keeps ratings finite for players
+    that never lost, and gives a strength of 1 to those that never played. Unlike Elo's own updates this does not depend
+    on the order of the matches.
     """
     wins = np.asarray(wins, float)
     if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or (wins < 0).any() or wins.diagonal().any():
@@ -34,8 +35,8 @@ def bradley_terry(wins: np.ndarray) -> np.ndarray:
 def circles(wins: np.ndarray) -> float:
     """Share of triples of players that beat each other in a circle, of all in which each pair has a winner.
 
-    wins: as in `bradley_terry`. A circle is what a rating cannot show (Kendall & Babington Smith 1940). Chance alone
-    gives one in four; 0 where there are no such triples.
+    wins: as in `bradley_terry`. A rating cannot show circles (Kendall & Babington Smith 1940). Chance alone gives
+    one in four; 0 where there are no such triples.
     """
     beats = wins > wins.T
     decided = beats | beats.T

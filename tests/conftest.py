@@ -88,7 +88,6 @@ def tiny_policy(tiny_model: Path, tokens: str) -> Policy:
     generator = torch.Generator().manual_seed(1)
     bank = policy.mind.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)
-    bank.version += 1
     return policy
 
 

@@ -15,8 +15,14 @@ ALLOWED = {
     "trainers": {"envs", "agents", "evolution"},
     "dashboard": {
         *("envs", "agents.forage_codec", "agents.memory", "agents.types"),
-        *("evolution.lineage", "evolution.own", "evolution.commands"),
-        *("trainers.cli.command_line", "trainers.config", "trainers.cli.parser", "trainers.records.episode"),
+        *("evolution.own", "evolution.commands"),
+        *(
+            "trainers.cli.command_line",
+            "trainers.config",
+            "trainers.lineage",
+            "trainers.cli.parser",
+            "trainers.records.episode",
+        ),
     },
 }
 
@@ -45,7 +51,8 @@ def test_a_room_imports_only_what_it_may(room):
 
 SETTINGS_AND_WORLDS = (
     *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.other_codecs"),
-    *("trainers.config", "trainers.cli.parser", "trainers.worlds", "evolution.lineage", "dashboard.server"),
+    *("trainers.config", "trainers.cli.parser", "trainers.worlds", "trainers.lineage", "trainers.export"),
+    *("evolution.config", "dashboard.server"),
 )
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from agents.types import require
+from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.types import WorldConfig
 
@@ -71,6 +72,20 @@ class EnvConfig(WorldConfig):
         """Another preset's world for the same agents: with as many, who see as far and live as long."""
         same = ("id", "codec", "agents", "view_radius", "max_steps")
         return EnvConfig(**asdict(PRESETS[name]) | {key: getattr(self, key) for key in same} | {"preset": name})
+
+    def other_preset(self, name: str) -> "EnvConfig":
+        """As `of_preset`; UserError where there is none of that name, or agents that live in another world."""
+        require(self.is_forage, "preset", name, f"left out: these agents live in {self.id}")
+        require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
+        return self.of_preset(name)
+
+    @property
+    def baselines(self) -> list[str]:
+        """Who plays the same worlds for comparison (`envs.bots`); the planner only where worlds are small."""
+        if not self.is_forage:
+            return ["random"]
+        is_planned = all(kind.height * kind.width <= MAX_CELLS for kind in self.kinds.values())
+        return ["random", "greedy", "forager", *(["planner"] if is_planned else [])]
 
     @property
     def is_team(self) -> bool:

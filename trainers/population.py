@@ -11,8 +11,7 @@ from agents.codec import TextCodec
 from agents.policy import Policy, make_policy
 from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
-from trainers.learning.config import make_learner
-from trainers.learning.learner import Learner
+from trainers.learning.learner import Learner, make_learner
 from trainers.rollout import Outcome
 from trainers.seeding import named_streams
 from trainers.variants.variant import Variant

@@ -81,7 +81,7 @@ def play(population: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldS
     import numpy as np
 
     from envs.worlds.world import ForageWorld
-    from trainers.evaluate import held_out_seeds
+    from trainers.comparison import held_out_seeds
     from trainers.rollout import Observed, collect_rollout
     from trainers.stages import States
 

@@ -33,7 +33,7 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
     """The worlds in which generations live by turns: one for each preset if they do, else one for all."""
-    kinds = env.kinds.values() if env.is_forage and env.alternate else [env]
+    kinds = env.kinds.values() if env.alternate else [env]
     return [make_world(kind, renews=renews) for kind in kinds]
 
 

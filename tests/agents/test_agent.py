@@ -138,9 +138,8 @@ def test_the_step_follows_a_decaying_trace_of_the_last_deeds_and_the_surprise(ma
     obs = world.observe(agent.position)
     policy, bank, steps = agent._shared.policy, agent._bank, []
 
-    def keep(rates, max_norm, is_learning):
-        steps.append(bank.gradients[0].clone())
-        bank.gradients.zero_()
+    def keep(rows, gradients, rates, max_norm, is_learning):
+        steps.append(gradients[0].clone())
 
     monkeypatch.setattr(agent._shared.optimiser, "step", keep)
     for action, reward in ((1, 1.0), (3, 0.5), (0, -1.0)):
@@ -149,10 +148,10 @@ def test_the_step_follows_a_decaying_trace_of_the_last_deeds_and_the_surprise(ma
 
     def slope(action):
         legal = torch.ones(1, 5, dtype=torch.bool)
-        policy.evaluate(agent._texts(obs[None]), torch.tensor([0]), torch.tensor([action]), legal)[0].sum().backward()
-        gradient = bank.gradients[0].clone()
-        bank.gradients.zero_()
-        return gradient
+        log_prob, _ = policy.evaluate(agent._texts(obs[None]), torch.tensor([0]), torch.tensor([action]), legal)
+        with bank.gathering(slice(0, 1)) as gradients:
+            log_prob.sum().backward()
+        return gradients[0].clone()
 
     surprises = (1.0, 0.5 - 1.0, -1.0 - 0.75)
     traces = (slope(1), 0.5 * slope(1) + slope(3), 0.5 * slope(3) + slope(0))
@@ -225,7 +224,7 @@ def test_agents_can_be_selected_and_bred(trio):
         agent.adapter = {name: tensor + fitness for name, tensor in agent.adapter.items()}
     best = select_top_k(trio, 2)
     assert [agent.id for agent in best] == [1, 2]
-    child = breed(*best, mutation_rate=0.0)
+    child = breed(*best, mutation_std=0.0)
     assert child.parents == (1, 2)
     assert child.hyperparameters == {"learning_rate": 1e-3}
     newborn = trio[0].adapter

@@ -26,7 +26,6 @@ def mind(tiny_model):
     config = AdapterConfig(rank=3, alpha=4.5, top_layers=2, modules=EVERYTHING)
     mind = make_policy(ModelConfig(name=str(tiny_model)), config, ForageCodec(3), agents=2, seed=0).mind
     mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(0))
-    mind.bank.version += 1
     return mind
 
 

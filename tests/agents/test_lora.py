@@ -14,6 +14,7 @@ from agents.types import AdapterConfig
 
 CONFIG = AdapterConfig(rank=2, alpha=3.0, top_layers=2, modules=["up", "down"])
 ADAPTERS = 4
+EVERYONE = slice(0, ADAPTERS)
 
 
 class Layer(nn.Module):
@@ -147,9 +148,9 @@ def test_what_one_thread_uses_is_not_in_use_in_another(net, bank):
 
 
 def test_gradients_reach_the_adapters_in_use_and_nobody_else(net, bank):
-    with bank.using(torch.tensor([3, 1])):
+    with bank.gathering(EVERYONE) as gradients, bank.using(torch.tensor([3, 1])):
         net(torch.randn(4, 2, 6)).square().sum().backward()
-    norms = bank.gradients.norm(dim=1)
+    norms = gradients.norm(dim=1)
     assert (norms[[1, 3]] > 0.1).all()
     assert (norms[[0, 2]] == 0).all()
     assert all(p.grad is None for p in net.parameters())
@@ -157,15 +158,62 @@ def test_gradients_reach_the_adapters_in_use_and_nobody_else(net, bank):
 
 def test_an_adapters_gradient_is_the_one_of_its_own_rows_whoever_shares_the_batch(net, bank):
     x = torch.randn(3, 2, 1, 6)
-    with bank.using(torch.tensor([2, 0, 3])):
+    with bank.gathering(EVERYONE) as gradients, bank.using(torch.tensor([2, 0, 3])):
         net(x.flatten(0, 1)).square().sum().backward()
-    together = bank.gradients.clone()
-    bank.gradients.zero_()
-    for agent, rows in zip([2, 0, 3], x, strict=True):
-        with bank.using(torch.tensor([agent])):
-            net(rows).square().sum().backward()
+    together = gradients.clone()
+    with bank.gathering(EVERYONE) as gradients:
+        for agent, rows in zip([2, 0, 3], x, strict=True):
+            with bank.using(torch.tensor([agent])):
+                net(rows).square().sum().backward()
     assert together.norm() > 1.0
-    assert (bank.gradients - together).norm() < 1e-5 * together.norm()  # small ones are sums of large ones
+    assert (gradients - together).norm() < 1e-5 * together.norm()  # small ones are sums of large ones
+
+
+@pytest.mark.parametrize("groups", [[1, 2], [2, 1], [2, 2, 1]])
+def test_gradients_of_a_part_of_the_adapters_are_those_of_all(net, bank, groups):
+    x, found = torch.randn(len(groups), 2, 6), []
+    for rows in (EVERYONE, slice(1, 3)):
+        with bank.gathering(rows) as gradients, bank.using(torch.tensor(groups)):
+            net(x).square().sum().backward()
+        found.append(gradients.clone())
+    assert torch.equal(found[0][1:3], found[1])
+    assert (found[1].norm(dim=1) > 0.1).all()
+
+
+def test_every_gathering_begins_at_zero_and_one_of_the_same_size_makes_no_new_array(net, bank):
+    places = set()
+    for row in (2, 2, 0):
+        with bank.gathering(slice(row, row + 1)) as gradients:
+            assert not gradients.any()
+            with bank.using(torch.tensor([row])):
+                net(torch.randn(2, 6)).sum().backward()
+        assert gradients.any()
+        places.add(gradients.data_ptr())
+    assert len(places) == 1
+
+
+def test_a_backward_that_nothing_gathers_is_refused(net, bank):
+    def loss(groups):
+        with bank.using(torch.tensor(groups)):
+            return net(torch.randn(2, 6)).sum()
+
+    with pytest.raises(RuntimeError, match=r"within a block of AdapterBank\.gathering"):
+        loss([0, 1]).backward()
+    for groups in ([0, 1], [2, 3], [3, 2], [1, 0]):
+        with bank.gathering(slice(1, 3)), pytest.raises(RuntimeError, match=r"adapters outside slice\(1, 3"):
+            loss(groups).backward()
+    with bank.gathering(EVERYONE) as gradients:
+        loss([1, 0]).backward()  # an error within a block does not leave it open
+    assert gradients.any()
+
+
+def test_one_gathering_within_another_is_refused_and_the_outer_goes_on(net, bank):
+    with bank.gathering(EVERYONE) as gradients:
+        with pytest.raises(RuntimeError, match="already"), bank.gathering(slice(0, 1)):
+            pass
+        with bank.using(torch.tensor([1, 2])):
+            net(torch.randn(2, 6)).sum().backward()
+    assert gradients.any(dim=1).tolist() == [False, True, True, False]
 
 
 def test_a_gradient_points_where_the_loss_rises(net, bank):
@@ -175,10 +223,11 @@ def test_a_gradient_points_where_the_loss_rises(net, bank):
         with bank.using(torch.tensor([1])):
             return net(x).square().sum()
 
-    loss().backward()
-    slope, step = float(bank.gradients[1].square().sum()), 1e-5
+    with bank.gathering(slice(1, 2)) as gradients:
+        loss().backward()
+    slope, step = float(gradients.square().sum()), 1e-5
     before = loss().item()
-    bank.values[1] += step * bank.gradients[1]
+    bank.values[1] += step * gradients[0]
     assert (loss().item() - before) / step == pytest.approx(slope, rel=0.1)
 
 
@@ -199,15 +248,56 @@ def test_what_was_read_is_a_copy(bank):
     assert torch.equal(bank.values, kept)
 
 
-def test_the_version_grows_with_every_change(bank):
-    versions = [bank.version]
-    bank.write(0, bank.read(1))
-    versions.append(bank.version)
-    bank.reset(0)
-    versions.append(bank.version)
-    StackedAdam(bank).step(torch.ones(ADAPTERS), 1.0, torch.ones(ADAPTERS, dtype=torch.bool))
-    versions.append(bank.version)
-    assert versions == sorted(set(versions))
+def step(bank: AdapterBank) -> None:
+    gradients, everyone = torch.ones(ADAPTERS, bank.size), torch.ones(ADAPTERS, dtype=torch.bool)
+    StackedAdam(bank).step(EVERYONE, gradients, torch.ones(ADAPTERS), 1.0, everyone)
+
+
+def assign(bank: AdapterBank) -> None:
+    bank.values = torch.ones(ADAPTERS, bank.size)
+
+
+CHANGES = {
+    "write": lambda bank: bank.write(0, bank.read(1)),
+    "reset": lambda bank: bank.reset(3),
+    "a step": step,
+    "some rows": lambda bank: bank.values.__setitem__(torch.tensor([2, 0]), 7.0),
+    "all": lambda bank: bank.values.copy_(torch.ones(ADAPTERS, bank.size)),
+    "through a view": lambda bank: next(iter(bank.row(3).values())).fill_(7.0),
+    "in place": lambda bank: bank.values.add_(1.0),
+    "assigned": assign,
+}
+"""The ways in which adapters are written in this project."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_version_grows_with_every_change_and_with_nothing_else(net, bank, change):
+    version, values, row = bank.version, bank.values.clone(), bank.row(1)
+    with bank.gathering(EVERYONE), bank.using(torch.arange(ADAPTERS)):
+        net(torch.randn(ADAPTERS, 6)).sum().backward()
+    bank.read(0)
+    assert bank.version == version
+    CHANGES[change](bank)
+    assert not torch.equal(bank.values, values)
+    assert bank.version > version
+    assert all(torch.equal(row[name], tensor) for name, tensor in bank.read(1).items()), "rows are views as before"
+
+
+def test_a_change_in_another_thread_is_seen_and_a_published_copy_keeps_its_version(bank):
+    bank.publish()
+    before, acting = bank.acting_version, bank.acting.clone()
+    other = Thread(target=step, args=[bank])
+    other.start()
+    other.join()
+    assert bank.version > before
+    assert bank.acting_version == before
+    assert torch.equal(bank.acting, acting)
+    bank.publish()
+    assert bank.acting_version == bank.version
+    assert torch.equal(bank.acting, bank.values)
+    bank.values.add_(1.0)
+    bank.withdraw()
+    assert bank.acting_version == bank.version > before
 
 
 @pytest.mark.parametrize(
@@ -255,13 +345,14 @@ def test_training_leaves_the_base_as_it_was_bit_for_bit(tiny_policy):
     base, bank = tiny_policy.mind.base.causal_lm, tiny_policy.mind.bank
     before, values = digest(base), bank.values.clone()
     optimiser = StackedAdam(bank)
-    everyone = torch.ones(len(bank), dtype=torch.bool)
+    everyone, rows = torch.ones(len(bank), dtype=torch.bool), slice(0, len(bank))
     for _ in range(3):
         log_prob, entropy = tiny_policy.evaluate(
             [" food one north", " no food"] * 6, torch.arange(6), torch.ones(12, dtype=int), torch.ones(12, 5).bool()
         )
-        (log_prob - entropy).sum().backward()
-        optimiser.step(torch.full((6,), 0.01), 1.0, everyone)
+        with bank.gathering(rows) as gradients:
+            (log_prob - entropy).sum().backward()
+        optimiser.step(rows, gradients, torch.full((6,), 0.01), 1.0, everyone)
     assert digest(base) == before
     assert all(p.grad is None for p in base.parameters())
     assert (bank.values != values).any(dim=1).all()

@@ -80,7 +80,6 @@ def test_a_change_of_the_bank_changes_the_answers(mind):
     onnx, everyone = Onnx(mind), np.arange(5)
     before = onnx.answer(TEXTS, everyone)
     mind.bank.values[:5] *= 1.5
-    mind.bank.version += 1
     after = onnx.answer(TEXTS, everyone)
     assert np.abs(after - before).max(axis=1).min() > 0.01
     np.testing.assert_allclose(after, mind.answer(TEXTS, everyone), **NEAR)
@@ -214,7 +213,6 @@ def real_mind() -> Mind:
     )
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    bank.version += 1
     return policy.mind
 
 

@@ -98,8 +98,9 @@ def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_gradients_are_those_of_peft(tiny_policy, tiny_model, tmp_path):
     mind, base = tiny_policy.mind, LlamaForCausalLM.from_pretrained(tiny_model)
-    mind.action_logits(TEXTS, torch.tensor([4])).square().sum().backward()
-    ours = mind.bank.unflatten(mind.bank.gradients[4])
+    with mind.bank.gathering(slice(4, 5)) as gradients:
+        mind.action_logits(TEXTS, torch.tensor([4])).square().sum().backward()
+    ours = mind.bank.unflatten(gradients[0])
     model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", 4), is_trainable=True)
     for prompt in prompts_of(mind):
         model(input_ids=prompt).logits[0, -1, mind.action_ids].square().sum().backward()

@@ -174,9 +174,9 @@ def write_another(bank: AdapterBank) -> None:
 
 
 def step_once(bank: AdapterBank) -> None:
-    bank.gradients.normal_(generator=torch.Generator().manual_seed(0))
+    gradients = torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     everyone = torch.ones(len(bank), dtype=torch.bool)
-    StackedAdam(bank).step(torch.full((len(bank),), 0.1), 1.0, everyone)
+    StackedAdam(bank).step(slice(0, len(bank)), gradients, torch.full((len(bank),), 0.1), 1.0, everyone)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)

@@ -52,6 +52,16 @@ def test_one_name_runs_every_command(capsys):
     assert "command = 'trian': must be one of train, evaluate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("module", "new"), [("evolution.lineage", "lineage"), ("agents.export", "export")])
+def test_a_command_that_has_moved_says_where_to(module, new):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "runs/x"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this command has moved: must be started as ")
+    assert done.stderr.endswith(f"-m trainers.{new}\n")
+
+
 def test_every_package_is_marked_as_ours():
     for package in ("envs", "agents", "evolution", "trainers", "dashboard"):
         assert MARK in (ROOT / package / "__init__.py").read_text()[:2000]
@@ -75,7 +85,12 @@ sys.meta_path.append(Last)
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("envs", "trainers.train"), ("agents", "trainers.evaluate"), ("envs", "agents.export"), ("trainers", "dashboard")],
+    [
+        ("envs", "trainers.train"),
+        ("agents", "trainers.evaluate"),
+        ("envs", "trainers.export"),
+        ("trainers", "dashboard"),
+    ],
 )
 @pytest.mark.parametrize("is_package", [True, False])
 def test_a_package_of_somebody_else_with_one_of_our_names_is_named(tmp_path, package, module, is_package):

@@ -1,16 +1,19 @@
 """What a child has of its parents."""
 
+from typing import get_args
+
 import pytest
 import torch
 
+from evolution.config import Crossover
 from evolution.crossover import (
     CROSSOVERS,
     clone,
     layer_of,
     mean,
     merge_products,
-    swap_components,
-    swap_layers,
+    uniform_components,
+    uniform_layers,
 )
 from evolution.genome import factors, product_norms
 
@@ -25,6 +28,10 @@ def products(adapter) -> dict[str, torch.Tensor]:
 
 def chance(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_the_config_names_every_crossover_there_is():
+    assert set(get_args(Crossover)) == set(CROSSOVERS)
 
 
 @pytest.mark.parametrize("crossover", CROSSOVERS.values(), ids=CROSSOVERS)
@@ -62,7 +69,7 @@ def test_each_layer_is_whole_from_one_parent_and_every_product_one_that_a_parent
     norms = product_norms(first), product_norms(second)
     seen = set()
     for seed in range(30):
-        child = swap_layers(first, second, chance(seed))
+        child = uniform_layers(first, second, chance(seed))
         origin = {}
         for name, tensor in child.items():
             parent = 0 if torch.equal(tensor, first[name]) else 1
@@ -79,7 +86,7 @@ def test_the_coin_is_fair(adapter):
     first, second = adapter(1), adapter(2)
     generator = chance(0)
     name = "layers.3.self_attn.q_proj.lora_A.weight"
-    heads = sum(torch.equal(swap_layers(first, second, generator)[name], first[name]) for _ in range(400))
+    heads = sum(torch.equal(uniform_layers(first, second, generator)[name], first[name]) for _ in range(400))
     assert 160 < heads < 240
 
 
@@ -93,7 +100,7 @@ def test_each_component_is_whole_from_one_parent(adapter):
     first, second = adapter(1), adapter(2)
     seen = set()
     for seed in range(20):
-        child = swap_components(first, second, chance(seed))
+        child = uniform_components(first, second, chance(seed))
         for a, b in factors(first):
             for i in range(len(first[a])):
                 parent = first if torch.equal(child[a][i], first[a][i]) else second
@@ -133,7 +140,7 @@ def test_newborns_merge_into_one_that_does_nothing(adapter):
 
 def test_twenty_generations_of_the_mean_lose_what_a_merge_keeps(adapter):
     norms = {}
-    for crossover in (mean, merge_products, swap_components):
+    for crossover in (mean, merge_products, uniform_components):
         family = [adapter(seed) for seed in range(6)]
         before = sum(sum(product_norms(member).values()) for member in family)
         for generation in range(20):
@@ -143,7 +150,7 @@ def test_twenty_generations_of_the_mean_lose_what_a_merge_keeps(adapter):
         norms[crossover] = sum(sum(product_norms(member).values()) for member in family) / before
     assert norms[mean] < 0.6
     assert norms[merge_products] == pytest.approx(1, rel=0.1)
-    assert norms[swap_components] == pytest.approx(1, rel=0.5)
+    assert norms[uniform_components] == pytest.approx(1, rel=0.5)
 
 
 def test_a_clone_is_its_first_parent(adapter):

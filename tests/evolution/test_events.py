@@ -11,7 +11,7 @@ from evolution.events import births, deaths, lives, starvations
 
 @pytest.fixture
 def after(population):
-    child = replace(population[1], id=16, parents=(10, 12), operator="swap", seed=99, generation=3)
+    child = replace(population[1], id=16, parents=(10, 12), operator="merge", seed=99, generation=3)
     return [population[0], child, *population[2:]]
 
 
@@ -23,7 +23,7 @@ def test_a_birth_is_told_for_everyone_new_with_slot_and_parents(population, afte
             "id": 16,
             "slot": 1,
             "parents": [10, 12],
-            "operator": "swap",
+            "operator": "merge",
             "in_life": False,
             "seed": 99,
             "hyperparameters": {"learning_rate": 0.1},

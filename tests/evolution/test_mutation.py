@@ -1,15 +1,39 @@
 """Noise has the size that was asked for, and none asked is none."""
 
 from math import nan
+from typing import get_args
 
 import pytest
 import torch
 
-from evolution.mutation import CLOSE, NOISE_FLOOR, add_noise, add_safe_noise, mutate_hyperparameters
+from evolution.config import EvolutionConfig, Mutation
+from evolution.mutation import CLOSE, MUTATIONS, NOISE_FLOOR, add_noise, add_safe_noise, mutate_hyperparameters
 
 
 def chance(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_the_config_names_every_mutation_there_is():
+    assert set(get_args(Mutation)) == set(MUTATIONS)
+
+
+def test_each_mutation_takes_its_own_setting(adapter):
+    settings, before = EvolutionConfig(mutation_std=0.3, mutation_kl=0.04), adapter(0)
+
+    def divergence(first, second) -> float:
+        return sum(float((first[name] - second[name]).square().mean()) for name in first)
+
+    noisy = MUTATIONS["noise"](before, settings, chance(0), None)
+    assert all(torch.equal(noisy[name], tensor) for name, tensor in add_noise(before, 0.3, chance(0)).items())
+    safe = MUTATIONS["safe"](before, settings, chance(0), divergence)
+    expected = add_safe_noise(before, 0.04, chance(0), divergence)
+    assert all(torch.equal(safe[name], tensor) for name, tensor in expected.items())
+
+
+def test_safe_mutation_without_a_divergence_is_refused(adapter):
+    with pytest.raises(ValueError, match=r"evolution\.mutation = 'safe': must come with a divergence"):
+        MUTATIONS["safe"](adapter(0), EvolutionConfig(), chance(0), None)
 
 
 @pytest.fixture
@@ -24,19 +48,19 @@ def big() -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_rate_of_zero_changes_nothing(adapter):
+def test_noise_of_size_zero_changes_nothing(adapter):
     changed = add_noise(adapter(0), 0.0, chance(0))
     assert all(torch.equal(changed[name], tensor) for name, tensor in adapter(0).items())
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.5])
-def test_noise_is_relative_to_each_tensors_own_size_above_a_floor(big, rate):
-    changed = add_noise(big, rate, chance(3))
+@pytest.mark.parametrize("std", [0.05, 0.5])
+def test_noise_is_relative_to_each_tensors_own_size_above_a_floor(big, std):
+    changed = add_noise(big, std, chance(3))
     for name, tensor in big.items():
         noise = changed[name] - tensor
         size = max(float(tensor.square().mean().sqrt()), NOISE_FLOOR)
-        assert float(noise.std()) == pytest.approx(rate * size, rel=0.05)
-        assert abs(float(noise.mean())) < 0.05 * rate * size
+        assert float(noise.std()) == pytest.approx(std * size, rel=0.05)
+        assert abs(float(noise.mean())) < 0.05 * std * size
 
 
 def test_noise_differs_between_tensors_and_seeds_and_repeats_with_the_seed(big):
@@ -54,10 +78,10 @@ def test_the_original_is_not_touched(big):
     assert all(torch.equal(big[name], kept[name]) for name in big)
 
 
-@pytest.mark.parametrize("rate", [-0.01, nan])
-def test_a_negative_rate_is_refused(adapter, rate):
-    with pytest.raises(ValueError, match=r"mutation_rate = .*: must be finite and 0 or more"):
-        add_noise(adapter(0), rate, chance(0))
+@pytest.mark.parametrize("std", [-0.01, nan])
+def test_noise_of_a_negative_size_is_refused(adapter, std):
+    with pytest.raises(ValueError, match=r"mutation_std = .*: must be finite and 0 or more"):
+        add_noise(adapter(0), std, chance(0))
 
 
 def test_hyperparameters_go_up_down_or_stay_by_the_factor_at_equal_odds():

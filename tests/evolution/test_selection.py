@@ -1,7 +1,7 @@
 """The fittest come first, and no NaN or tie can upset the order."""
 
 from math import inf, nan
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolution import select_top_k
+from evolution.config import Selection
 from evolution.selection import SELECTIONS, pair_by_rank, pair_by_tournament, pair_of_top_k
+
+
+def test_the_config_names_every_selection_there_is():
+    assert set(get_args(Selection)) == set(SELECTIONS)
 
 
 class One(NamedTuple):

@@ -22,7 +22,6 @@ def policy_with(trunk: str) -> Policy:
     policy = make_policy(model, AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=3, seed=0)
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    bank.version += 1
     return policy
 
 

@@ -30,7 +30,6 @@ def policy(request) -> Policy:
     policy = make_policy(model, adapter, ForageCodec(WorldConfig().view_radius), agents=5, seed=0)
     bank = policy.mind.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    bank.version += 1
     return policy
 
 
@@ -92,8 +91,9 @@ def test_one_update_raises_what_was_rewarded_and_leaves_the_base_alone(policy):
         torch.ones(5, 5, dtype=torch.bool),
     )
     log_prob, _ = policy.evaluate(TEXTS, torch.arange(5), action, legal)
-    (-log_prob).sum().backward()
-    optimiser.step(torch.full((5,), 1e-3), 0.5, torch.ones(5, dtype=torch.bool))
+    with mind.bank.gathering(slice(0, 5)) as gradients:
+        (-log_prob).sum().backward()
+    optimiser.step(slice(0, 5), gradients, torch.full((5,), 1e-3), 0.5, torch.ones(5, dtype=torch.bool))
     better, _ = policy.evaluate(TEXTS, torch.arange(5), action, legal)
     assert (better > log_prob).all()
     assert all(torch.equal(p, old) for p, old in zip(mind.base.causal_lm.parameters(), before, strict=True))

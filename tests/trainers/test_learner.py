@@ -141,16 +141,23 @@ class InOrder:
         return np.asarray(x if np.ndim(x) else np.arange(x))
 
 
-def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy):
+def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
     trajectory = one_step_episodes(tiny_policy, np.random.default_rng(0))
-    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    begin, ends, gather = tiny_policy.mind.bank.values.clone(), [], tiny_policy.mind.bank.gathering
     for rows in (1, 16, 1000):
         tiny_policy.mind.bank.values[:] = begin
+        gathered = list[int]()
+
+        def note(learners, gathered=gathered):
+            gathered.append(learners.stop - learners.start)
+            return gather(learners)
+
+        monkeypatch.setattr(tiny_policy.mind.bank, "gathering", note)
         learner = Learner(tiny_policy, replace(LearnConfig(), minibatch=8))
         learner.rows_at_once = rows
         figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
         ends.append(tiny_policy.mind.bank.values.clone())
-        assert len(tiny_policy.mind.bank.gradients) == {1: 1, 16: 2, 1000: 6}[rows]
+        assert max(gathered) == {1: 1, 16: 2, 1000: 6}[rows]
         assert figures["ratio_error"] < 1e-5
     assert (ends[0] - begin).abs().max() > 1e-3
     torch.testing.assert_close(ends[0], ends[2], rtol=1e-4, atol=1e-5)

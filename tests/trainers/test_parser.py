@@ -70,6 +70,9 @@ def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path,
         (["--learn.clip", "-1"], ["learn.clip", "-1", "above 0"]),
         (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
         (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
+        (["--evolution.crossover", "sum"], ["evolution.crossover = 'sum': must be one of mean, uniform_layers, "]),
+        (["--evolution.selection=top"], ["evolution.selection = 'top': must be", "top is now called truncation"]),
+        (["--evolution.mutation_std", "1"], ["evolution.mutation_rate: is now called evolution.mutation_std"]),
         (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
         (["--replay", "8", "--trainer", "none"], ["learn.replay", "8", "0 with learn.algorithm = none"]),
         (["--inheritance.kind", "baldwinian", "--replay", "8"], ["learn.replay", "8", "baldwinian", "lives = 1"]),
@@ -106,6 +109,24 @@ def test_an_unknown_key_in_a_file_is_named(tmp_path):
     file.write_text("env:\n  widht: 3\n")
     with pytest.raises(ValueError, match="widht"):
         parse(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "crossover: swap",
+            r"evolution\.crossover = 'swap': must be one of mean, .* \(swap is now called uniform_layers\)",
+        ),
+        ("mutation_rate: 1", r"evolution\.mutation_rate: is now called evolution\.mutation_std"),
+    ],
+)
+def test_a_name_of_earlier_versions_in_a_file_is_refused_with_the_new_one(tmp_path, text, says):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"evolution:\n  {text}\n")
+    for read in (lambda: parse(["--config", str(file)]), lambda: config_from_file(file)):
+        with pytest.raises(UserError, match=says + "$"):
+            read()
 
 
 def test_a_mistake_ends_with_exit_code_2_and_without_a_traceback():

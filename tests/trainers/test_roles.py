@@ -10,8 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.worlds.team_world import TeamWorld, make_team, roles
-from evolution.lineage import family_tree, read_events
 from trainers.cli.parser import parse
+from trainers.lineage import family_tree, read_events
 from trainers.train import train
 
 CODEC = """

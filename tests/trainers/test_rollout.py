@@ -78,7 +78,6 @@ def test_the_same_seeds_give_the_same_life(life, population, tiny_config):
 
 def test_bare_agents_all_act_by_the_base(population, tiny_config):
     population.policy.mind.bank.values += 1.0
-    population.policy.mind.bank.version += 1
     world = ForageWorld(tiny_config.env)
     life = collect_rollout(
         population.policy,

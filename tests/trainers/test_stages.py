@@ -33,22 +33,22 @@ SETTINGS = {
     "parents": 4,
     "selection": "tournament",
     "crossover": "merge",
-    "mutation_rate": 0.3,
+    "mutation_std": 0.3,
     "hyperparameter_factor": 1.5,
 }
 
 
 def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
-    told = {}
+    used = []
 
-    def noted(population, **settings):
-        told.update(settings)
-        return next_generation(population, **settings)
+    def noted(population, settings, **more):
+        used.append(settings)
+        return next_generation(population, settings, **more)
 
     monkeypatch.setattr(stages, "next_generation", noted)
     run = begun(*(f"--evolution.{key}={value}" for key, value in SETTINGS.items()))
     stages.evolve(run)
-    assert told.items() >= SETTINGS.items()
+    assert [{key: getattr(settings, key) for key in SETTINGS} for settings in used] == [SETTINGS]
     assert sum(genome.operator == "merge" for genome in run.population.genomes) == 5
 
 

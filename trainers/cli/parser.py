@@ -1,7 +1,9 @@
 """The command line of the main program: any key of the config as a flag, a YAML file under it."""
 
 import argparse
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
@@ -20,6 +22,27 @@ from trainers.variants import FullConfig
 SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--replay.steps"}
 """What may be given for a longer key."""
 
+RENAMED_KEYS = {
+    "lives": "rollouts_per_generation",
+    "founders": "init_from",
+    "env.by_turns": "env.alternate",
+    "model.memory": "model.weight_storage",
+    "model.text_memory_mb": "model.prefix_cache_mb",
+    "learn.replay": "replay.steps",
+    "learn.social": "social.imitate",
+    "learn.social_window": "social.window",
+    "learn.teacher": "distillation.teacher",
+    "learn.temperature": "distillation.temperature",
+    "learn.trains": "distillation.trains",
+    "evolution.births_in_life": "steady_state.enabled",
+    "evolution.inheritance": "inheritance.kind",
+    "evolution.reptile_step": "inheritance.reptile_step",
+    "evolution.apart": "coevolution.enabled",
+    "evolution.hall_episodes": "coevolution.hall_of_fame_episodes",
+    "evolution.mutation_rate": "evolution.mutation_std",
+}
+"""Keys of earlier versions, and what they are called now."""
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 ONE_AT_A_TIME = Lock()
@@ -35,6 +58,7 @@ def parse(argv: list[str] | None = None) -> tuple[TrainConfig, Path | None]:
     argv = [_whole_key(word) for word in (sys.argv[1:] if argv is None else argv)]
     if any(arg.split("=")[0] == "--resume" for arg in argv):
         return _parse_resume(argv)
+    _refuse_renamed(word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--"))
     with ONE_AT_A_TIME:
         return _parse_keys(_with_config_files(argv)), None
 
@@ -106,6 +130,8 @@ class _Parser(ArgumentParser):
         says = yaml.safe_load(text)
         if not isinstance(says, dict | None):
             raise UserError(f"{path}: must hold keys and values, as `seed: 1`")
+        nested = {f"{name}.{key}" for name, keys in (says or {}).items() if isinstance(keys, dict) for key in keys}
+        _refuse_renamed([*(says or {}), *nested])
         # A comment after it: jsonargparse takes a file of one key without a value for something else
         return self.parse_string(f"{text}\n#" if says else "{}", *args, **kwargs)
 
@@ -115,7 +141,7 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     parser = _Parser(
         prog=command("trainers.train"),
         description="Let a population of small language models live, learn and evolve.",
-        epilog="--trainer stands for --learn.algorithm, --replay for --learn.replay; --dashboard besides shows the run "
+        epilog="--trainer stands for --learn.algorithm, --replay for --replay.steps; --dashboard besides shows the run "
         "in a browser. "
         f"To continue a run: {command('trainers.train')} --resume RUN_DIR [--generations N], without other keys.",
         exit_on_error=False,
@@ -128,6 +154,13 @@ def _parser(preset: str | None = None) -> ArgumentParser:
     if preset in PRESETS:
         parser.set_defaults({f"env.{key}": value for key, value in asdict(PRESETS[preset]).items()})
     return parser
+
+
+def _refuse_renamed(keys: Iterable[str]) -> None:
+    """UserError for a key of an earlier version, which says what it is called now."""
+    for key in keys:
+        if key in RENAMED_KEYS:
+            raise UserError(f"{key}: is now called {RENAMED_KEYS[key]}")
 
 
 def _whole_key(word: str) -> str:
@@ -159,6 +192,12 @@ def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()).replace("WorldConfig.", "env.")
+    if wrong := re.search(r'Parser key "(\w+)\.(\w+)": Expected a \S*Literal\b.* Got value: (.*)', text):
+        section, field, value = wrong.groups()
+        try:
+            type(getattr(FullConfig(), section))(**{field: value})  # which says it in its own words
+        except ValueError as refusal:
+            return str(refusal)
     hint = "; must be keys that --help lists" if "unrecognized arguments" in text else ""
     return text + hint
 

@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, get_args
 
 from agents.types import require
 
-if TYPE_CHECKING:
-    from agents.policy import Policy
-    from trainers.learning.learner import Learner
-
-Algorithm = Literal["ppo", "reinforce", "online", "distil", "none"]
+ALGORITHMS = {
+    "ppo": "ppo.PPO",
+    "reinforce": "reinforce.Reinforce",
+    "online": "online.Online",
+    "distil": "distil.Distil",
+    "none": "learner.Learner",
+}
+"""What `learn.algorithm` may be, and the class in `trainers.learning` that does it. A new one is a file and a line."""
 
 
 @dataclass(frozen=True)
 class LearnConfig:
     """How agents learn from a rollout."""
 
-    algorithm: Algorithm = "ppo"
+    algorithm: str = "ppo"
     """ppo, reinforce, online (an update after every action), distil (imitate the teacher that the section distillation
     names) or none (evolution only)."""
     learning_rate: float = 2e-3
@@ -50,8 +52,7 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
-        algorithms = get_args(Algorithm)
-        require(self.algorithm in algorithms, "learn.algorithm", self.algorithm, f"one of {', '.join(algorithms)}")
+        require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
         positive = ("learning_rate", "epochs", "minibatch", "trace", "clip", "max_kl", "max_grad_norm")
         for name in (*positive, "critic_learning_rate", "critic_epochs"):
             value = getattr(self, name)
@@ -61,21 +62,3 @@ class LearnConfig:
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
         bonus = self.entropy_coef
         require(isfinite(bonus) and bonus >= 0, "learn.entropy_coef", bonus, "0 or more")
-
-
-def make_learner(policy: "Policy", config: LearnConfig) -> "Learner":
-    """The learner that `learn.algorithm` names."""
-    from trainers.learning.distil import Distil
-    from trainers.learning.learner import Learner
-    from trainers.learning.online import Online
-    from trainers.learning.ppo import PPO
-    from trainers.learning.reinforce import Reinforce
-
-    algorithms: dict[Algorithm, type[Learner]] = {
-        "ppo": PPO,
-        "reinforce": Reinforce,
-        "online": Online,
-        "distil": Distil,
-        "none": Learner,
-    }
-    return algorithms[config.algorithm](policy, config)

@@ -65,7 +65,7 @@ def imitate(
     learning_rate: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Teach the adapters of a chunk, which the bank gathers gradients for, each from a pool of examples of its own.
+    """Teach the adapters of a chunk, each from a pool of examples of its own.
 
     Who has no examples learns nothing. is_stopped: (P,) bool, who does not learn now. learning_rate: (P,).
     """
@@ -83,5 +83,6 @@ def imitate(
         action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
         log_prob, _ = policy.evaluate(texts, groups, action, legal)
         loss = -log_prob * torch.from_numpy(examples.advantage[drawn]).clamp(min=0)
-        loss.view(len(agents), -1).mean(dim=1).sum().backward()
-        optimiser.step(learning_rate, config.max_grad_norm, is_learning)
+        with policy.mind.bank.gathering(chunk) as gradients:
+            loss.view(len(agents), -1).mean(dim=1).sum().backward()
+        optimiser.step(chunk, gradients, learning_rate, config.max_grad_norm, is_learning)

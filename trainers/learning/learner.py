@@ -14,6 +14,7 @@ B = G * R rows, A actions, F numbers in an adapter.
 """
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, chosen
-from trainers.learning.config import LearnConfig
+from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
 from trainers.learning.imitation import Demonstrations, imitate
 from trainers.rollout import Observer, Trajectory, gae
@@ -166,7 +167,7 @@ class Learner:
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
     def imitate(self, experience: Experience, chunk: slice, is_stopped: Tensor, rng: np.random.Generator) -> None:
-        """Learn from demonstrations, whose gradients the bank gathers."""
+        """Learn from demonstrations."""
         for examples, pools in experience.demonstrations:
             rates = experience.learning_rate
             imitate(self.policy, self.optimiser, self.config, examples, pools, chunk, is_stopped, rates, rng)
@@ -174,19 +175,20 @@ class Learner:
     def _learn_chunk(self, experience: Experience, chunk: slice, rng: np.random.Generator) -> Figures:
         """All epochs of a run of adapters. Each is a learner of its own: chunks bound memory and change nothing."""
         bank = self.policy.mind.bank
-        bank.gather(chunk)
         is_broken, is_stopped = torch.zeros(len(bank)), torch.zeros(len(bank), dtype=torch.bool)
         acted = bank.values[chunk].clone()
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         for _ in range(self.epochs):
             for batch in minibatches(experience.is_alive, chunk, self.config.minibatch, rng, is_stopped):
                 loss, change = self._evaluate(experience, batch)
-                # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
+                with bank.gathering(chunk) as gradients:
+                    # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
+                    (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
                 self._bound_kl(batch.groups, change.kl, chunk, acted, is_stopped)
                 is_learning = torch.zeros_like(is_stopped)
                 is_learning[batch.groups] = ~is_stopped[batch.groups]
-                norm = self.optimiser.step(experience.learning_rate, self.config.max_grad_norm, is_learning)
+                rates, bound = experience.learning_rate, self.config.max_grad_norm
+                norm = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)
                 losses.append(loss.detach())
                 norms.append(norm[batch.groups - chunk.start])
@@ -264,7 +266,6 @@ def project_to_trust_region(bank: AdapterBank, groups: Tensor, kl: Tensor, befor
         share = (max_kl / kl[exceeded]).sqrt()[:, None]
         shortened = start + share * (bank.values[rows] - start)
         bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
-        bank.version += 1
     return exceeded
 
 
@@ -277,3 +278,10 @@ def approx_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 def mean_of_numbers(x: Tensor) -> float:
     """Mean of the finite values: one agent that is no longer a number must not hide the others. 0 if there are none."""
     return float(x[x.isfinite()].mean()) if x.isfinite().any() else 0.0
+
+
+def make_learner(policy: Policy, config: LearnConfig) -> Learner:
+    """The learner that `learn.algorithm` names."""
+    module, _, name = ALGORITHMS[config.algorithm].partition(".")
+    learner: Learner = getattr(import_module(f"trainers.learning.{module}"), name)(policy, config)
+    return learner

@@ -51,7 +51,6 @@ class Online(Learner):
         """Imitate, then finish; KL and entropy are those of all decisions of the rollout."""
         nobody = torch.zeros(len(self.policy.mind.bank), dtype=torch.bool)
         for chunk in self.chunks():  # before `finish`, whose trust region is for the whole rollout
-            self.policy.mind.bank.gather(chunk)
             self.imitate(experience, chunk, nobody, rng)
         return self._watching.finish(experience.texts)
 
@@ -138,8 +137,6 @@ class OnlineObserver(Observer):
     ) -> None:
         """One step of the adapters `learners` (G,), a part of the chunk; credit: (K, M)."""
         bank, trace = self.policy.mind.bank, list(self._trace)[::-1]
-        if bank.learners != chunk:
-            bank.gather(chunk)
 
         def rows(columns: list[np.ndarray]) -> np.ndarray:  # K of (M, ...) -> (G * R, ...), R = W * K
             by_agent = np.stack(columns).reshape(len(trace), -1, len(bank), *columns[0].shape[1:])
@@ -158,13 +155,15 @@ class OnlineObserver(Observer):
         counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
-        (-gain - self.entropy_coef[groups] * bonus).sum().backward()
+        with bank.gathering(chunk) as gradients:
+            (-gain - self.entropy_coef[groups] * bonus).sum().backward()
         if not self.update_s:  # the first update, of which chunk ever
             error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
             self._ratio_error = max(self._ratio_error, error)
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
-        norms = self.optimiser.step(self.learning_rate, self.config.max_grad_norm, is_learning)
+        rates, bound = self.learning_rate, self.config.max_grad_norm
+        norms = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
         self._losses.append(-gain.detach())
         self._norms.append(norms[groups - chunk.start])
         self._is_broken[groups] |= ~self._norms[-1].isfinite()

@@ -19,7 +19,7 @@ from trainers.records.population_state import init_population, restore_adapters,
 from trainers.records.run_folder import machine, versions, weights_sha256
 from trainers.seeding import named_streams
 from trainers.stages import History
-from trainers.variants import open_variants, sections
+from trainers.variants import acting_config, open_variants, passed_on
 
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
@@ -50,7 +50,7 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
     if not found:
         raise UserError(f"{expected} the folder of a run with a checkpoint")
     theirs, newest = read_config(run_dir), max(found)
-    model = _acting(theirs, run_dir, newest, newest).model.name
+    model = acting_config(theirs, run_dir, newest, newest).model.name
     same_weights = _run_record(run_dir)["model_sha256"] == weights_sha256(population.policy)
     if not same_weights or model != theirs.model.name:
         raise UserError(f"{expected} a run with the same model, in which adapters learned")
@@ -58,9 +58,7 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
         raise UserError(f"{expected} a run with the same adapters, not {theirs.adapter}")
     tensors, state = load_checkpoint(found[newest])
     try:
-        passed_on = (section.passed_on(tensors) for section in sections(theirs))
-        rows = next((rows for rows in passed_on if rows is not None), tensors["bank"])
-        init_population(population, rows, state["population"])
+        init_population(population, passed_on(theirs, tensors), state["population"])
     except (KeyError, ValueError) as error:
         raise UserError(f"{expected} a run with as many agents ({error})") from error
     age: int = state["age"] + state["generation"] + 1
@@ -107,7 +105,7 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, 
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
-    acting = _acting(config, run_dir, generation, max(saved, default=-1))
+    acting = acting_config(config, run_dir, generation, max(saved, default=-1))
     population = found_population(acting)
     if acting.model.name != config.model.name:  # the model has learned, not the adapters
         return population, acting, generation
@@ -121,12 +119,6 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, 
             for slot in range(config.env.agents):
                 population.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
     return population, config, generation
-
-
-def _acting(config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
-    for section in sections(config):
-        config = section.acting(config, run_dir, generation, newest)
-    return config
 
 
 @contextmanager

@@ -64,7 +64,6 @@ def restore_population(
 def restore_adapters(population: Population, tensors: dict[str, Tensor]) -> None:
     """Give a newly founded population the adapters that were saved; KeyError or ValueError where they do not fit."""
     _copy_into(population.policy.mind.bank.values, tensors, "bank")
-    population.policy.mind.bank.version += 1
 
 
 def init_population(population: Population, rows: Tensor, state: dict[str, Any]) -> None:
@@ -73,7 +72,6 @@ def init_population(population: Population, rows: Tensor, state: dict[str, Any])
     KeyError or ValueError where it does not fit.
     """
     _copy_into(population.policy.mind.bank.values, {"bank": rows}, "bank")
-    population.policy.mind.bank.version += 1
     settings = [person["hyperparameters"] for person in state["genomes"]]
     genomes = population.snapshots(population.genomes)
     population.genomes = [replace(g, hyperparameters=own) for g, own in zip(genomes, settings, strict=True)]

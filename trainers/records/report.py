@@ -14,8 +14,8 @@ from envs.worlds.world import ForageWorld, Pictured
 from evolution.commands import command, script
 from evolution.events import lives, starvations
 from evolution.genome import diversity
+from trainers.comparison import compare, held_out_seeds, table
 from trainers.config import TrainConfig
-from trainers.evaluate import compare, held_out_seeds, table
 from trainers.records import run_folder
 from trainers.records.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.records.episode import prune_recordings, recorded, write_recording
@@ -91,7 +91,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     """What tells runs apart, as TensorBoard shows it."""
     found = {
         "seed": config.seed,
-        "env": config.env.preset if config.env.is_forage else config.env.id,
+        "env": config.env.title,
         "model.name": config.model.name,
     }
     found |= {name: getattr(config, name) for name in ("rollouts_per_generation", "init_from")}

@@ -14,19 +14,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from agents.policy import Policy
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.cli.machine import processor
 from trainers.cli.parser import config_to_yaml
 from trainers.config import TrainConfig
-from trainers.population import Population
 from trainers.records.checkpoint import DamagedRun, checkpoints, whole
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
+    from trainers.population import Population
 
 LOCK = ".lock"
 """File of a run folder that the process which trains in it holds."""
@@ -72,7 +74,7 @@ def require_free(run_dir: Path) -> None:
         raise UserError(f"run_dir = {str(run_dir)!r}: must be empty or not exist{way_on}")
 
 
-def create(run_dir: Path, config: TrainConfig, policy: Policy) -> None:
+def create(run_dir: Path, config: TrainConfig, policy: "Policy") -> None:
     """Begin a run folder with config.yaml and run.json: what it takes to know where its figures came from."""
     write_config(run_dir, config)
     record = {
@@ -99,7 +101,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def weights_sha256(policy: Policy) -> dict[str, str]:
+def weights_sha256(policy: "Policy") -> dict[str, str]:
     """Of the files with the model's weights, by name."""
     return {file.name: sha256_of(file) for file in sorted(policy.mind.base.folder.glob("*.safetensors"))}
 
@@ -149,7 +151,7 @@ def replace_text(file: Path, text: str) -> None:
     partial.replace(file)
 
 
-def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: Population) -> Path:
+def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: "Population") -> Path:
     """Write every agent's adapter in PEFT's format, all or none, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
     with whole(folder) as box:

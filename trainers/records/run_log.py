@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from agents.types import UserError
@@ -109,7 +109,7 @@ class RunLog:
         Adapters are placed so that their distances are kept as well as `DIMENSIONS` dimensions allow.
         """
         for summary in hparams(settings, results):
-            self._tensorboard._get_file_writer().add_summary(summary)
+            _file_of(self._tensorboard).add_summary(summary)
         for name, value in results.items():
             _add_scalar(self._tensorboard, name, value, generation, HELD_OUT)
         places = scaled(distances([genome.adapter for genome in population]).numpy(), DIMENSIONS)
@@ -129,8 +129,13 @@ def _about(plugin: str, data_class: "summary_pb2.DataClass", meaning: str) -> Su
     return SummaryMetadata(summary_description=meaning, data_class=data_class, plugin_data=plugin_data)
 
 
+def _file_of(writer: SummaryWriter) -> FileWriter:
+    """What `writer` writes to; there until it is closed."""
+    return cast(FileWriter, writer.file_writer)
+
+
 def _add(writer: SummaryWriter, value: Summary.Value, generation: int) -> None:
-    writer._get_file_writer().add_summary(Summary(value=[value]), generation)
+    _file_of(writer).add_summary(Summary(value=[value]), generation)
 
 
 def _add_scalar(writer: SummaryWriter, tag: str, value: float, generation: int, meaning: str) -> None:

@@ -5,30 +5,39 @@ delete one, delete its files and its line in `VARIANTS`. The core imports no var
 Imports no torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import field, make_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig
+from trainers.variants.variant import Variant, VariantConfig, is_on
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.population import Population
 
 VARIANTS = {
-    "distillation": "DistillationConfig",
-    "replay": "ReplayConfig",
-    "social": "SocialConfig",
-    "steady_state": "SteadyStateConfig",
-    "inheritance": "InheritanceConfig",
-    "coevolution": "CoevolutionConfig",
+    "distillation": "Distillation",
+    "replay": "Replay",
+    "social": "Social",
+    "steady_state": "SteadyState",
+    "inheritance": "Inheritance",
+    "coevolution": "Coevolution",
 }
-"""The sections: each is a class in the file of the same name with `_config` behind it."""
+"""By the names of their sections: `social` has the section `SocialConfig` in social_config.py, and the hooks `Social`
+in social.py."""
 
 
 def _section(name: str) -> type[VariantConfig]:
-    found: type[VariantConfig] = getattr(import_module(f"trainers.variants.{name}_config"), VARIANTS[name])
+    found: type[VariantConfig] = getattr(import_module(f"trainers.variants.{name}_config"), f"{VARIANTS[name]}Config")
+    return found
+
+
+def _hooks(name: str) -> type[Variant]:
+    found: type[Variant] = getattr(import_module(f"trainers.variants.{name}"), VARIANTS[name])
     return found
 
 
@@ -60,7 +69,24 @@ def sections(config: TrainConfig) -> list[VariantConfig]:
     return [getattr(config, name) for name in VARIANTS if hasattr(config, name)]
 
 
+def switched_on(config: TrainConfig) -> dict[str, VariantConfig]:
+    """The sections that are switched on, by their names."""
+    return {name: getattr(config, name) for name in VARIANTS if is_on(config, name)}
+
+
+def acting_config(config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
+    """The config of a population that acts as that of a run did after a generation; see `VariantConfig.acting`."""
+    for section in sections(config):
+        config = section.acting(config, run_dir, generation, newest)
+    return config
+
+
 def open_variants(config: TrainConfig, population: "Population", run_dir: Path) -> dict[str, Variant]:
     """The variants that are switched on, by their names; UserError where something that one needs is missing."""
-    on = {name: getattr(config, name) for name in VARIANTS if hasattr(config, name)}
-    return {name: section.open(config, population, run_dir) for name, section in on.items() if section.is_on}
+    return {name: _hooks(name)(own, config, population, run_dir) for name, own in switched_on(config).items()}
+
+
+def passed_on(config: TrainConfig, tensors: "Mapping[str, Tensor]") -> "Tensor":
+    """The adapters (P, F) that the population of a checkpoint passes on; KeyError where they are missing."""
+    found = (_hooks(name).passed_on(own, tensors) for name, own in switched_on(config).items())
+    return next((rows for rows in found if rows is not None), tensors["bank"])

@@ -49,8 +49,11 @@ class Coevolution(Variant):
     }
     stages: ClassVar[tuple[str, ...]] = ("competing",)
 
+    settings: CoevolutionConfig
+
     def __init__(self, settings: CoevolutionConfig, config: TrainConfig, population: Population, run_dir: Path):
-        self.settings, self.env, self.population = settings, config.env, population
+        super().__init__(settings, config, population, run_dir)
+        self.env = config.env
         self.hall = HallOfFame(run_dir / "hall")
         self._file = run_dir / "matches.jsonl"
         self.played: list[dict[str, Any]] = []  # all matches so far

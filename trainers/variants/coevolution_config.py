@@ -1,16 +1,11 @@
 """The section `coevolution`: populations that breed apart. Imports no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agents.types import require
 from envs.types import members
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig, is_on
-
-if TYPE_CHECKING:
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig, is_on
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,3 @@ class CoevolutionConfig(VariantConfig):
         """Of each population."""
         agents = range(config.env.agents)
         return [len(agents[own]) for own in members(config.env)] if self.enabled else None
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """An empty hall of fame."""
-        from trainers.variants.coevolution import Coevolution
-
-        return Coevolution(self, config, population, run_dir)

@@ -36,8 +36,10 @@ class Distillation(Variant):
         )
     }
 
+    settings: DistillationConfig
+
     def __init__(self, settings: DistillationConfig, config: TrainConfig, population: Population, run_dir: Path):
-        self.settings, self.population = settings, population
+        super().__init__(settings, config, population, run_dir)
         self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
         self._states = States()
         self._acting, self._folder = acting_by(config, run_dir / "model"), run_dir / "model"

@@ -3,15 +3,12 @@
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from agents.types import UserError, expand_user, require
 from envs.bots.planner import MAX_CELLS
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig, is_on
-
-if TYPE_CHECKING:
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig, is_on
 
 PLANNER = "planner"
 """A teacher that is no run."""
@@ -67,12 +64,6 @@ class DistillationConfig(VariantConfig):
         require(not config.init_from, "init_from", config.init_from, f"empty {condition}: it brings adapters")
         require(model.memory == "full", "model.memory", model.memory, f"full {condition}")
         require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """Open the teacher; UserError where it does not use the student's words."""
-        from trainers.variants.distillation import Distillation
-
-        return Distillation(self, config, population, run_dir)
 
     def acting(self, config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
         """Where the model learned, agents act by its copy in the run folder, of which there is only the newest."""

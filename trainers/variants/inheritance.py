@@ -7,11 +7,14 @@ where they ended on average.
 Symbols: P adapters, F numbers in an adapter.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from trainers.config import TrainConfig
 from trainers.population import Population
 from trainers.stages import Run
 from trainers.variants.inheritance_config import InheritanceConfig
@@ -21,9 +24,19 @@ from trainers.variants.variant import Variant
 class Inheritance(Variant):
     """Keeps the adapters (P, F) that the agents were born with."""
 
-    def __init__(self, settings: InheritanceConfig, population: Population):
-        self.settings, self.population = settings, population
+    settings: InheritanceConfig
+
+    def __init__(self, settings: InheritanceConfig, config: TrainConfig, population: Population, run_dir: Path):
+        super().__init__(settings, config, population, run_dir)
         self.born_with = population.policy.mind.bank.values.clone()
+
+    @staticmethod
+    def passed_on(settings: InheritanceConfig, tensors: Mapping[str, Tensor]) -> Tensor:
+        """What was born with; with Reptile, moved to where the last generation ended."""
+        born = tensors["inheritance.born_with"]
+        if settings.kind != "reptile":
+            return born
+        return nearer(born, tensors["bank"], settings.reptile_step).expand_as(born)
 
     def evolve(self, run: Run) -> dict[str, float] | None:
         """Reptile: move the beginning of all."""

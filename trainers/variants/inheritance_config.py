@@ -1,18 +1,11 @@
 """The section `inheritance`: what children inherit of what their parents learned. Imports no torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from agents.types import require
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig, is_on
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig, is_on
 
 Kind = Literal["lamarckian", "baldwinian", "darwinian", "reptile"]
 
@@ -57,19 +50,3 @@ class InheritanceConfig(VariantConfig):
     def breeding_sizes(self, config: TrainConfig) -> list[int] | None:
         """With Reptile nobody breeds."""
         return [] if self.kind == "reptile" else None
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """All were born with the adapters that they have now."""
-        from trainers.variants.inheritance import Inheritance
-
-        return Inheritance(self, population)
-
-    def passed_on(self, tensors: "Mapping[str, Tensor]") -> "Tensor | None":
-        """What was born with; with Reptile, moved to where the last generation ended."""
-        from trainers.variants.inheritance import nearer
-
-        if not self.is_on:
-            return None
-        born = tensors["inheritance.born_with"]
-        is_reptile = self.kind == "reptile"
-        return nearer(born, tensors["bank"], self.reptile_step).expand_as(born) if is_reptile else born

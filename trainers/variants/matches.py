@@ -23,7 +23,7 @@ from agents.policy import Policy
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
-from trainers.evaluate import held_out_seeds
+from trainers.comparison import held_out_seeds
 from trainers.records.checkpoint import DamagedRun, sync
 from trainers.rollout import collect_rollout
 

@@ -7,6 +7,7 @@ al. 2018, arXiv:1806.05635).
 Symbols: P agents, C places of each, A actions.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from agents.policy import Policy
+from trainers.config import TrainConfig
 from trainers.learning.critic import CriticExamples
 from trainers.learning.imitation import Demonstrations, Examples, sil_advantage
 from trainers.population import Population
 from trainers.rollout import Rollout, Trajectory
 from trainers.stages import Run
+from trainers.variants.replay_config import ReplayConfig
 from trainers.variants.variant import Variant
 
 COLUMNS = {
@@ -36,9 +39,9 @@ TEXTS = ("text", "next_text")
 class Replay(Variant):
     """Fills the buffers after each rollout; critic and adapters learn from what was in them before."""
 
-    def __init__(self, population: Population, steps: int, discount: float):
-        self.population, self.discount = population, discount
-        self.buffer = ReplayBuffer(len(population.genomes), steps, len(population.codec.action_words))
+    def __init__(self, settings: ReplayConfig, config: TrainConfig, population: Population, run_dir: Path):
+        super().__init__(settings, config, population, run_dir)
+        self.buffer = ReplayBuffer(len(population.genomes), settings.steps, len(population.codec.action_words))
 
     def demonstrations(self, run: Run, rollout: Rollout, returns: Tensor) -> list[Demonstrations]:
         """What each agent remembers of its own former rollouts."""
@@ -46,7 +49,11 @@ class Replay(Variant):
 
     def critic_examples(self) -> list[CriticExamples]:
         """The same for the critic, which asks not who chose the action."""
-        return [one_step_targets(self.population.policy, self.buffer, self.discount)] if len(self.buffer) else []
+        return (
+            [one_step_targets(self.population.policy, self.buffer, self.config.learn.discount)]
+            if len(self.buffer)
+            else []
+        )
 
     def after_learning(self, rollout: Rollout, returns: Tensor) -> dict[str, float]:
         """Remember the rollout."""

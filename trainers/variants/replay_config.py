@@ -1,15 +1,10 @@
 """The section `replay`: how much agents remember to learn from again. Imports no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agents.types import require
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig
-
-if TYPE_CHECKING:
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig
 
 
 @dataclass(frozen=True)
@@ -32,9 +27,3 @@ class ReplayConfig(VariantConfig):
         """Somebody must learn."""
         learns = config.learn.algorithm != "none"
         require(learns or not self.is_on, "replay.steps", self.steps, "0 with learn.algorithm = none")
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """Empty buffers."""
-        from trainers.variants.replay import Replay
-
-        return Replay(population, self.steps, config.learn.discount)

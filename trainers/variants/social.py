@@ -9,12 +9,14 @@ has to learn to see the world with another's eyes (as in Ndousse et al. 2021, ar
 Symbols: T steps, W worlds, N agents in a world, M = W * N; agent n of every world carries adapter n.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from envs.worlds.world import Pictured, World
+from trainers.config import TrainConfig
 from trainers.learning.imitation import Demonstrations, Examples, examples_of
 from trainers.population import Population
 from trainers.records.tags import Tag
@@ -33,8 +35,10 @@ class Social(Variant):
         "social/examples": Tag("examples_mean", "Steps of others that an agent saw in a rollout and may imitate, mean.")
     }
 
-    def __init__(self, settings: SocialConfig, population: Population, view_radius: int):
-        self.settings, self.population, self.view_radius = settings, population, view_radius
+    settings: SocialConfig
+
+    def __init__(self, settings: SocialConfig, config: TrainConfig, population: Population, run_dir: Path):
+        super().__init__(settings, config, population, run_dir)
         self._positions = Positions()
         self._seen: list[np.ndarray] = []
 
@@ -45,7 +49,7 @@ class Social(Variant):
     def demonstrations(self, run: Run, rollout: Rollout, returns: Tensor) -> list[Demonstrations]:
         """Of each agent the steps of others that it saw."""
         t, rng, agents = rollout.trajectory, self.population.streams["learner"], len(self.population.genomes)
-        model = models(np.array(self._positions.positions), t, self.settings.imitate, self.view_radius, rng)
+        model = models(np.array(self._positions.positions), t, self.settings.imitate, self.config.env.view_radius, rng)
         self._seen = pools(model, t.is_alive, self.settings.window, agents)
         examples = examples_of(self.population.policy, t, returns.numpy())
         if self.settings.imitate == "shuffled":

@@ -1,15 +1,11 @@
 """The section `social`: whom agents imitate. Imports no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from agents.types import require
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig, is_on
-
-if TYPE_CHECKING:
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig, is_on
 
 Model = Literal["nobody", "neighbour", "best", "anyone", "shuffled"]
 
@@ -42,9 +38,3 @@ class SocialConfig(VariantConfig):
             require(learns, "social.imitate", self.imitate, "nobody with learn.algorithm = none")
             require(config.env.is_forage, "env.id", config.env.id, "forage with social.imitate")
             require(not is_on(config, "steady_state"), "steady_state.enabled", True, "false with social.imitate")
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """The variant."""
-        from trainers.variants.social import Social
-
-        return Social(self, population, config.env.view_radius)

@@ -1,15 +1,10 @@
 """The section `steady_state`: births within a rollout. Imports no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agents.types import require
 from trainers.config import TrainConfig
-from trainers.variants.variant import Variant, VariantConfig
-
-if TYPE_CHECKING:
-    from trainers.population import Population
+from trainers.variants.variant import VariantConfig
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,3 @@ class SteadyStateConfig(VariantConfig):
             require(config.evolution.enabled, "evolution.enabled", False, f"true {condition}")
             selection = config.evolution.selection
             require(selection == "truncation", "evolution.selection", selection, f"truncation {condition}")
-
-    def open(self, config: TrainConfig, population: "Population", run_dir: Path) -> Variant:
-        """The variant."""
-        from trainers.variants.steady_state import SteadyState
-
-        return SteadyState()

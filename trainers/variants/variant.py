@@ -34,10 +34,6 @@ class VariantConfig:
     def check(self, config: "TrainConfig") -> None:
         """UserError where the section does not go with the rest of the config; asked whether it is on or not."""
 
-    def open(self, config: "TrainConfig", population: "Population", run_dir: Path) -> "Variant":
-        """The variant, for a new population; UserError where something that it needs is missing."""
-        raise NotImplementedError
-
     def breeding_sizes(self, config: "TrainConfig") -> list[int] | None:
         """How many agents breed with each other, in each group that does, where that is another number than all."""
         return None
@@ -48,10 +44,6 @@ class VariantConfig:
         newest: the generation of the newest checkpoint. UserError where nothing is left of that generation.
         """
         return config
-
-    def passed_on(self, tensors: "Mapping[str, Tensor]") -> "Tensor | None":
-        """The adapters (P, F) that a population passes on, from its checkpoint; None: as they have learned."""
-        return None
 
 
 def is_on(config: "TrainConfig", name: str) -> bool:
@@ -68,6 +60,15 @@ class Variant:
 
     stages: ClassVar[tuple[str, ...]] = ()
     """What follows the evaluation of each generation, as progress shows it."""
+
+    def __init__(self, settings: Any, config: "TrainConfig", population: "Population", run_dir: Path):
+        """settings: the variant's section. UserError where something that it needs is missing."""
+        self.settings, self.config, self.population, self.run_dir = settings, config, population, run_dir
+
+    @staticmethod
+    def passed_on(settings: Any, tensors: "Mapping[str, Tensor]") -> "Tensor | None":
+        """The adapters (P, F) that a population passes on, from its checkpoint; None: as they have learned."""
+        return None
 
     def observers(self, run: "Run", generation: "Generation") -> "list[Observer]":
         """What watches a rollout from which agents learn."""

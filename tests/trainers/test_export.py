@@ -11,13 +11,13 @@ from gguf import GGUFReader
 from gguf_files import write_gguf
 from safetensors.torch import load_file
 
-from agents import export as module
-from agents.export import FORMATS, Agent, adapter_folder, codec_of, export, main, open_agent
 from agents.forage_codec import ForageCodec
 from agents.formats.gguf import Shape, llama_tensors
 from agents.other_codecs import FrozenLakeCodec
 from agents.types import UserError
+from trainers import export as module
 from trainers.cli.parser import parse
+from trainers.export import FORMATS, Agent, adapter_folder, codec_of, export, main, open_agent
 from trainers.train import train
 
 TINY = Shape("llama", layers=4, heads=4, key_value_heads=2)

@@ -1,4 +1,4 @@
-"""From a run's events to its family tree and what it says of heredity."""
+"""From a run's events to its family tree and the health of evolution."""
 
 import json
 import sys
@@ -6,11 +6,11 @@ from math import isnan
 
 import pytest
 
-from evolution.lineage import champion_of, draw, family_tree, health, line_of, main, read_events, tell
+from trainers.lineage import champion_of, draw, family_tree, health, line_of, main, read_events, report
 
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
-    operator = "swap" if parents else "founder"
+    operator = "swap" if parents else "founder"  # as in runs of earlier versions, which are still read
     about = dict(slot=slot, parents=list(parents), operator=operator, in_life=False)
     return dict(event="birth", generation=generation, id=one, **about)
 
@@ -78,7 +78,7 @@ def test_a_run_that_has_just_begun_is_no_error():
     figures = health(family_tree(EVENTS[:8]), EVENTS[:8])
     assert isnan(figures.heritability)
     assert figures.living_founders == 4
-    with pytest.raises(ValueError, match="nobody's fitness has been measured yet"):
+    with pytest.raises(ValueError, match="no individual's fitness has been measured yet"):
         champion_of(family_tree(EVENTS[:4]))
 
 
@@ -129,4 +129,4 @@ def test_a_large_family_can_be_drawn(tmp_path):
     tree = family_tree(events)
     draw(tree, tmp_path / "tree.png")
     assert len(line_of(tree, champion_of(tree))) == 50
-    assert "generation  49:  20 born" in tell(tree, health(tree, events))
+    assert "generation  49:  20 born" in report(tree, health(tree, events))
