@@ -1,4 +1,4 @@
-"""Rollouts before breeding, alternating presets, founders of another run, Reptile, where the initial adapter moves."""
+"""Several rollouts before breeding, presets that alternate, founders of another run, and Reptile over a whole run."""
 
 import json
 from dataclasses import replace
@@ -17,9 +17,7 @@ from trainers.records.checkpoint import checkpoints, load_checkpoint
 from trainers.records.episode import read_recording
 from trainers.records.opening import init_from
 from trainers.seeding import named_streams, world_seeds
-from trainers.stages import Generation
 from trainers.train import train
-from trainers.variants.inheritance_config import InheritanceConfig
 
 META = ["--env.also", "[maze]", "--env.alternate", "true", "--rollouts_per_generation", "2"]
 META += ["--inheritance.kind", "reptile"]
@@ -68,20 +66,6 @@ def test_a_generation_has_as_many_rollouts_as_the_config_says(tiny_arguments, tm
         train(parse([*tiny_arguments, *more, "--run_dir", str(folder)])[0])
         steps[rollouts] = [line["env_steps"] for line in metrics(folder)]
     assert steps == {"1": [120, 240], "3": [360, 720]}
-
-
-def test_with_reptile_the_initial_adapter_moves_to_the_mean_of_all_ends(tiny_config):
-    run = begin(replace(tiny_config, inheritance=InheritanceConfig(kind="reptile", reptile_step=0.25)), None)
-    bank, learner = run.population.policy.mind.bank, run.population.learner
-    start = bank.values[0].clone()
-    moved = torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    bank.values += moved
-    learner.optimiser.steps += 3
-    stages.evolve(run, Generation(1))
-    expected = start + 0.25 * moved.mean(dim=0)
-    for values in (run.population.variants["inheritance"].born_with, bank.values):
-        torch.testing.assert_close(values, expected.expand_as(values))
-    assert (learner.optimiser.steps == 0).all()
 
 
 def test_what_learning_brought_is_counted_from_the_first_rollout_on(tiny_arguments, tmp_path, monkeypatch):
