@@ -256,25 +256,6 @@ def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(ti
     assert not torch.equal(ends[0], load_file(alone / "checkpoints" / "gen_0000" / "tensors.safetensors")["bank"])
 
 
-def test_the_place_of_who_starves_is_taken_by_a_child_of_the_living(tiny_arguments, tmp_path):
-    arguments = [*tiny_arguments, "--generations", "2", "--run_dir", str(tmp_path / "run")]
-    train(parse([*arguments, "--steady_state.enabled", "true"])[0])
-    events = lines(tmp_path / "run" / "lineage.jsonl")
-    starved = [e for e in events if e["event"] == "death" and e["cause"] == "starved"]
-    born = {e["id"]: e for e in events if e["event"] == "birth"}
-    assert starved
-    holders: dict[int, int] = {}
-    for event in events:
-        if event["event"] == "birth":
-            holders[event["slot"]] = event["id"]
-            assert all(born[parent]["id"] < event["id"] for parent in event["parents"])
-    assert len(set(holders.values())) == 6
-    lives = [e["id"] for e in events if e["event"] == "life" and e["generation"] == 1]
-    assert sorted(lives) == sorted(holders.values())
-    first = [e for e in events if e["event"] == "birth" and e["parents"] and e["generation"] == 0]
-    assert first, "somebody must be born in the first generation, where only starving makes room"
-
-
 def _resume(run_dir, *more):
     return parse(["--resume", str(run_dir), *more])
 
