@@ -5,6 +5,7 @@ order of `trainers.variants.VARIANTS`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainers.stages import BreedingGroup, Generation, Run
 
 
+@dataclass(frozen=True)
 class VariantConfig:
     """A section of the config, which a frozen dataclass inherits from. By default it is switched off."""
 
