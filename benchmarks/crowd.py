@@ -2,9 +2,9 @@
 
     python -m benchmarks.crowd [--agents 1 20 100 1000] [--steps N] [--json FILE] [--plot FILE]
 
-The world grows with the number of agents, its density does not. Agents live twice and learn from the second life; the
-step is the mean of that life. Each number has a process of its own, so that memory is its own: all of the process, and
-what it holds over the imports.
+The world grows with the number of agents, its density does not. There are two rollouts; agents learn from the second,
+of which the mean time of a step is shown. Each number of agents has a process of its own, whose memory is measured: all
+of it, and what it holds over the imports.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from trainers.command_line import run_command
 COLUMNS = {
     "step_ms": "step",
     "step_ms_per_agent": "step, an agent",
-    "learn_ms_per_agent": "learning, an agent's life",
+    "learn_ms_per_agent": "learning, an agent",
     "end_mb_per_agent": "memory over imports, an agent",
     "highest_mb": "whole process at its highest",
 }
 
 
 def meadow_for(agents: int) -> WorldConfig:
-    """The meadow, for more than twenty agents with as much room and food for each as twenty have there."""
+    """The meadow; for more than twenty agents, with as much room and food for each as twenty have there."""
     meadow = preset("meadow")
     times = max(1.0, agents / meadow.agents)
     patches = min(64, round(meadow.patches * times))  # the most there can be: beyond it, they are larger
@@ -65,10 +65,10 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(0)
     for seed in (0, 1):
         policy.forget_answers()
-        life = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
+        collected = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
     learner = Learner(policy, LearnConfig())
-    learned = learner.learn(life.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents), rng)
-    step_ms = 1000 * float(np.mean(life.decide_s))
+    learned = learner.learn(collected.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents), rng)
+    step_ms = 1000 * float(np.mean(collected.decide_s))
     return {
         "agents": agents,
         "step_ms": step_ms,
@@ -101,7 +101,7 @@ def main() -> None:
     """Measure each number in its process, print a table, and write rows and picture if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, nargs="+", default=[1, 20, 100, 1000])
-    parser.add_argument("--steps", type=int, default=128, help="of each life (128)")
+    parser.add_argument("--steps", type=int, default=128, help="of each rollout (128)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--one", action="store_true", help="the first number alone, in this process, as JSON")

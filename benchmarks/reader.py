@@ -1,8 +1,8 @@
-"""How far one line of code comes with the texts that the agents read: it takes any of the moves that a text names.
+"""How much food one line of code finds with the texts that the agents read: it takes any of the moves in a text.
 
     python -m benchmarks.reader [--presets meadow,maze] [--episodes 32]
 
-The texts have the ways in them, so this is what agents should reach by learning what the words are for.
+The texts name the moves that lead to food, so agents should reach this by learning what the words mean.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from trainers.evaluate import held_out_seeds, play_yardstick
 
 
 def food_of_reader(config: WorldConfig, seeds: np.ndarray, rng: np.random.Generator) -> float:
-    """Food that agents find, on average, who go one of the ways that their text names, and stay if it names none."""
+    """Mean food of agents that take one of the moves that their text names, and stay where it names none."""
     codec, world = ForageCodec(config.view_radius), ForageWorld(config)
     moves = {word: number for number, word in enumerate(codec.action_words) if number}
     observation, memory = world.reset(seeds), None
