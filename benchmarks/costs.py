@@ -13,11 +13,13 @@ from safetensors import safe_open
 from agents.weights.compact import compact_file
 from benchmarks.runs import HELD_OUT_EPISODES
 from envs.worlds.world import ForageWorld
-from trainers.checkpoint import checkpoints, load_checkpoint
-from trainers.colony import acting_by, found_colony, restore_adapters
-from trainers.evaluate import compare, held_out_seeds
-from trainers.parser import read_config
-from trainers.rollout import rollout
+from trainers.cli.parser import read_config
+from trainers.comparison import compare, held_out_seeds
+from trainers.population import found_population
+from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.population_state import restore_adapters
+from trainers.rollout import collect_rollout
+from trainers.variants import acting_config
 
 
 def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
@@ -35,22 +37,21 @@ def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
 
 
 def _measure_here(run_dir: Path, memory: str) -> dict[str, float]:
-    config = read_config(run_dir)
-    if config.learn.trains == "model":
-        config = acting_by(config, run_dir / "model")
+    config, newest = read_config(run_dir), max(checkpoints(run_dir))
+    config = acting_config(config, run_dir, newest, newest)
     config = replace(config, model=replace(config.model, memory=memory, threads=0))
-    colony = found_colony(config)
-    tensors, _ = load_checkpoint(max(checkpoints(run_dir).items())[1])
-    restore_adapters(colony, tensors)
+    population = found_population(config)
+    tensors, _ = load_checkpoint(checkpoints(run_dir)[newest])
+    restore_adapters(population, tensors)
     rng, world = np.random.default_rng(0), ForageWorld(config.env)
-    acted = rollout(colony.policy, colony.codec, world, held_out_seeds(1, 0), rng)
+    acted = collect_rollout(population.policy, population.codec, world, held_out_seeds(1, 0), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    base = colony.policy.mind.base
+    base = population.policy.mind.base
     if memory == "compact":
         size = compact_file(base.folder, base.name, lambda: None).stat().st_size
     else:
         size = sum(map(bfloat16_bytes, base.folder.glob("*.safetensors")))
-    share = compare(colony, config.env, HELD_OUT_EPISODES, config.seed)["share_of_planner"]
+    share = compare(population, config.env, HELD_OUT_EPISODES, config.seed)["share_of_planner"]
     step_ms = 1000 * float(acted.decide_s.mean())
     return {"step_ms": step_ms, "peak_mb": peak, "megabytes": size / 1e6, "share": share}
 

@@ -19,7 +19,7 @@ from benchmarks.costs import measure
 from benchmarks.results import Chart, Results
 from benchmarks.runs import HELD_OUT_EPISODES, Run, learning_curve
 from benchmarks.statistics import format_interval, interval
-from trainers.run_folder import threads_kept
+from trainers.records.opening import threads_kept
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Arguments = Sequence[object]
@@ -79,7 +79,7 @@ def summarise(scores: Sequence[float] | np.ndarray, form: str = ".0%") -> str:
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
 BREEDING: dict[str, Arguments] = {"with breeding": [], "without breeding": ["--evolution.enabled", "false"]}
 IMITATION: dict[tuple[str, ...], Arguments] = {
-    (breeding, rule): [*changes, "--learn.social", rule] for breeding, changes in BREEDING.items() for rule in RULES
+    (breeding, rule): [*changes, "--social.imitate", rule] for breeding, changes in BREEDING.items() for rule in RULES
 }
 
 
@@ -110,9 +110,9 @@ def evaluate_imitation(groups: Groups, options: Namespace) -> Results:
 
 BEGINNINGS: dict[str, Arguments | None] = {
     "newborn": None,
-    "Lamarckian": ["--evolution.inheritance", "lamarckian"],
+    "Lamarckian": ["--inheritance.kind", "lamarckian"],
     "Baldwinian": [],
-    "Reptile": ["--evolution.inheritance", "reptile"],
+    "Reptile": ["--inheritance.kind", "reptile"],
 }
 """What is changed in configs/meta.yaml; None for no run at all."""
 UNSEEN: dict[str, Arguments] = {
@@ -135,7 +135,7 @@ def adaptation_stages(options: Namespace) -> list[Groups]:
         founders: tuple[str, Sequence[Run]] = ("", ())
         if changes is not None:
             makers["beginnings", name] = runs_of(options, ("beginnings", name), [*config, *changes])
-            founders = "--founders", makers["beginnings", name]
+            founders = "--init_from", makers["beginnings", name]
         for world in options.unseen:
             keys = [*UNSEEN[world], "--evolution.enabled", "false", "--held_out_episodes", HELD_OUT_EPISODES]
             runs = runs_of(options, (world.replace(",", ""), name), [*keys, *options.keys], *founders)
@@ -181,9 +181,9 @@ def evaluate_adaptation(groups: Groups, options: Namespace) -> Results:
     return Results({"table": [head, *rows]}, {"generations": options.generations, "shares": shares}, chart)
 
 
-PLANNER: Arguments = ["--learn.teacher", "planner", "--learn.temperature", 1]
+PLANNER: Arguments = ["--distillation.teacher", "planner", "--distillation.temperature", 1]
 WHOLE: Arguments = [
-    *("--model.name", "custom-50m", "--learn.trains", "model"),
+    *("--model.name", "custom-50m", "--distillation.trains", "model"),
     *("--learn.learning_rate", 3e-4, "--learn.epochs", 2, "--learn.max_grad_norm", 1),
 ]
 STUDENTS: dict[str, tuple[str, Arguments]] = {
@@ -211,14 +211,14 @@ def distillation_stages(options: Namespace) -> list[Groups]:
     teachers: Groups = {(TEACHER, "nobody"): full}
     students: Groups = {}
     for name, (teacher, changes) in STUDENTS.items():
-        given = ("--learn.teacher", full) if teacher == "full model" else ()
+        given = ("--distillation.teacher", full) if teacher == "full model" else ()
         students[name, teacher] = runs_of(options, [name], [*lessons, *changes], *given)
     students[ALONE, "nobody"] = runs_of(options, [ALONE], ["--model.name", "smollm2-half", *keys])
     if options.gemma:
         larger = Run(options.runs / "gemma" / "seed_0", 0, [*keys, "--model.name", LARGER])
         teachers[LARGER_TEACHER, "nobody"] = [larger]
         name = f"half the layers, adapters ({LARGER})"
-        students[name, LARGER] = runs_of(options, [name], lessons, "--learn.teacher", [larger] * options.seeds)
+        students[name, LARGER] = runs_of(options, [name], lessons, "--distillation.teacher", [larger] * options.seeds)
     return [teachers, students]
 
 
@@ -252,10 +252,10 @@ def evaluate_distillation(groups: Groups, options: Namespace) -> Results:
     return Results({"table": [head, *rows]}, numbers, chart)
 
 
-POOLED: Arguments = ["--evolution.apart", "false", "--evolution.hall_episodes", 0]
+POOLED: Arguments = ["--coevolution.enabled", "false", "--coevolution.hall_of_fame_episodes", 0]
 RIVALS: dict[tuple[str, ...], Arguments] = {
     ("rivals",): [],
-    ("rivals without a hall of fame",): ["--evolution.hall_episodes", 0],
+    ("rivals without a hall of fame",): ["--coevolution.hall_of_fame_episodes", 0],
     ("one gene pool",): [*POOLED, "--evolution.parents", 5, "--evolution.elites", 5],
     ("no rivals",): ["--env.populations", 1, "--env.agents", 10, *POOLED],
 }
