@@ -1,13 +1,14 @@
-"""What the scripted bots reach in every preset, and which rules of a world matter, on held-out layouts.
+"""What the scripted bots reach in every preset, and which rules of a world matter, in held-out worlds.
 
     python -m benchmarks.bots [--worlds N] [--presets NAME ...] [--json FILE] [--markdown]
 
-Two tables. The first has each bot of `envs.bots`: return, food eaten, share that died, and steps lived, means over all
-agents. The second takes one rule at a time from a `Forager` that heeds all of its world's rules: the loss is what it
-then lacks of its return, in percent. A rule matters if that is `MATTERS` percent or more; else it is decoration.
+There are two tables. The first has return, food eaten, share that died and steps lived of each bot of `envs.bots`, as
+means over all agents. The second takes one rule at a time from a `Forager` that follows all rules of its world; the
+loss is the percentage of its return that it then lacks. A rule matters if the loss is `MATTERS` percent or more.
 
 Figures are means with 95 % bootstrap intervals that resample worlds; losses are ratios of means over the same worlds.
-Takes minutes. `--json` writes {"worlds": N, "bots": [row, ...], "rules": [row, ...]}, figures as {mean, low, high}.
+This takes minutes. `--json` writes {"worlds": N, "bots": [row, ...], "rules": [row, ...]}, each figure as {mean, low,
+high}.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from envs import HELD_OUT, WorldConfig
 from envs.bots import Bot, bots
 from envs.bots.forager import RULES, Forager
 from envs.presets import PRESETS, preset
-from trainers.command_line import run_command
-from trainers.evaluate import interval, interval_text, play_bot
+from trainers.cli.command_line import run_command
+from trainers.comparison import interval, interval_text, play_bot
 
 if TYPE_CHECKING:
     from trainers.rollout import Outcome
@@ -44,7 +45,7 @@ Row = dict[str, Any]
 
 
 def rules_of(config: WorldConfig) -> list[str]:
-    """Those of `RULES` that a world has: no rule of rocks without rocks, none of night or home without nights."""
+    """The rules that apply in a world: that of rocks only with rocks, those of night and home only with nights."""
     has = {
         "memory": True,
         "rocks": config.rocks > 0 or config.walls > 0,

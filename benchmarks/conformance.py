@@ -1,13 +1,13 @@
-"""Whether other runtimes answer as torch does: the same texts and adapters, on the real model.
+"""How closely other runtimes agree with torch, for the same texts and adapters of the real model.
 
     python -m benchmarks.conformance [--texts N] [--adapters N] [--agents N] [--gguf FORMAT ...] [--json FILE]
 
-Texts are distinct ones from forage worlds where chance walks, by day and by night; adapters are random ones, as large
-as after some generations of learning, and the bare base. Against torch in float32, over the action words: the largest
-difference of a probability, the mean Kullback-Leibler divergence in nats, and how often the likeliest word is the same.
-Beside them the milliseconds of one step: each agent once, each with a text that is new. --gguf has llama.cpp answer
-also from the base's GGUF file written in other number formats (F32, BF16, Q8_0). Backends whose package is not
-installed are left out, and named.
+The texts are distinct ones from forage worlds in which agents act at random, by day and by night. The adapters are
+random ones, as large as after some generations of learning, and the bare base. Each runtime is compared with torch in
+float32 over the action words: the largest difference of a probability, the mean Kullback-Leibler divergence in nats,
+and how often the likeliest word is the same. Then the milliseconds of one step are measured, in which each agent has a
+text that is new. With --gguf llama.cpp also answers from the base's GGUF file written in other number formats (F32,
+BF16, Q8_0). Backends whose package is not installed are named and left out.
 """
 
 import argparse
@@ -29,14 +29,14 @@ from agents.types import UserError
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.evaluate import Chance
-from trainers.rollout import rollout
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.comparison import Chance
+from trainers.records.run_folder import machine
+from trainers.rollout import collect_rollout
 
 
 class Agreement(NamedTuple):
-    """How near answers come to those of torch, over B rows of A action words."""
+    """How closely answers agree with those of torch, over B rows of A action words."""
 
     largest_difference: float  # of a probability
     mean_kl: float  # of torch's distribution from theirs, nats
@@ -53,7 +53,7 @@ def agreement(exact: np.ndarray, logits: np.ndarray) -> Agreement:
 
 
 def forage_texts(count: int) -> list[str]:
-    """Distinct texts of forage worlds in which agents walk by chance: by turns with and without nights.
+    """Distinct texts of forage worlds in which agents act at random, alternately with and without nights.
 
     UserError where a thousand worlds have fewer.
     """
@@ -61,8 +61,8 @@ def forage_texts(count: int) -> list[str]:
     for seed in range(1000):
         config = PRESETS[("meadow", "night")[seed % 2]]
         codec, rng = ForageCodec(config.view_radius), np.random.default_rng(seed)
-        life = rollout(Chance(), codec, ForageWorld(config), np.array([seed]), rng)
-        texts |= dict.fromkeys(life.trajectory.texts)
+        collected = collect_rollout(Chance(), codec, ForageWorld(config), np.array([seed]), rng)
+        texts |= dict.fromkeys(collected.trajectory.texts)
         if len(texts) >= count:
             return list(texts)[:count]
     raise UserError(f"texts = {count}: must be at most {len(texts)}, as many as there are")
@@ -75,7 +75,7 @@ def answers(backend: Backend, texts: Sequence[str], agents: int) -> np.ndarray:
 
 
 def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int) -> float:
-    """Median time of a step in which each of `agents` meets another text, none of them known."""
+    """Median time of a step in which each of `agents` has another text, none of them cached."""
 
     def step() -> None:
         forget_texts(backend)
@@ -85,14 +85,14 @@ def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int) -> fl
 
 
 def measure(
-    mind: Mind, texts: Sequence[str], adapters: int, formats: Sequence[str]
+    network: Mind, texts: Sequence[str], adapters: int, formats: Sequence[str]
 ) -> Iterator[tuple[str, Agreement | None, float]]:
     """Each backend's name, its agreement over all texts and the first few adapters, and milliseconds of a step."""
-    exact, agents = answers(mind, texts, adapters), len(mind.bank)
-    yield "torch float32", None, step_milliseconds(mind, texts, agents)
+    exact, agents = answers(network, texts, adapters), len(network.bank)
+    yield "torch float32", None, step_milliseconds(network, texts, agents)
     half: tuple[str, Backend] = "torch bfloat16", mature_policy(agents, "bfloat16").mind
     with tempfile.TemporaryDirectory() as box:
-        for name, backend in chain([half], runtimes(mind, formats, Path(box))):
+        for name, backend in chain([half], runtimes(network, formats, Path(box))):
             near = agreement(exact, answers(backend, texts, adapters))
             yield name, near, step_milliseconds(backend, texts, agents)
 
@@ -113,10 +113,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{options.texts} texts, {options.adapters} adapters and the bare base")
     print(f"{here['cpu']}, {here['threads']} threads, load average {os.getloadavg()[0]:.1f}")
     print(f"{'backend':20s} {'largest difference':>19s} {'mean KL':>9s} {'equal choices':>14s} {'step':>9s}")
-    mind = mature_policy(options.agents, "float32").mind
-    for name, near, ms in measure(mind, forage_texts(options.texts), options.adapters, options.gguf):
-        told = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the yardstick':>44s}"
-        print(f"{name:20s} {told} {ms:7.0f} ms", flush=True)
+    network = mature_policy(options.agents, "float32").mind
+    for name, near, ms in measure(network, forage_texts(options.texts), options.adapters, options.gguf):
+        figures = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the baseline':>44s}"
+        print(f"{name:20s} {figures} {ms:7.0f} ms", flush=True)
         rows.append({"backend": name, **(near._asdict() if near else {}), "step_ms": ms})
     if options.json:
         options.json.write_text(

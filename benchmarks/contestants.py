@@ -1,7 +1,8 @@
-"""What `benchmarks.worlds` measures: the faces of the world, its batched core, and worlds of others, by name.
+"""What `benchmarks.worlds` measures, by name: the interfaces of the world, its batched core, and worlds of others.
 
-Each is stepped as its documentation shows, with random actions, and begun anew when its episode ends. Timed are steps
-and resets, not the drawing of actions; counted are living agents, in our Gymnasium faces the learners alone.
+Each world is stepped as its documentation shows, with random actions, and reset when its episode ends. The time of
+steps and resets counts, that of drawing actions does not. Only living agents are counted, and in our Gymnasium
+interfaces only learners.
 """
 
 import importlib
@@ -27,7 +28,7 @@ class Speed(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """How many agents begin an episode, and what steps them for some seconds."""
+    """How many agents start an episode, and a function that steps them for some seconds."""
 
     agents: int
     run: Callable[[float], Speed]
@@ -49,7 +50,7 @@ def contestant(agents: int, draw: Callable[[], Any], advance: Callable[[Any], in
 
 
 def pettingzoo(module: str, **settings: float) -> Contestant:
-    """Make a parallel environment of PettingZoo's; it begins anew when nobody is left."""
+    """Make a parallel environment of PettingZoo's; it is reset when no agent is left."""
     env = importlib.import_module(module).parallel_env(**settings)
     env.reset(seed=0)
 
@@ -84,7 +85,7 @@ def gymnasium_vector(worlds: int, others: str) -> Contestant:
 
 
 def sb3(worlds: int) -> Contestant:
-    """Make our VecEnv for Stable-Baselines3, where newborns take the place of the dead."""
+    """Make our VecEnv for Stable-Baselines3, where newborn agents replace the dead."""
     from envs.sb3 import ForageVecEnv
 
     env, rng = ForageVecEnv(worlds=worlds), np.random.default_rng(0)
@@ -93,7 +94,7 @@ def sb3(worlds: int) -> Contestant:
 
 
 def core(worlds: int) -> Contestant:
-    """Make the batched core with its observations; all its worlds begin anew after `max_steps`, or if all are dead."""
+    """Make the batched core with its observations; worlds are reset after `max_steps`, or when all agents are dead."""
     batch, rng, seeds = ForageBatch(), np.random.default_rng(0), np.arange(worlds)
     living = everyone = worlds * batch.config.agents
     batch.reset(seeds)
@@ -112,7 +113,7 @@ def core(worlds: int) -> Contestant:
 
 
 def two_processes(make: Callable[[], Contestant]) -> Contestant:
-    """Run what `make` makes, which spawned processes must be able to import, in two of them at the same time."""
+    """Run what `make` makes in two processes at the same time; spawned processes must be able to import `make`."""
     context = multiprocessing.get_context("spawn")
     pipes, theirs = zip(*(context.Pipe() for _ in range(2)), strict=True)
     for pipe in theirs:
@@ -135,14 +136,14 @@ def _serve(pipe: Connection, make: Callable[[], Contestant]) -> None:
             pipe.send(run(pipe.recv()))
 
 
-FACE = "PettingZoo face, 1 world"
-TWO_FACES = "PettingZoo face, 2 processes where nobody starves"
+INTERFACE = "PettingZoo interface, 1 world"
+TWO_INTERFACES = "PettingZoo interface, 2 processes where nobody starves"
 TWO_CORES = "core, 2 processes of 256 worlds"
 
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
-    FACE: lambda: pettingzoo("envs.forage_v0"),
-    "PettingZoo face, 1 world where nobody starves": lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
-    TWO_FACES: lambda: two_processes(partial(pettingzoo, "envs.forage_v0", cost_step=0.0)),
+    INTERFACE: lambda: pettingzoo("envs.forage_v0"),
+    "PettingZoo interface, 1 world where nobody starves": lambda: pettingzoo("envs.forage_v0", cost_step=0.0),
+    TWO_INTERFACES: lambda: two_processes(partial(pettingzoo, "envs.forage_v0", cost_step=0.0)),
     "core, 1 world": lambda: core(1),
     "core, 16 worlds": lambda: core(16),
     "core, 256 worlds": lambda: core(256),
@@ -156,4 +157,4 @@ CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     "MAgent2 battle_v4": lambda: pettingzoo("magent2.environments.battle_v4"),
     "MiniGrid-Empty-8x8-v0": lambda: minigrid("MiniGrid-Empty-8x8-v0"),
 }
-"""All by name; making one raises ImportError where it is not installed."""
+"""All of them by name; making one raises ImportError where its package is not installed."""

@@ -1,4 +1,4 @@
-"""What of a result is owed to what the model learned before, and to what agents remember: controls without either."""
+"""Controls for what the model learned in pretraining, and for what agents remember: runs without either."""
 
 import json
 from pathlib import Path
@@ -14,20 +14,20 @@ from envs import WorldConfig
 
 
 class Forgetful(ForageCodec):
-    """Texts of what is in view now, and of nothing that was seen before; for --env.codec."""
+    """A codec for --env.codec: texts of what is in view now, and of nothing that was seen before."""
 
     def __init__(self, config: WorldConfig):
         super().__init__(config.view_radius)
 
     def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray) -> ForageMemory:
-        """A map of this moment."""
+        """A map of what is in view at this step."""
         return super().remember(None, observation, np.full_like(action, -1))
 
 
 def random_weights_folder(name: str = "smollm2-135m") -> Path:
     """A model folder like that of `name`, in the cache, whose matrices are shuffled: made once, always the same.
 
-    Each keeps its numbers and loses their order, so scales are right and nothing else is left. Norms stay as they are.
+    Each matrix keeps its numbers and loses their order, so only its scale is left. Norms stay as they are.
     """
     source, folder = model_folder(name), cache_dir() / f"{name}-shuffled"
     if not folder.is_dir():

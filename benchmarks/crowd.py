@@ -2,9 +2,9 @@
 
     python -m benchmarks.crowd [--agents 1 20 100 1000] [--steps N] [--json FILE] [--plot FILE]
 
-The world grows with the number of agents, its density does not. Agents live twice and learn from the second life; the
-step is the mean of that life. Each number has a process of its own, so that memory is its own: all of the process, and
-what it holds over the imports.
+The world grows with the number of agents, its density does not. There are two rollouts; agents learn from the second,
+of which the mean time of a step is shown. Each number of agents has a process of its own, whose memory is measured: all
+of it, and what it holds over the imports.
 """
 
 import argparse
@@ -14,23 +14,24 @@ import sys
 from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
+from time import perf_counter
 
 from benchmarks.memory import highest_mb, resident_mb
 from envs import WorldConfig
 from envs.presets import preset
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 COLUMNS = {
     "step_ms": "step",
     "step_ms_per_agent": "step, an agent",
-    "learn_ms_per_agent": "learning, an agent's life",
+    "learn_ms_per_agent": "learning, an agent",
     "end_mb_per_agent": "memory over imports, an agent",
     "highest_mb": "whole process at its highest",
 }
 
 
 def meadow_for(agents: int) -> WorldConfig:
-    """The meadow, for more than twenty agents with as much room and food for each as twenty have there."""
+    """The meadow; for more than twenty agents, with as much room and food for each as twenty have there."""
     meadow = preset("meadow")
     times = max(1.0, agents / meadow.agents)
     patches = min(64, round(meadow.patches * times))  # the most there can be: beyond it, they are larger
@@ -55,9 +56,9 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     from agents.forage_codec import ForageCodec
     from benchmarks.subject import mature_policy
     from envs.worlds.world import ForageWorld
-    from trainers.config import LearnConfig
-    from trainers.learning.learner import Learner
-    from trainers.rollout import rollout
+    from trainers.learning.config import LearnConfig
+    from trainers.learning.learner import make_learner
+    from trainers.rollout import collect_rollout
 
     imports = resident_mb()
     policy = mature_policy(agents)
@@ -65,15 +66,18 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(0)
     for seed in (0, 1):
         policy.forget_answers()
-        life = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
-    learner = Learner(policy, LearnConfig())
-    learned = learner.learn(life.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents), rng)
-    step_ms = 1000 * float(np.mean(life.decide_s))
+        collected = collect_rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
+    learner, start = make_learner(policy, LearnConfig()), perf_counter()
+    experience = learner.experience(collected.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents))
+    learner.learn(experience, rng)
+    learner.critic.learn(collected.trajectory, experience.returns, rng)
+    learn_s = perf_counter() - start
+    step_ms = 1000 * float(np.mean(collected.decide_s))
     return {
         "agents": agents,
         "step_ms": step_ms,
         "step_ms_per_agent": step_ms / agents,
-        "learn_ms_per_agent": 1000 * learned["learn_s"] / agents,
+        "learn_ms_per_agent": 1000 * learn_s / agents,
         "end_mb_per_agent": (resident_mb() - imports) / agents,
         "highest_mb": highest_mb(),
     }
@@ -101,7 +105,7 @@ def main() -> None:
     """Measure each number in its process, print a table, and write rows and picture if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, nargs="+", default=[1, 20, 100, 1000])
-    parser.add_argument("--steps", type=int, default=128, help="of each life (128)")
+    parser.add_argument("--steps", type=int, default=128, help="of each rollout (128)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--one", action="store_true", help="the first number alone, in this process, as JSON")
@@ -119,7 +123,7 @@ def main() -> None:
         cells = (f"{rows[-1][key]:.3g} {unit}" for key, unit in zip(COLUMNS, units, strict=True))
         print(f"{agents:8d} " + " ".join(f"{cell:>30s}" for cell in cells), flush=True)
     if options.json:
-        from trainers.run_folder import machine
+        from trainers.records.run_folder import machine
 
         options.json.write_text(
             json.dumps({"machine": machine(), "steps": options.steps, "rows": rows}, indent=2) + "\n"

@@ -1,8 +1,8 @@
-"""Resident memory of a run on the real model: over the bare imports, at the end and at its highest.
+"""Resident memory of a run on the real model beyond that of its imports, at the end and at its highest.
 
     python -m benchmarks.memory [--memory full|compact] [--generations N] [--json FILE] [any key of trainers.train]
 
-Imports are all modules that a run loads; what the system has read of libraries' code since then counts for the run. The
+The imports are all modules that a run loads. Code of libraries that the system reads later counts for the run. The
 first compact run of a model also writes its file of blocks, and holds the whole model meanwhile: run it twice.
 """
 
@@ -13,16 +13,16 @@ from pathlib import Path
 
 import psutil
 
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM, in MiB."""
+    """Memory of this process that is in RAM now, in MiB."""
     return psutil.Process().memory_info().rss / 2**20
 
 
 def highest_mb() -> float:
-    """The most that it ever was, in MiB (on Linux)."""
+    """The most memory of this process that ever was in RAM, in MiB (on Linux)."""
     line = next(
         line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
     )
@@ -40,25 +40,25 @@ def main() -> None:
 
     from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
 
-    from trainers import stages
-    from trainers.parser import parse
-    from trainers.run_folder import machine
-    from trainers.train import live_through
+    from trainers.begin import begin
+    from trainers.cli.parser import parse
+    from trainers.records.run_folder import machine
+    from trainers.train import all_generations
 
     imports = resident_mb()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
-        run = stages.begin(parse([*arguments, "--model.memory", options.memory, *keys])[0], None)
-        live_through(run)
-    mind, learner = run.colony.policy.mind, run.colony.learner
+        run = begin(parse([*arguments, "--model.memory", options.memory, *keys])[0], None)
+        all_generations(run)
+    network, learner = run.population.policy.mind, run.population.learner
     rows = {
         "Python": python,
         "bare imports": imports,
         "end, over imports": resident_mb() - imports,
         "highest, over imports": highest_mb() - imports,
-        "of it: adapters": mind.bank.values.nbytes / 2**20,
+        "of it: adapters": network.bank.values.nbytes / 2**20,
         "of it: Adam's moments (compact: in a file)": 2 * learner.optimiser.mean.nbytes / 2**20,
-        "of it: texts": mind.memory.bytes_used / 2**20,
+        "of it: texts": network.memory.bytes_used / 2**20,
     }
     for name, mb in rows.items():
         print(f"{name:44s} {mb:7.0f} MiB")

@@ -1,12 +1,12 @@
-"""What the mind of a population costs: decisions and updates beside PEFT, llama.cpp and ONNX Runtime, on real weights.
+"""What decisions and updates of a population cost, beside PEFT, llama.cpp and ONNX Runtime, on real weights.
 
     python -m benchmarks.mind [--agents N] [--repeats R] [--dtype auto|float32|bfloat16] [--no-peers] [--json FILE]
 
-A step is one decision of every agent. In a running world texts are read as they come and answers remembered; with texts
-known but no answers is how it is after each update; cold is with nothing known. The peers answer the same texts with
-the same adapters; the largest difference of the action logits is told. An online update learns from one action of each
-agent, PPO from a whole life with its epochs. Medians, all in one run; needs the `dev` extra, and the extras `onnx` and
-`llama-cpp` for their rows.
+A step is one decision of every agent. In a running world texts and answers are cached as they come. After an update the
+texts are cached, the answers are not. In a cold step nothing is cached. The other runtimes answer the same texts with
+the same adapters; the largest difference of their action logits is shown. An online update learns from one action of
+each agent, PPO from a whole rollout with its epochs. All figures are medians from one run. Needs the `dev` extra, and
+the extras `onnx` and `llama-cpp` for their rows.
 """
 
 import argparse
@@ -28,28 +28,28 @@ from benchmarks.peers import Peft
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.config import LearnConfig
-from trainers.learning.learner import Learner
-from trainers.rollout import Life, rollout
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.learning.config import LearnConfig
+from trainers.learning.learner import make_learner
+from trainers.records.run_folder import machine
+from trainers.rollout import Rollout, collect_rollout
 
 Rows = dict[str, float]
 
 
-def lived(policy: Policy, seed: int) -> Life:
-    """A life of a policy's agents, in a world where nobody starves, with no answers known before."""
+def collect(policy: Policy, seed: int) -> Rollout:
+    """A rollout of a policy's agents, in a world where nobody starves, with no answers cached before."""
     codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.mind.bank)
     world = ForageWorld(WorldConfig(agents=agents, energy_start=100.0, cost_step=0.0))
     policy.forget_answers()
-    return rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
+    return collect_rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
 
 
 def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
-    """Milliseconds of a step of all agents, one text each, by what is known before it."""
+    """Milliseconds of a step of all agents, one text each, by what is cached before it."""
     agents = len(policy.mind.bank)
-    lived(policy, seed=1)  # most texts of a later life are known from earlier ones
-    running = 1000 * lived(policy, seed=2).decide_s
+    collect(policy, seed=1)  # most texts of a later rollout are cached from earlier ones
+    running = 1000 * collect(policy, seed=2).decide_s
 
     def cold() -> None:
         forget_texts(policy.mind)
@@ -63,8 +63,8 @@ def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     }
 
 
-def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
-    """Milliseconds of an online update (one action of each agent) and of PPO on a whole life."""
+def updates(policy: Policy, collected: Rollout, texts: list[str], repeats: int) -> Rows:
+    """Milliseconds of an online update (one action of each agent) and of PPO on a whole rollout."""
     agents, bank = len(policy.mind.bank), policy.mind.bank
     optimiser, rate = StackedAdam(bank), torch.full((agents,), 1e-4)
     everyone, action = torch.arange(agents), torch.zeros(agents, dtype=torch.long)
@@ -76,16 +76,18 @@ def updates(policy: Policy, life: Life, texts: list[str], repeats: int) -> Rows:
             (-0.1 * log_prob).sum().backward()
         optimiser.step(slice(0, agents), gradients, rate, 0.5, is_learning)
 
-    learner = Learner(policy, LearnConfig())
+    learner = make_learner(policy, LearnConfig())
 
     def ppo() -> None:
-        learner.learn(life.trajectory, rate, torch.zeros(agents), np.random.default_rng(0))
+        rng, experience = np.random.default_rng(0), learner.experience(collected.trajectory, rate, torch.zeros(agents))
+        learner.learn(experience, rng)
+        learner.critic.learn(collected.trajectory, experience.returns, rng)
 
-    return {"online update": milliseconds(online, repeats), "PPO on a life": milliseconds(ppo, max(1, repeats // 3))}
+    return {"online update": milliseconds(online, repeats), "PPO on a rollout": milliseconds(ppo, max(1, repeats // 3))}
 
 
 def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
-    """The products of a cold step per second beside those of one large product, by this processor, in this run."""
+    """Floating-point operations per second of a cold step, and of one large product on this processor: the peak."""
     dtype = getattr(torch, product_dtype(policy.mind.base.decoder))
     weight, x = pack(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
     peak = 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
@@ -99,7 +101,7 @@ def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
 
 
 def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, Rows]:
-    """Milliseconds of a step by each peer, by how much its logits differ from ours, and a training step of PEFT's."""
+    """Milliseconds of a step of each other runtime, how much its logits differ from ours, and PEFT's training step."""
     rows, differences, training = {}, {}, {}
     ours = policy.mind.answer(texts, np.arange(len(texts)))
     with tempfile.TemporaryDirectory() as box:
@@ -138,8 +140,8 @@ def main() -> None:
     policy, alone = (mature_policy(agents, options.dtype) for agents in (options.agents, 1))
     here = machine() | {"dtype": product_dtype(policy.mind.base.decoder)}
     print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}")
-    life = lived(policy, seed=0)
-    texts = [life.trajectory.texts[i] for i in life.trajectory.text[64]]
+    collected = collect(policy, seed=0)
+    texts = [collected.trajectory.texts[i] for i in collected.trajectory.text[64]]
     ours = decisions(policy, texts, options.repeats)
     one = {f"one agent: {name}": ms for name, ms in decisions(alone, texts[:1], options.repeats).items()}
     cold = trunk(policy, texts, ours["cold, nothing known"])
@@ -147,18 +149,18 @@ def main() -> None:
     if not options.no_peers:
         compared = peers(policy, texts, max(2, options.repeats // 3))
     theirs, differences, training = compared
-    ours |= one | updates(policy, life, texts, options.repeats)
+    ours |= one | updates(policy, collected, texts, options.repeats)
     for name, ms in ours.items():
         print(f"{name:50s} {ms:9.1f} ms")
     reached = f"{cold['reached_gflops']:.0f} of {cold['peak_gflops']:.0f} GFLOP/s, {cold['share']:.0%}"
     print(f"the cold step's {cold['tokens']:.0f} tokens: {reached} of the peak")
     for name, ms in theirs.items():
         ratios = (ms / ours[key] for key in ("running world, median", "running world, mean", "cold, nothing known"))
-        told = "running {:.0f} x, its mean {:.0f} x, cold {:.1f} x".format(*ratios)
-        print(f"{name:50s} {ms:9.1f} ms   {told}; logits differ by {differences[name]:.1e}")
+        times = "running {:.0f} x, its mean {:.0f} x, cold {:.1f} x".format(*ratios)
+        print(f"{name:50s} {ms:9.1f} ms   {times}; logits differ by {differences[name]:.1e}")
     for name, ms in training.items():
-        whole = ms * options.agents * 2 * -(-len(life.decide_s) // 32)
-        print(f"{name:50s} {ms:9.1f} ms   PPO: {whole / 1000:.0f} s, {whole / ours['PPO on a life']:.0f} x ours")
+        whole = ms * options.agents * 2 * -(-len(collected.decide_s) // 32)
+        print(f"{name:50s} {ms:9.1f} ms   PPO: {whole / 1000:.0f} s, {whole / ours['PPO on a rollout']:.0f} x ours")
     if options.json:
         result = {"machine": here, "agents": options.agents, "milliseconds": ours | theirs | training}
         result |= {"largest_differences": differences, "trunk": cold}

@@ -4,14 +4,14 @@
                              [--seed S] [--json FILE] [--plot FILE]
 
 The learner is the MaskablePPO of sb3-contrib (Huang and Ontañón 2022) with two MLPs of two hidden layers, for actions
-and for values; all twenty agents of each training world share them. It sees what an agent sees now, as numbers:
-no text, no memory; or, with --sees map, what the language model's texts are made of, as numbers. It begins knowing
-nothing, and the language model has to be measured against it.
+and for values; all twenty agents of each training world share them. Its input is what an agent sees now, as numbers:
+no text, no memory. With --sees map it is what the language model's texts are made of, as numbers. The networks start
+from random weights; they are the baseline for the language model.
 
 At steps a constant factor apart, all twenty agents of each held-out world act by what was learned so far, once drawing
-actions, as in training, and once taking the likeliest. The first is the result: without memory, who always takes the
-likeliest action can walk to and fro for ever. Seconds are CPU time of the training alone. Needs the extra `sb3`, and
-matplotlib for a plot.
+actions, as in training, and once taking the likeliest. The first is the result: an agent without memory that always
+takes the likeliest action can walk to and fro for ever. Seconds are CPU time of the training alone. Needs the extra
+`sb3`, and matplotlib for a plot.
 """
 
 import argparse
@@ -26,14 +26,14 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from benchmarks.sight import MapSight, MapVecEnv
+from benchmarks.map_features import MapFeatures, MapVecEnv
 from envs import WorldConfig
 from envs.bots import bots, by_sight, play
 from envs.presets import PRESETS, preset
 from envs.sb3 import ForageVecEnv
-from trainers.command_line import run_command
-from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.comparison import held_out_seeds, interval, interval_text, play_bot
+from trainers.records.run_folder import machine
 
 HIDDEN = [128, 128]
 SETTINGS: dict[str, Any] = {
@@ -43,31 +43,31 @@ SETTINGS: dict[str, Any] = {
     "ent_coef": 0.003,
 }
 LEARNING_RATE = 1e-3
-"""At the beginning; it falls to nothing in a straight line."""
+"""At the start; it falls linearly to 0."""
 
 
 def food_eaten(model: MaskablePPO, world: WorldConfig, seeds: np.ndarray, *, draws: bool, sees_map: bool) -> np.ndarray:
-    """Food per agent (W,) in the worlds of `seeds`, where all agents act by the model; the dead eat no more."""
-    sight, did = MapSight(world.view_radius), np.full(len(seeds) * world.agents, -1)
+    """Food per agent (W,) in the worlds of `seeds`, where all agents act by the model; dead agents count."""
+    features, last = MapFeatures(world.view_radius), np.full(len(seeds) * world.agents, -1)
 
     def policy(observations: np.ndarray, legal: np.ndarray) -> np.ndarray:
-        seen = sight.look(observations, did) if sees_map else observations
-        did[:] = model.predict(seen, action_masks=legal, deterministic=not draws)[0]
-        return did
+        seen = features.update(observations, last) if sees_map else observations
+        last[:] = model.predict(seen, action_masks=legal, deterministic=not draws)[0]
+        return last
 
     state, _ = play(by_sight(world, policy), world, seeds)
     return state.food_eaten.mean(axis=1)
 
 
 class Curve(BaseCallback):
-    """Evaluates when training has come to each of `marks` agent-steps, without a trace in the training."""
+    """Evaluates when training has reached each of `marks` agent-steps, and leaves no trace in the training."""
 
     model: MaskablePPO
 
     def __init__(
         self, marks: np.ndarray, world: WorldConfig, seeds: np.ndarray, planner: float, *, sees_map: bool
     ) -> None:
-        """Remember when to evaluate, and on which worlds; planner is its food there."""
+        """marks: when to evaluate. seeds: of the worlds to evaluate in. planner: the food that it eats there."""
         super().__init__()
         self.sees_map = sees_map
         self.marks, self.world, self.seeds, self.planner = marks.tolist(), world, seeds, planner
@@ -100,7 +100,7 @@ class Curve(BaseCallback):
 
 
 def draw_plot(result: dict[str, Any], file: Path) -> None:
-    """Write the curve as a picture, steps on a logarithmic axis, with a line for each yardstick."""
+    """Write the curve as a picture, steps on a logarithmic axis, with a line for each baseline."""
     from matplotlib.figure import Figure  # here, so that only those who want a picture need it
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -112,7 +112,7 @@ def draw_plot(result: dict[str, Any], file: Path) -> None:
     axes.fill_between(steps, low, high, alpha=0.25)
     likeliest = [row["food_of_likeliest_action"]["mean"] for row in rows]
     axes.plot(steps, likeliest, "--", linewidth=1, label="MLP, likeliest action")
-    for name, food in result["yardsticks"].items():
+    for name, food in result["baselines"].items():
         axes.axhline(food["mean"], color="grey", linewidth=0.8)
         axes.annotate(name, (steps[0], food["mean"]), xytext=(0, 2), textcoords="offset points", color="grey")
     axes.set(xscale="log", ylim=(0, None), xlabel="steps of single agents", ylabel="food eaten per agent")
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--sees", default="view", choices=("view", "map"), help="what goes in as numbers (view)")
     parser.add_argument("--steps", type=int, default=4_000_000, help="steps of single agents to learn from (4000000)")
     parser.add_argument("--worlds", type=int, default=16, help="worlds to learn in at once (16; for few steps 2)")
-    parser.add_argument("--epochs", type=int, default=4, help="passes over what was lived (4; for few steps 10)")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over each rollout (4; for few steps 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the network, the actions and all worlds (0)")
     parser.add_argument("--episodes", type=int, default=32, help="held-out worlds to play (32)")
     parser.add_argument("--marks", type=int, default=16, help="rows of the curve (16)")
@@ -141,10 +141,10 @@ def main() -> None:
 
     config, seeds = preset(options.preset), held_out_seeds(options.episodes, options.seed)
     food = {name: play_bot(bot, config, seeds).figures["food_eaten"] for name, bot in bots(config).items()}
-    yardsticks = {name: interval(food[name].mean(axis=1)) for name in YARDSTICKS}
+    baselines = {name: interval(food[name].mean(axis=1)) for name in food}
     print(f"{options.preset}, {len(seeds)} held-out worlds, food eaten per agent, mean with 95 % interval")
-    for name, figure in yardsticks.items():
-        print(f"{name:20s}   {interval_text(figure):18s} {figure['mean'] / yardsticks['planner']['mean']:7.0%}")
+    for name, figure in baselines.items():
+        print(f"{name:20s}   {interval_text(figure):18s} {figure['mean'] / baselines['planner']['mean']:7.0%}")
 
     env, sees_map = ForageVecEnv(options.preset, worlds=options.worlds), options.sees == "map"
     settings = SETTINGS | {"batch_size": 128 * options.worlds, "n_epochs": options.epochs}
@@ -158,7 +158,7 @@ def main() -> None:
         **settings,
     )
     marks = np.concatenate([[0], np.geomspace(SETTINGS["n_steps"] * env.num_envs, options.steps, options.marks - 1)])
-    curve = Curve(marks.astype(int)[:-1], config, seeds, yardsticks["planner"]["mean"], sees_map=sees_map)
+    curve = Curve(marks.astype(int)[:-1], config, seeds, baselines["planner"]["mean"], sees_map=sees_map)
     print("agent-steps  seconds   MLP, drawn         planner   likeliest")
     model.learn(options.steps, callback=curve)
     curve.evaluate()
@@ -172,7 +172,7 @@ def main() -> None:
         "sees": options.sees,
         "seed": options.seed,
         "seeds": seeds.tolist(),
-        "yardsticks": yardsticks,
+        "baselines": baselines,
         "curve": curve.rows,
     }
     if options.json:

@@ -1,12 +1,12 @@
-"""What it costs a run that people look at it: its speed with no page, with one and with many open.
+"""What viewers of the dashboard cost a run: its speed with no page open, with one and with many.
 
     python -m benchmarks.pages [--viewers N ...] [--rounds N] [--generations N] [--browser] [--json FILE]
 
-The same run is made by turns with no page, and with the page served and N viewers, who ask for all that the world's
-view asks for, at once and after news, and draw nothing: so it is where they look from other machines. --browser adds a
-headless Chromium with one tab that plays the world on this machine, without a graphics card; it needs a processor of
-its own, which a machine of two has not to spare. Compared are seconds of a generation, without the first of each run.
-Needs the `dashboard` and `dev` extras.
+The same run is made in turn with no page, and with a page that N viewers have open. The viewers ask for everything that
+the world's view asks for, at first and after each piece of news, and draw nothing, as if their browsers were on other
+machines. --browser adds a headless Chromium with one tab that plays the world on this machine, without a graphics card;
+it needs a processor of its own, which a machine with two does not have. The seconds of a generation are compared,
+without the first of each run. Needs the `dashboard` and `dev` extras.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from trainers.command_line import run_command
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.records.run_folder import machine
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 BROWSER = -1
 """In place of a number of viewers."""
 
 
-def look(address: str) -> None:
-    """Be a viewer of the run until its page is gone; one who takes no more of this machine than another one would."""
+def view(address: str) -> None:
+    """Act as a viewer of the run until its page is closed; the answers are read and not drawn."""
 
     def ask(path: str) -> bytes:
         with urlopen(f"{address}/{path}") as answer:
@@ -51,26 +51,26 @@ def look(address: str) -> None:
         while True:
             ask("runs")
             ask("runs/0/lineage")
-            lives = [told for told in json.loads(ask("runs/0/recordings")) if told["kind"] == "life"]
-            if lives:
-                life = f"runs/0/recordings/life/{lives[-1]['generation']}"
-                ask(life)
-                ask(life + "/memory/0")
+            recordings = [entry for entry in json.loads(ask("runs/0/recordings")) if entry["kind"] == "life"]
+            if recordings:
+                newest = f"runs/0/recordings/life/{recordings[-1]['generation']}"
+                ask(newest)
+                ask(newest + "/memory/0")
             news.recv()
 
 
-def crowd(address: str, count: int) -> None:
-    """So many viewers, who stand back for whatever else runs here."""
+def view_all(address: str, count: int) -> None:
+    """Act as `count` viewers, at the lowest priority."""
     os.nice(19)
-    threads = [threading.Thread(target=look, args=(address,)) for _ in range(count)]
+    threads = [threading.Thread(target=view, args=(address,)) for _ in range(count)]
     for thread in threads:
         thread.start()
 
 
 @contextmanager
 def viewers(address: str, count: int) -> Iterator[None]:
-    """So many look at the page within the block."""
-    process = multiprocessing.get_context("spawn").Process(target=crowd, args=(address, count))
+    """Within the block, `count` viewers have the page open."""
+    process = multiprocessing.get_context("spawn").Process(target=view_all, args=(address, count))
     process.start()
     yield
     process.join()
@@ -78,7 +78,7 @@ def viewers(address: str, count: int) -> Iterator[None]:
 
 @contextmanager
 def browser(address: str) -> Iterator[None]:
-    """A tab of a browser shows the page within the block."""
+    """Within the block, a tab of a browser shows the page."""
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         chromium.new_page(viewport={"width": 1366, "height": 768}).goto(address)
@@ -87,7 +87,7 @@ def browser(address: str) -> Iterator[None]:
 
 
 def seconds_of_generations(count: int, generations: int) -> list[float]:
-    """Live through a run while `count` viewers look at it."""
+    """Make a run while `count` viewers have its page open; seconds of each generation, without the first."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "trainers.train", "--run_dir", folder + "/run", "--generations", generations]
         words += ["--dashboard"] if count else []
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--viewers", type=int, nargs="+", default=[1, 20])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--generations", type=int, default=8)
-    parser.add_argument("--browser", action="store_true", help="also one that draws, on this machine")
+    parser.add_argument("--browser", action="store_true", help="also one viewer that draws, on this machine")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     counts = [0, *options.viewers, *([BROWSER] if options.browser else [])]

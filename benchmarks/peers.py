@@ -1,4 +1,4 @@
-"""PEFT in four ways, with the adapters of a policy, for `benchmarks.mind` to compare with."""
+"""PEFT with the adapters of a policy, used in several ways, for `benchmarks.mind` to compare with."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ from agents.policy import Policy
 class Peft:
     """The adapters of a policy, opened by PEFT on the base as plain transformers loads it.
 
-    Its output head looks at the last token only. dtype: of base and adapters.
+    The output head is applied to the last token only. dtype: of base and adapters.
     """
 
     def __init__(self, policy: Policy, folder: Path, dtype: torch.dtype):
-        self.mind, self.names = policy.mind, [f"agent_{i}" for i in range(len(policy.mind.bank))]
-        base = AutoModelForCausalLM.from_pretrained(self.mind.base.folder, dtype=dtype, trust_remote_code=False)
+        self.network, self.names = policy.mind, [f"agent_{i}" for i in range(len(policy.mind.bank))]
+        base = AutoModelForCausalLM.from_pretrained(self.network.base.folder, dtype=dtype, trust_remote_code=False)
         for i, name in enumerate(self.names):
-            self.mind.save_adapter(i, folder / name)
+            self.network.save_adapter(i, folder / name)
         self.model = PeftModel.from_pretrained(base, folder / self.names[0], adapter_name=self.names[0])
         for name in self.names[1:]:
             self.model.load_adapter(folder / name, adapter_name=name)
         self.model.to(dtype).eval()
         self.decoder = base.base_model  # with PEFT's layers in it by now
-        self.head = base.get_output_embeddings().weight[self.mind.action_ids]
+        self.head = base.get_output_embeddings().weight[self.network.action_ids]
         with torch.no_grad():
-            ids = torch.tensor([self.mind.instruction_ids])
+            ids = torch.tensor([self.network.instruction_ids])
             self.prefix = base.base_model(ids, use_cache=True).past_key_values
 
     @torch.no_grad()
@@ -38,15 +38,15 @@ class Peft:
         rows = []
         for name, text in zip(self.names, texts, strict=True):
             self.model.set_adapter(name)
-            ids = torch.tensor([prompt(self.mind, text)])
+            ids = torch.tensor([prompt(self.network, text)])
             out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1)
-            rows.append(out.logits[0, -1, self.mind.action_ids].float())
+            rows.append(out.logits[0, -1, self.network.action_ids].float())
         return torch.stack(rows).numpy()
 
     @torch.no_grad()
     def mixed(self, texts: list[str]) -> np.ndarray:
-        """All agents in one batch, each row with its own adapter; filled up in front."""
-        ids, mask = padded([prompt(self.mind, text) for text in texts], self.mind.answer_id)
+        """All agents in one batch, each row with its own adapter; padded in front."""
+        ids, mask = padded([prompt(self.network, text) for text in texts], self.network.answer_id)
         out = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -54,14 +54,14 @@ class Peft:
             adapter_names=self.names,
             logits_to_keep=1,
         )
-        return out.logits[:, -1, self.mind.action_ids].float().numpy()
+        return out.logits[:, -1, self.network.action_ids].float().numpy()
 
     @torch.no_grad()
     def tuned(self, texts: list[str]) -> np.ndarray:
-        """The mixed batch by hand: the instructions' keys and values are known, the head has the action words' rows."""
-        tokens = [prompt(self.mind, text)[len(self.mind.instruction_ids) :] for text in texts]
-        ids, mask = padded(tokens, self.mind.answer_id)
-        known = len(self.mind.instruction_ids)
+        """The mixed batch by hand: cached keys and values of the instructions, and the head's rows of action words."""
+        tokens = [prompt(self.network, text)[len(self.network.instruction_ids) :] for text in texts]
+        ids, mask = padded(tokens, self.network.answer_id)
+        known = len(self.network.instruction_ids)
         cache = DynamicCache(
             [
                 (layer.keys.expand(len(texts), -1, -1, -1), layer.values.expand(len(texts), -1, -1, -1))
@@ -83,20 +83,20 @@ class Peft:
         self.model.set_adapter(self.names[0])
         parameters = [p for name, p in self.model.named_parameters() if f".{self.names[0]}." in name]
         optimiser = torch.optim.AdamW(parameters, 1e-4)
-        ids, mask = padded([prompt(self.mind, text) for text in texts], self.mind.answer_id)
+        ids, mask = padded([prompt(self.network, text) for text in texts], self.network.answer_id)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         out = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1)
-        out.logits[:, -1, self.mind.action_ids].float().log_softmax(-1)[:, 0].mean().backward()
+        out.logits[:, -1, self.network.action_ids].float().log_softmax(-1)[:, 0].mean().backward()
         optimiser.step()
 
 
-def prompt(mind: Mind, text: str) -> list[int]:
-    """All tokens that lead to an answer."""
-    return [*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]
+def prompt(network: Mind, text: str) -> list[int]:
+    """All tokens of a prompt: instructions, text and answer token."""
+    return [*network.instruction_ids, *network.base.tokens(text), network.answer_id]
 
 
 def padded(rows: list[list[int]], filler: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of tokens (B, S), filled up in front, and which of them are none of it (B, S)."""
+    """Rows of tokens (B, S), padded in front, and a mask (B, S) that is 0 where there is padding."""
     longest = max(map(len, rows))
     ids = torch.tensor([[filler] * (longest - len(row)) + row for row in rows])
     return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])

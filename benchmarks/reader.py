@@ -1,8 +1,8 @@
-"""How far one line of code comes with the texts that the agents read: it takes any of the moves that a text names.
+"""How much food one line of code finds with the texts that the agents read: it takes any of the moves in a text.
 
     python -m benchmarks.reader [--presets meadow,maze] [--episodes 32]
 
-The texts have the ways in them, so this is what agents should reach by learning what the words are for.
+The texts name the moves that lead to food, so agents should reach this by learning what the words mean.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import numpy as np
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.config import EnvConfig
-from trainers.evaluate import held_out_seeds, play_yardstick
+from trainers.cli.command_line import run_command
+from trainers.comparison import held_out_seeds, play_baseline
+from trainers.env_config import EnvConfig
 
 
 def food_of_reader(config: WorldConfig, seeds: np.ndarray, rng: np.random.Generator) -> float:
-    """Food that agents find, on average, who go one of the ways that their text names, and stay if it names none."""
+    """Mean food of agents that take one of the moves that their text names, and stay where it names none."""
     codec, world = ForageCodec(config.view_radius), ForageWorld(config)
     moves = {word: number for number, word in enumerate(codec.action_words) if number}
     observation, memory = world.reset(seeds), None
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in options.presets.split(","):
         env, seeds = EnvConfig().of_preset(name), held_out_seeds(options.episodes, 0)
         food = food_of_reader(env, seeds, np.random.default_rng(0))
-        planner = play_yardstick("planner", env, seeds, 0).figures["food_eaten"].mean()
+        planner = play_baseline("planner", env, seeds, 0).figures["food_eaten"].mean()
         print(f"{name:8s} food {food:5.1f}, {food / planner:.0%} of the planner's")
 
 

@@ -1,4 +1,4 @@
-"""What a comparison of runs found, for people: tables, curves, and who learns how fast (see `benchmarks.ablation`)."""
+"""The page of `benchmarks.ablation`: tables, curves, and which condition learns how fast."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.results import markdown
 from benchmarks.statistics import (
     ENOUGH,
     bootstrap,
-    interquartile_mean,
+    format_interval,
+    interval,
     probability_of_improvement,
     share_better,
-    spread,
 )
-from trainers.run_folder import machine
+from trainers.records.run_folder import machine
 
 Result = dict[str, Any]
-"""A run's preset, condition, seed, score, yardsticks and curve."""
+"""A run's preset, condition, seed, score, curve, and the scores of the baselines in its held-out worlds."""
 Curve = list[dict[str, float]]
 """Points in time, each with its steps `learning` and `all`, its `seconds`, and the `share` of the planner."""
 WHOLE, MLP = "both", "MLP"
@@ -33,11 +34,11 @@ HEAD = """# Results
 Written by `python -m benchmarks.ablation`, {generations} generations a run, on {cpu}.
 
 A score is the food that all agents of a run's last generation eat on average in held-out worlds, as a share of what the
-full-knowledge planner eats in them. Told are interquartile means over seeds with 95 % bootstrap intervals (of five
-runs they hold the truth nine times in ten; of fewer the lowest and highest run are told), and how often a run of
-`{whole}` beats one of the condition. Scripted bots and the frozen model play the worlds of a run of `{whole}` and are
-compared with that run; so are its agents with every thing renamed, or all clauses in reverse. Curves of the language
-model are of the food in the worlds of fitness, over what the planner eats in the held-out ones."""
+full-knowledge planner eats in them. The tables show interquartile means over seeds with 95 % bootstrap intervals (of
+five runs they hold the truth nine times in ten; of fewer, the lowest and the highest run are shown instead), and how
+often a run of `{whole}` beats one of the condition. Scripted bots and the frozen model play the worlds of a run of
+`{whole}` and are compared with that run; so are its agents with every thing renamed, or all clauses in reverse. Curves
+of the language model show the food in the worlds of fitness, over what the planner eats in the held-out ones."""
 
 
 def report(
@@ -54,37 +55,35 @@ def report(
         tables[preset] = summary([r for r in results if r["preset"] == preset])
         picture = out / f"results_{preset}.png"
         draw(results, preset, picture)
-        shown = [markdown(tables[preset]), f"![{preset}]({picture.name})", early(results, preset)]
+        shown = [summary_table(tables[preset]), f"![{preset}]({picture.name})", early(results, preset)]
         parts += [f"## {preset}", *shown, *catching_up(results, preset), *catching_up(results, preset, FRUGAL)]
     if len(presets) > 1:
         tables["all"] = summary(in_all(results, presets))
-        parts.append(f"## All presets\n\n{markdown(tables['all'])}")
-    told = [f"- {name}: {'`' + ' '.join(words) + '`' if words else 'the default'}" for name, words in changes.items()]
-    parts.append("## What the conditions change\n\n" + "\n".join(told))
-    (out / "results.md").write_text("\n\n".join(parts) + "\n")
+        parts.append(f"## All presets\n\n{summary_table(tables['all'])}")
+    lines = [f"- {name}: {'`' + ' '.join(words) + '`' if words else 'the default'}" for name, words in changes.items()]
+    parts.append("## What the conditions change\n\n" + "\n".join(lines))
+    (out / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     numbers = {"machine": machine(), "summary": tables, "runs": results}
-    (out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     print("\n\n".join(parts[1:]))
 
 
 def in_all(results: list[Result], presets: Sequence[str]) -> list[Result]:
-    """Of conditions that have runs in all presets."""
+    """The results of conditions that have runs in all presets."""
     known = {(r["condition"], r["preset"]) for r in results}
     return [r for r in results if all((r["condition"], preset) in known for preset in presets)]
 
 
 def summary(results: list[Result], whole: str = WHOLE) -> dict[str, dict[str, Any]]:
-    """Of each condition: interquartile mean and interval over all presets, and how often `whole` is better."""
+    """Interquartile mean of each condition over all presets, its interval, and how often `whole` is better."""
     scores = {name: _scores(results, name) for name in dict.fromkeys(r["condition"] for r in results)}
     judged = [r for r in results if r["condition"] == whole]
-    yardsticks = [n for r in judged[:1] for n in r["yardsticks"] if all(n in other["yardsticks"] for other in judged)]
-    scores |= {name: _matrix(judged, [r["yardsticks"][name] for r in judged]) for name in yardsticks}
+    baselines = [n for r in judged[:1] for n in r["baselines"] if all(n in other["baselines"] for other in judged)]
+    scores |= {name: _matrix(judged, [r["baselines"][name] for r in judged]) for name in baselines}
     table = {}
     for name, values in scores.items():
-        low, high = spread(values)
-        counts = {"runs": values.size, "seeds": len(values)}
-        table[name] = {"iqm": interquartile_mean(values), "low": low, "high": high} | counts
-        if name in yardsticks:
+        table[name] = interval(values) | {"seeds": len(values)}
+        if name in baselines:
             table[name] |= _improvement(share_better, [scores[whole] - values])
         elif name != whole and whole in scores:
             table[name] |= _improvement(probability_of_improvement, [scores[whole], values])
@@ -92,7 +91,7 @@ def summary(results: list[Result], whole: str = WHOLE) -> dict[str, dict[str, An
 
 
 def _improvement(share: Callable[..., float], scores: list[np.ndarray]) -> dict[str, float]:
-    """How often the whole is better, and from where to where the 95 % bootstrap interval of that goes."""
+    """How often the whole method is better, with the 95 % bootstrap interval of that."""
     low, high = bootstrap(scores, share)
     return {"whole_is_better": share(*scores), "from": low, "to": high}
 
@@ -103,23 +102,23 @@ def _scores(results: list[Result], condition: str) -> np.ndarray:
 
 
 def _matrix(rows: list[Result], scores: list[float]) -> np.ndarray:
-    """(runs, presets), of the seeds that all presets have."""
+    """Scores (runs, presets) of the seeds that all presets have."""
     by = {(r["preset"], r["seed"]): score for r, score in zip(rows, scores, strict=True)}
     presets = list(dict.fromkeys(preset for preset, _ in by))
     seeds = [s for s in dict.fromkeys(seed for _, seed in by) if all((p, s) in by for p in presets)]
     return np.array([[by[preset, seed] for preset in presets] for seed in seeds])
 
 
-def markdown(table: dict[str, dict[str, Any]], whole: str = WHOLE) -> str:
-    """The summary as a table, best first."""
-    lines = [f"| condition | share of the planner | runs | `{whole}` is better |", "|---|---|---|---|"]
+def summary_table(table: dict[str, dict[str, Any]], whole: str = WHOLE) -> str:
+    """The summary in Markdown, best first."""
+    rows = [["condition", "share of the planner", "runs", f"`{whole}` is better"]]
     for name, row in sorted(table.items(), key=lambda item: -item[1]["iqm"]):
-        score = f"{row['iqm']:.1%}" + (f" [{row['low']:.1%}, {row['high']:.1%}]" if row["seeds"] > 1 else "")
+        score = format_interval(row, ".1%") if row["seeds"] > 1 else f"{row['iqm']:.1%}"
         better = f"{row['whole_is_better']:.0%}" if "from" in row else ""
-        if better and row["seeds"] >= ENOUGH and row["from"] < row["to"]:  # all on one side tells of no interval
+        if better and row["seeds"] >= ENOUGH and row["from"] < row["to"]:  # none where all pairs are on one side
             better += f" [{row['from']:.0%}, {row['to']:.0%}]"
-        lines.append(f"| {name} | {score} | {row['runs']} | {better} |")
-    return "\n".join(lines)
+        rows.append([name, score, f"{row['runs']}", better])
+    return markdown(rows)
 
 
 EARLY = {
@@ -129,39 +128,37 @@ EARLY = {
     "1 minute": ("seconds", 60),
     "3 minutes": ("seconds", 180),
 }
-"""Columns of the table of who learns how fast: on which axis of the curves, and where."""
+"""Columns of the table of who learns how fast: the axis of the curves, and the point on it."""
 AREA = 100_000
 """Steps in all over which a curve's height is averaged: the area under it."""
 
 
 def early(results: list[Result], preset: str) -> str:
-    """A table of how far each condition had come when, as shares of the planner, means over seeds."""
-    head = [*EARLY, f"mean to {AREA:,} steps in all"]
-    lines = ["How far they had come, mean over seeds, after", ""]
-    lines += ["| condition | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    """A table of the shares of the planner that each condition had reached at some points, means over seeds."""
+    table = [["condition", *EARLY, f"mean to {AREA:,} steps in all"]]
     for name, curves in _curves(results, preset).items():
-        rows = [_heights(curve, axis, np.array([at])) for curve in curves for axis, at in EARLY.values()]
-        heights = np.reshape(rows, (len(curves), -1)).mean(axis=0).tolist()
+        points = [_heights(curve, axis, np.array([at])) for curve in curves for axis, at in EARLY.values()]
+        heights = np.reshape(points, (len(curves), -1)).mean(axis=0).tolist()
         heights.append(np.mean([_heights(curve, "all", np.linspace(0, AREA, 101)).mean() for curve in curves]))
-        lines.append(f"| {name} | " + " | ".join("" if np.isnan(h) else f"{h:.0%}" for h in heights) + " |")
-    return "\n".join(lines)
+        table.append([name, *("" if np.isnan(h) else f"{h:.0%}" for h in heights)])
+    return "How far they had come, mean over seeds, after\n\n" + markdown(table)
 
 
 def catching_up(results: list[Result], preset: str, whole: str = WHOLE) -> list[str]:
-    """Where the mean curve of each MLP is level with that of the language model for good, by steps of either kind."""
-    curves, told = _curves(results, preset), []
+    """A sentence for each MLP and kind of step: from where on its mean curve is level with the language model's."""
+    curves, lines = _curves(results, preset), []
     for name in (name for name in curves if name.startswith(MLP) and whole in curves):
         for axis, what in (("learning", "steps learned from"), ("all", "steps in all")):
             steps = np.arange(5_000, int(min(c[-1][axis] for c in curves[whole])), 1_000)
             ours, its = (np.mean([_heights(c, axis, steps) for c in curves[n]], axis=0) for n in (whole, name))
             behind = np.flatnonzero(its < ours - LEVEL)
             if not len(behind):
-                told.append(f"{name}: level with `{whole}` or ahead from the beginning, by {what}.")
+                lines.append(f"{name}: level with `{whole}` or ahead from the beginning, by {what}.")
             elif behind[-1] + 1 == len(steps):
-                told.append(f"{name}: behind `{whole}` to the end, by {what} ({steps[-1]:,}).")
+                lines.append(f"{name}: behind `{whole}` to the end, by {what} ({steps[-1]:,}).")
             else:
-                told.append(f"{name}: level with `{whole}` after {steps[behind[-1] + 1]:,} {what}.")
-    return told
+                lines.append(f"{name}: level with `{whole}` after {steps[behind[-1] + 1]:,} {what}.")
+    return lines
 
 
 def _curves(results: list[Result], preset: str) -> dict[str, list[Curve]]:
@@ -171,7 +168,7 @@ def _curves(results: list[Result], preset: str) -> dict[str, list[Curve]]:
 
 
 def _heights(curve: Curve, axis: str, at: np.ndarray) -> np.ndarray:
-    """Of a curve between its points, (len(at),); before the first as there, after the last not known (NaN)."""
+    """Heights (len(at),) of a curve between its points; the first one before it, NaN after the last."""
     x, share = ([row[key] for row in curve] for key in (axis, "share"))
     return np.interp(at, x, share, right=np.nan)
 

@@ -4,7 +4,11 @@ Scores are (R, K): R runs, each with its own seed, by K tasks. Resampling is str
 task. All functions are deterministic.
 """
 
-from collections.abc import Callable
+# scipy.stats would not do the same. trim_mean leaves out whole scores only, one of five where a quarter is 1.25.
+# bootstrap refuses a single run, draws whole rows of tasks, and in another order: with a sample for each task it moves
+# the last digit of 11 of the 68 published rows. mannwhitneyu takes 2000 calls where one array operation does.
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,13 +41,24 @@ def bootstrap(scores: list[np.ndarray], statistic: Callable[..., float], seed: i
     return float(low), float(high)
 
 
-def spread(scores: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the interquartile mean of R runs (R, K); of fewer than five the lowest and highest
-    run, its mean over tasks."""
+def interval(scores: np.ndarray | Sequence[float]) -> dict[str, float]:
+    """Interquartile mean of scores (R, K), or (R,) of one task, its 95 % bootstrap interval, and how many runs it has.
+
+    Of fewer than five runs the interval is the lowest and the highest run, each run's mean over its tasks.
+    """
+    scores = np.asarray(scores)
+    scores = scores.reshape(len(scores), -1)
     if len(scores) >= ENOUGH:
-        return bootstrap([scores], interquartile_mean)
-    means = scores.mean(axis=1)
-    return float(means.min()), float(means.max())
+        low, high = bootstrap([scores], interquartile_mean)
+    else:
+        means = scores.mean(axis=1)
+        low, high = float(means.min()), float(means.max())
+    return {"iqm": interquartile_mean(scores), "low": low, "high": high, "runs": scores.size}
+
+
+def format_interval(figure: Mapping[str, float], form: str = ".0%") -> str:
+    """An interquartile mean and its interval as text, as in "25% [10%, 90%]"."""
+    return f"{figure['iqm']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"
 
 
 def share_better(difference: np.ndarray) -> float:

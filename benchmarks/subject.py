@@ -1,4 +1,4 @@
-"""What the mind's benchmarks measure, how they time it, and the other runtimes that they compare it with."""
+"""What the benchmarks of decisions measure, how they time it, and the other runtimes that they compare with."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from envs import WorldConfig
 
 
 def mature_policy(agents: int, dtype: str = "auto") -> Policy:
-    """The real model with adapters that do something: all different, and as large as after some generations."""
+    """The real model with adapters that all differ and are as large as after some generations."""
     codec = ForageCodec(WorldConfig().view_radius)
     policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
     generator = torch.Generator().manual_seed(0)
@@ -38,12 +38,12 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def runtimes(
-    mind: Mind, formats: Sequence[str], box: Path, without: Sequence[str] = ()
+    network: Mind, formats: Sequence[str], box: Path, without: Sequence[str] = ()
 ) -> Iterator[tuple[str, Backend]]:
     """Every other runtime that is installed, one after the other; llama.cpp also in some number `formats`."""
     for name in (name for name in BACKENDS if name not in without):
         try:
-            yield name, open_backend(name, mind)
+            yield name, open_backend(name, network)
         except UserError as error:
             print(f"left out: {error}")
             continue
@@ -51,12 +51,12 @@ def runtimes(
             from agents.backends.llama_cpp import LlamaCpp
 
             kind = GGMLQuantizationType[number_format]
-            file = recode_gguf(mind.base.gguf, box / f"{number_format}.gguf", kind)
-            yield f"llama_cpp {number_format}", LlamaCpp(mind, file)
+            file = recode_gguf(network.base.gguf, box / f"{number_format}.gguf", kind)
+            yield f"llama_cpp {number_format}", LlamaCpp(network, file)
 
 
 def forget_texts(backend: object) -> None:
-    """As if nothing had ever been read, by a backend that remembers texts."""
+    """Clear the texts that a backend has cached, if it caches any."""
     memory = getattr(backend, "memory", None)
     if memory is not None:
         memory.read_again({"batches": [], "texts": []})

@@ -1,9 +1,9 @@
-"""The forage world in other words: what a mind that reads can still make sense of, and one of numbers never meets.
+"""The forage world in other words, which a language model can still understand.
 
     python -m benchmarks.words RUN_DIR [--episodes N] [--json FILE]
 
-lets the agents of a run, and the model without adapters, play held-out worlds told in other words, and prints the food
-that they eat. Each way of telling is a codec for `--env.codec`, too, as benchmarks.words:Renamed.
+lets the agents of a run, and the model without adapters, play held-out worlds that are described in other words, and
+prints the food that they eat. Each wording is a codec for `--env.codec`, too, as benchmarks.words:Renamed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 SYNONYMS = {
     "food": "bread",
@@ -31,49 +31,49 @@ SYNONYMS = {
 OPPOSITES = {"north": "south", "south": "north", "west": "east", "east": "west"}
 
 
-class _Retold(ForageCodec):
-    """What the ordinary codec says, told in another way; `config` is that of the world, as for any codec."""
+class _Reworded(ForageCodec):
+    """The texts of the ordinary codec in other words; `config` is that of the world, as for any codec."""
 
     def __init__(self, config: WorldConfig):
         super().__init__(config.view_radius)
 
     def encode(self, observation: Any, memory: Any) -> list[str]:
-        """Texts of the ordinary codec, retold."""
-        return [self.retell(text) for text in super().encode(observation, memory)]
+        """Texts of the ordinary codec, reworded."""
+        return [self.reword(text) for text in super().encode(observation, memory)]
 
-    def retell(self, text: str) -> str:
+    def reword(self, text: str) -> str:
         """One text in other words; as it is, unless a subclass knows some."""
         return text
 
 
-class Renamed(_Retold):
+class Renamed(_Reworded):
     """Every thing has another name, as in " bread north two" for " food north two"; directions keep theirs."""
 
-    def retell(self, text: str) -> str:
+    def reword(self, text: str) -> str:
         """Each word that has a synonym replaced by it."""
         return re.sub(r"\w+", lambda word: SYNONYMS.get(word[0], word[0]), text)
 
 
-class Reordered(_Retold):
+class Reordered(_Reworded):
     """The same clauses back to front, as in " new south, grown west, no food"."""
 
-    def retell(self, text: str) -> str:
+    def reword(self, text: str) -> str:
         """Clauses in reverse."""
         return " " + ", ".join(reversed(text.strip().split(", ")))
 
 
-class Mirrored(_Retold):
+class Mirrored(_Reworded):
     """North is called south, east is called west, and the other way round, while actions keep their names.
 
-    What a reader knows of these words, from pretraining or from lives before, is wrong here.
+    What a model has learned of these words, in pretraining or in other worlds, is wrong here.
     """
 
-    def retell(self, text: str) -> str:
+    def reword(self, text: str) -> str:
         """Each direction replaced by its opposite."""
         return re.sub(r"\w+", lambda word: OPPOSITES.get(word[0], word[0]), text)
 
 
-class Examples(_Retold):
+class Examples(_Reworded):
     """Five examples in front of every text, for a model that is not trained."""
 
     instructions = (
@@ -84,21 +84,21 @@ class Examples(_Retold):
 
 
 def measure(run_dir: Path, episodes: int) -> dict[str, float]:
-    """Mean food of the agents of a run's last generation, and of the frozen model, by how they are told."""
-    from trainers.colony import found_colony
-    from trainers.evaluate import held_out_seeds, play
-    from trainers.run_folder import open_run
+    """Mean food of the agents of a run's last generation, and of the frozen model, for each wording."""
+    from trainers.comparison import held_out_seeds, play
+    from trainers.population import found_population
+    from trainers.records.opening import open_run
 
-    colony, config, _ = open_run(run_dir)
+    population, config, _ = open_run(run_dir)
     seeds = held_out_seeds(episodes, config.seed)
-    ways = {"renamed": Renamed, "reordered": Reordered}
+    wordings = {"renamed": Renamed, "reordered": Reordered}
     food = {}
-    for way, codec in ways.items():
-        told = replace(colony, codec=codec(config.env))
+    for wording, codec in wordings.items():
+        reworded = replace(population, codec=codec(config.env))
         for who, bare in (("agents", False), ("frozen", True)):
-            outcome = play(told, config.env, seeds, config.seed, bare=bare)
-            food[f"{who}, {way}"] = float(outcome.figures["food_eaten"].mean())
-    prompted = found_colony(replace(config, env=replace(config.env, codec="benchmarks.words:Examples")))
+            outcome = play(reworded, config.env, seeds, config.seed, bare=bare)
+            food[f"{who}, {wording}"] = float(outcome.figures["food_eaten"].mean())
+    prompted = found_population(replace(config, env=replace(config.env, codec="benchmarks.words:Examples")))
     outcome = play(prompted, config.env, seeds, config.seed, bare=True)
     return food | {"frozen, with examples": float(outcome.figures["food_eaten"].mean())}
 

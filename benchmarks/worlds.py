@@ -1,13 +1,13 @@
-"""Agent-steps per second of the world's faces and of its batched core, beside other worlds, in one run.
+"""Agent-steps per second of the world's interfaces and of its batched core, beside other worlds, in one run.
 
     python -m benchmarks.worlds [--seconds S] [--rounds R] [--memory WORLDS ...] [--json FILE]
 
-Rounds of S seconds go round all of `benchmarks.contestants` in turn, so that a noisy machine wrongs all alike; medians
-count. All is one process with one thread, but for the rows of two. Where others use the machine, look at the column
-of processor time. What the worlds compute in a step differs: ratios tell how long one waits, not who does better.
-Peers that are missing are reported so; `pip install mpe2 minigrid magent2` brings all.
+In each round every one of `benchmarks.contestants` runs for S seconds, so that a busy machine slows all of them alike;
+the medians count. All run in one process with one thread, except for the rows with two processes. Where others use the
+machine, read the column of processor time. Worlds compute different things in a step: a ratio says how long one waits,
+not which world is better. Missing packages are reported; `pip install mpe2 minigrid magent2` installs all of them.
 
-Then the memory of worlds, per world: bytes of their arrays, and by how much a process grew that made and stepped them.
+Then the memory of each world is measured: the bytes of its arrays, and by how much a process grows that steps worlds.
 `--json` writes {"machine", "seconds", "rounds", "rows": [...], "aims": [...], "memory": [...]}, None where a peer is
 missing.
 """
@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES, Contestant, Speed
+from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES, Contestant, Speed
 from envs import ForageBatch
-from trainers.command_line import run_command
-from trainers.machine import processor
+from trainers.cli.command_line import run_command
+from trainers.cli.machine import processor
 
-AIMS = {TWO_FACES: 100_000, TWO_CORES: 2_000_000}
+AIMS = {TWO_INTERFACES: 100_000, TWO_CORES: 2_000_000}
 """Agent-steps per second that these must reach on two cores."""
 
 Row = dict[str, Any]
@@ -52,14 +52,14 @@ def measure(seconds: float, rounds: int) -> list[Row]:
     rows = []
     for name in CONTESTANTS:
         wall, cpu = medians.get(name, (None, None))
-        ratio = wall / medians[FACE][0] if wall else None
+        ratio = wall / medians[INTERFACE][0] if wall else None
         agents = able[name].agents if name in able else None
         rows.append({"name": name, "agents": agents, "per_s": wall, "per_cpu_s": cpu, "ratio": ratio})
     return rows
 
 
 def aims(rows: list[Row]) -> list[Row]:
-    """What was aimed at, and whether it was reached."""
+    """The speeds that were aimed at, and whether they were reached."""
     speeds = {row["name"]: row["per_s"] for row in rows}
     return [
         {"name": name, "aim": aim, "per_s": speeds[name], "reached": speeds[name] >= aim} for name, aim in AIMS.items()
@@ -78,16 +78,16 @@ def memory(worlds: int) -> Row:
 
 
 def _send_memory(pipe: Connection, worlds: int) -> None:
-    def live(worlds: int) -> tuple[ForageBatch, np.ndarray]:
+    def step_worlds(worlds: int) -> tuple[ForageBatch, np.ndarray]:
         batch = ForageBatch()
         batch.reset(np.arange(worlds))
         for _ in range(4):
             observations, _ = batch.step(np.ones((worlds, batch.config.agents), np.int64))
         return batch, observations
 
-    live(1)  # whatever is loaded on first use
+    step_worlds(1)  # whatever is loaded on first use
     before = psutil.Process().memory_info().rss
-    batch, observations = live(worlds)
+    batch, observations = step_worlds(worlds)
     sizes = {
         "state": sum(array.nbytes for array in batch.state()),
         "observations": observations.nbytes,
@@ -97,7 +97,7 @@ def _send_memory(pipe: Connection, worlds: int) -> None:
 
 
 def machine() -> Row:
-    """The processor, its cores, and how busy it was."""
+    """The processor, its cores, and its load."""
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {"cpu": processor(), "cores": os.cpu_count(), "load_average": load}
 

@@ -1,4 +1,4 @@
-"""The comparison runs what is missing, reads what is there, and counts as the books say."""
+"""The ablation makes the runs that are missing and reads them; its statistics are those of the textbooks."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, report
-from benchmarks.statistics import bootstrap, interquartile_mean, probability_of_improvement
+from benchmarks.statistics import bootstrap, format_interval, interquartile_mean, interval, probability_of_improvement
 from benchmarks.words import SYNONYMS, Examples, Mirrored, Renamed, Reordered
 from envs import WorldConfig
 
@@ -39,14 +39,27 @@ def test_runs_are_resampled_within_their_task():
     assert bootstrap([scores], interquartile_mean) == (5, 5)
 
 
+def test_an_interval_is_of_the_middle_half():
+    figure = interval([0.1, 0.2, 0.3, 0.9])
+    assert figure["iqm"] == pytest.approx(0.25)
+    assert format_interval(figure) == "25% [10%, 90%]", "of few, the lowest and highest"
+    many = interval([0.1, 0.2, 0.3, 0.3, 0.4, 0.9])
+    assert 0.1 < many["low"] < many["iqm"] < many["high"] < 0.9
+    assert many["runs"] == 6
+    tasks = interval(np.array([[0.0, 0.2], [0.3, 0.5], [0.1, 0.1]]))
+    assert (tasks["low"], tasks["high"], tasks["runs"]) == pytest.approx((0.1, 0.4, 6)), (
+        "runs by their means over tasks"
+    )
+
+
 def result(condition: str, seed: int, score: float, preset: str = "meadow") -> dict:
     curve = [{"learning": 10, "all": 90, "seconds": 1.0, "share": score / 2}]
     curve.append({"learning": 20, "all": 180, "seconds": 2.0, "share": score})
     about = {"preset": preset, "condition": condition, "seed": seed, "score": score, "curve": curve}
-    return about | {"yardsticks": {"random": 0.05, "planner": 1.0}}
+    return about | {"baselines": {"random": 0.05, "planner": 1.0}}
 
 
-def test_the_summary_tells_scores_yardsticks_and_improvement():
+def test_the_summary_has_scores_baselines_and_improvement():
     results = [result("both", seed, 0.7 + seed / 100) for seed in range(5)]
     results += [result("learning only", seed, 0.5 + seed / 100) for seed in range(5)]
     table = report.summary(results)
@@ -54,33 +67,33 @@ def test_the_summary_tells_scores_yardsticks_and_improvement():
     assert table["learning only"]["whole_is_better"] == 1
     assert table["random"]["iqm"] == pytest.approx(0.05)
     assert table["planner"]["whole_is_better"] == 0
-    text = report.markdown(table)
+    text = report.summary_table(table)
     order = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
     assert order == ["planner", "both", "learning only", "random"]
     assert "| learning only | 52.0% [" in text
     assert "| 5 | 100% |" in text, "no interval where all are on one side"
-    one, three = (report.markdown(report.summary([r for r in results if r["seed"] < seeds])) for seeds in (1, 3))
+    one, three = (report.summary_table(report.summary([r for r in results if r["seed"] < seeds])) for seeds in (1, 3))
     assert "| learning only | 50.0% | 1 | 100% |" in one
     assert "| learning only | 51.0% [50.0%, 52.0%] | 3 | 100% |" in three, "the lowest and the highest run"
 
 
-def test_runs_of_one_seed_in_several_presets_tell_of_no_interval():
+def test_runs_of_one_seed_in_several_presets_have_no_interval():
     results = [result("both", seed, 0.7, preset) for seed in range(3) for preset in ("maze", "night")]
     results += [result("replay", 0, score, preset) for score, preset in ((0.5, "maze"), (0.6, "night"))]
     results += [result("mean", seed, 0.69 + seed / 50, preset) for seed in range(3) for preset in ("maze", "night")]
-    text = report.markdown(report.summary(results))
+    text = report.summary_table(report.summary(results))
     assert "| replay | 55.0% | 2 | 100% |" in text
     assert "| mean | 71.0% [69.0%, 73.0%] | 6 | 33% |" in text, "six runs, but three seeds"
 
 
-def test_who_plays_the_same_worlds_is_compared_run_by_run():
+def test_baselines_are_compared_with_the_run_in_whose_worlds_they_play():
     results = [result("both", seed, score) for seed, score in enumerate((0.5, 0.6, 0.7, 0.8, 0.9))]
     for r in results:
-        r["yardsticks"] |= {"agents, renamed": r["score"] + (0.01 if r["seed"] else -0.01)}
+        r["baselines"] |= {"agents, renamed": r["score"] + (0.01 if r["seed"] else -0.01)}
     renamed = report.summary(results)["agents, renamed"]
     assert renamed["whole_is_better"] == pytest.approx(0.2), "better in one run of five, by however little"
     assert (renamed["from"], renamed["to"]) == (0, pytest.approx(0.6))
-    del results[3]["yardsticks"]["agents, renamed"]
+    del results[3]["baselines"]["agents, renamed"]
     assert "agents, renamed" not in report.summary(results)
 
 
@@ -88,7 +101,7 @@ def curve(*points: tuple[int, float]) -> list[dict]:
     return [{"learning": steps // 2, "all": steps, "seconds": steps / 1000, "share": share} for steps, share in points]
 
 
-def test_early_tells_heights_on_each_axis_and_the_area():
+def test_the_early_table_has_heights_on_each_axis_and_the_area():
     runs = [result("both", seed, 0.6) | {"curve": curve((0, 0.0), (100_000, 0.6))} for seed in range(2)]
     row = report.early(runs, "meadow").splitlines()[-1]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["both", "12%", "48%", "60%", "36%", "", "30%"]
@@ -98,10 +111,10 @@ def test_an_mlp_catches_up_where_it_stays_level():
     runs = [result("both", 0, 0.6) | {"curve": curve((0, 0.0), (20_000, 0.5), (100_000, 0.5))}]
     runs += [result("MLP", 0, 0.6) | {"curve": curve((0, 0.0), (80_000, 0.5), (200_000, 0.7))}]
     runs += [result("MLP, slow", 0, 0.6) | {"curve": curve((0, 0.0), (200_000, 0.1))}]
-    told = report.catching_up(runs, "meadow")
-    assert "MLP: level with `both` after 76,000 steps in all." in told, "three points below are level"
-    assert "MLP: level with `both` after 38,000 steps learned from." in told
-    assert any(line.startswith("MLP, slow: behind `both` to the end, by steps in all") for line in told)
+    lines = report.catching_up(runs, "meadow")
+    assert "MLP: level with `both` after 76,000 steps in all." in lines, "three points below are level"
+    assert "MLP: level with `both` after 38,000 steps learned from." in lines
+    assert any(line.startswith("MLP, slow: behind `both` to the end, by steps in all") for line in lines)
 
 
 def test_results_are_written_with_pictures(tmp_path):
@@ -122,23 +135,23 @@ def test_results_are_written_with_pictures(tmp_path):
 def test_a_comparison_runs_what_is_missing_and_nothing_twice(tiny_model, tmp_path, monkeypatch, capsys):
     small = ["--model.name", str(tiny_model), "--env.agents", "6", "--env.max_steps", "12", "--evolution.episodes", "2"]
     small += ["--adapter.top_layers", "2", "--evolution.parents", "3", "--evolution.elites", "2"]
-    monkeypatch.setattr(ablation, "HELD_OUT", 2)
+    monkeypatch.setattr(ablation, "HELD_OUT_EPISODES", 2)
     monkeypatch.setattr(
         ablation, "CONDITIONS", {"both": small, "learning only": [*small, "--evolution.enabled", "false"]}
     )
     arguments = ["--seeds", "1", "--generations", "2", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     ablation.main([*arguments, "--conditions", "both", "learning only"])
-    told = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {run["condition"] for run in told["runs"]} == {"both", "learning only"}
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {run["condition"] for run in written["runs"]} == {"both", "learning only"}
     assert {"random", "frozen", "agents, renamed", "agents, reordered", "frozen, with examples"} <= set(
-        told["summary"]["meadow"]
+        written["summary"]["meadow"]
     )
     stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("results.json")}
     ablation.main([*arguments, "--conditions", "both", "learning only"])
     assert stamps == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("results.json")}
 
 
-def test_only_what_is_finished_is_told_if_asked_for(tmp_path, monkeypatch):
+def test_only_finished_runs_are_read_if_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "run", lambda *arguments: pytest.fail("nothing is to be run"))
     options = ablation.parse(["--seeds", "2", "--runs", str(tmp_path), "--conditions", "MLP", "both"])
     done = next(job for job in ablation.jobs(options) if (job.condition, job.seed) == ("MLP", 1))
@@ -146,11 +159,11 @@ def test_only_what_is_finished_is_told_if_asked_for(tmp_path, monkeypatch):
     point = {"steps": 10, "seconds": 1.0, "share_of_planner": 0.4}
     (done.run_dir / "mlp.json").write_text(json.dumps({"curve": [point, point | {"steps": 20}]}))
     ablation.main(["--finished", "--seeds", "2", "--runs", str(tmp_path), "--out", str(tmp_path / "out")])
-    (told,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
-    assert (told["condition"], told["seed"], told["score"]) == ("MLP", 1, 0.4)
+    (read,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert (read["condition"], read["seed"], read["score"]) == ("MLP", 1, 0.4)
 
 
-def test_all_presets_together_are_told_of_conditions_that_have_them_all():
+def test_the_summary_of_all_presets_has_the_conditions_that_have_runs_in_all():
     results = [result("both", 0, 0.7, "maze"), result("both", 0, 0.7, "night"), result("replay", 0, 0.6, "night")]
     assert {r["condition"] for r in report.in_all(results, ["maze", "night"])} == {"both"}
 
@@ -162,7 +175,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("codec", "text", "told"),
+    ("codec", "text", "reworded"),
     [
         (Renamed, " no food, grown west, new east", " without bread, harvested west, unexplored east"),
         (Renamed, " food north two, east far", " bread north two, east distant"),
@@ -172,8 +185,8 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
         (Examples, " food north two", " food north two"),
     ],
 )
-def test_worlds_are_told_in_other_words(codec, text, told):
-    assert codec(WorldConfig()).retell(text) == told
+def test_worlds_are_described_in_other_words(codec, text, reworded):
+    assert codec(WorldConfig()).reword(text) == reworded
 
 
 def test_synonyms_are_other_words_and_differ():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks import bots, crowd, online, reader, worlds
-from benchmarks.contestants import CONTESTANTS, FACE, TWO_CORES, TWO_FACES
+from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES
 from envs.presets import PRESETS
-from trainers.config import EnvConfig
-from trainers.evaluate import held_out_seeds, play_yardstick
+from trainers.comparison import held_out_seeds, play_baseline
+from trainers.env_config import EnvConfig
 
 
 def test_bots_writes_both_tables(tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_bots_writes_both_tables(tmp_path, capsys):
 def test_who_goes_where_the_texts_say_eats_more_than_the_forager(capsys):
     reader.main(["--presets", "meadow", "--episodes", "2"])
     name, _, food, *_ = capsys.readouterr().out.split()
-    forager = play_yardstick("forager", EnvConfig(), held_out_seeds(2, 0), 0).figures["food_eaten"].mean()
+    forager = play_baseline("forager", EnvConfig(), held_out_seeds(2, 0), 0).figures["food_eaten"].mean()
     assert name == "meadow"
     assert float(food.rstrip(",")) > forager
 
@@ -63,27 +63,27 @@ def test_worlds_writes_speeds_aims_and_memory(tmp_path, capsys):
     assert {"cpu", "cores", "load_average"} == set(result["machine"])
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == list(CONTESTANTS)
-    assert rows[FACE]["agents"] == 20
-    assert rows[FACE]["ratio"] == 1
+    assert rows[INTERFACE]["agents"] == 20
+    assert rows[INTERFACE]["ratio"] == 1
     for row in rows.values():
         assert set(row) == {"name", "agents", "per_s", "per_cpu_s", "ratio"}
         assert row["per_s"] is None or row["per_s"] > 0
-    assert [aim["name"] for aim in result["aims"]] == [TWO_FACES, TWO_CORES]
+    assert [aim["name"] for aim in result["aims"]] == [TWO_INTERFACES, TWO_CORES]
     assert all(aim["reached"] == (aim["per_s"] >= aim["aim"]) for aim in result["aims"])
     (memory,) = result["memory"]
     assert memory["worlds"] == 2
     assert memory["observations_bytes"] == 20 * 249 * 4
     assert memory["state_bytes"] > 0
-    assert "PettingZoo face, 1 world" in capsys.readouterr().out
+    assert "PettingZoo interface, 1 world" in capsys.readouterr().out
 
 
-def test_a_missing_peer_is_reported(monkeypatch, capsys):
+def test_a_missing_package_is_reported(monkeypatch, capsys):
     def absent():
         raise ImportError("No module named 'peer'")
 
-    monkeypatch.setattr(worlds, "CONTESTANTS", {FACE: CONTESTANTS[FACE], "a peer": absent})
-    face, peer = worlds.measure(seconds=0.01, rounds=1)
-    assert face["ratio"] == 1
+    monkeypatch.setattr(worlds, "CONTESTANTS", {INTERFACE: CONTESTANTS[INTERFACE], "a peer": absent})
+    ours, peer = worlds.measure(seconds=0.01, rounds=1)
+    assert ours["ratio"] == 1
     assert peer == {"name": "a peer", "agents": None, "per_s": None, "per_cpu_s": None, "ratio": None}
     assert "a peer is not installed: No module named 'peer'" in capsys.readouterr().err
 
@@ -107,7 +107,7 @@ def test_crowd_draws_what_it_measured(tmp_path):
 def test_online_measures_each_way_of_learning(tiny_policy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(online, "mature_policy", lambda agents: tiny_policy)
     file = tmp_path / "online.json"
-    online.main(["--lives", "1", "--json", str(file)])
+    online.main(["--rollouts", "1", "--json", str(file)])
     ways = json.loads(file.read_text())["ways"]
     assert list(ways) == ["no learning", "online", "online, in the background"]
     assert all(way["steps_per_second"] > 0 for way in ways.values())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainers.cli.parser import parse
-from trainers.config import TrainConfig
+from trainers.variants import FullConfig
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_a_config_parses_and_differs_from_the_default(file):
     config, _ = parse(["--config", str(file)])
-    assert config != TrainConfig()
+    assert config != FullConfig()
     assert config.run_dir == f"runs/{file.stem}"
 
 

@@ -1,4 +1,4 @@
-"""Controls are what they say: an agent without memory, and a plain network that is told what the texts tell."""
+"""Controls are what they say: an agent without memory, and a plain network that sees what the texts say."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from agents.forage_codec import ForageCodec
 from agents.memory import newborn, remember, ways
 from agents.wayfinding import NO_WAY
 from benchmarks.controls import Forgetful
-from benchmarks.sight import NUMBERS, MapSight, MapVecEnv
+from benchmarks.map_features import FEATURES, MapFeatures, MapVecEnv
 from envs import ForageBatch, WorldConfig
 from envs.sb3 import ForageVecEnv
 
 WORLD = WorldConfig(height=10, width=10, agents=6, food=8, patches=0, energy_start=12.0, max_steps=20)
 
 
-def test_who_forgets_tells_what_a_newborn_would():
+def test_a_forgetful_agent_reads_what_a_newborn_would():
     batch, codec, rng = ForageBatch(WORLD), Forgetful(WORLD), np.random.default_rng(0)
     observation, memory, action = batch.reset([3]), None, np.full(6, -1)
     remembers, differs = None, False
@@ -30,21 +30,22 @@ def test_who_forgets_tells_what_a_newborn_would():
     assert differs, "what is remembered matters here"
 
 
-def test_a_network_is_told_the_ways_that_a_text_tells():
+def test_the_features_of_a_map_are_the_ways_that_a_text_names():
     observation = ForageBatch(WORLD).reset([3])[0]
-    numbers = MapSight(3).look(observation, np.full(6, -1))
-    assert numbers.shape == (6, NUMBERS)
+    features = MapFeatures(3).update(observation, np.full(6, -1))
+    assert features.shape == (6, FEATURES)
     memory = remember(newborn(6), observation, np.full(6, -1), 3)
     for kind, steps in enumerate(ways(memory)):
-        told = numbers[:, kind * 5 : kind * 5 + 5]
-        np.testing.assert_allclose(np.where(told > 0, 1 / np.maximum(told, 1e-9) - 1, NO_WAY), steps, atol=1e-4)
-    assert (numbers[:, -3:] == [1, 0, 0]).all(), "it is day"
+        closeness = features[:, kind * 5 : kind * 5 + 5]
+        found = np.where(closeness > 0, 1 / np.maximum(closeness, 1e-9) - 1, NO_WAY)
+        np.testing.assert_allclose(found, steps, atol=1e-4)
+    assert (features[:, -3:] == [1, 0, 0]).all(), "it is day"
 
 
-def test_its_memory_goes_on_over_steps_and_begins_anew_with_the_newborn():
+def test_maps_are_kept_over_steps_and_a_newborn_agent_has_a_new_one():
     env, plain = MapVecEnv(ForageVecEnv(config=WORLD, worlds=2)), ForageVecEnv(config=WORLD, worlds=2)
-    sight, rng = MapSight(3), np.random.default_rng(0)
-    np.testing.assert_array_equal(env.reset(), sight.look(plain.reset(), np.full(12, -1)))
+    features, rng = MapFeatures(3), np.random.default_rng(0)
+    np.testing.assert_array_equal(env.reset(), features.update(plain.reset(), np.full(12, -1)))
     deaths = 0
     for _ in range(30):
         actions = rng.integers(0, 5, 12)
@@ -55,10 +56,10 @@ def test_its_memory_goes_on_over_steps_and_begins_anew_with_the_newborn():
         for slot in np.flatnonzero(dones):
             last = raw.copy()
             last[slot] = its_infos[slot]["terminal_observation"]
-            told = sight.peek(last, actions)[slot]
-            np.testing.assert_array_equal(infos[slot]["terminal_observation"], told)
+            expected = features.peek(last, actions)[slot]
+            np.testing.assert_array_equal(infos[slot]["terminal_observation"], expected)
             assert infos[slot]["food_eaten"] == its_infos[slot]["food_eaten"]
-        np.testing.assert_array_equal(seen, sight.look(raw, np.where(dones, -1, actions)))
+        np.testing.assert_array_equal(seen, features.update(raw, np.where(dones, -1, actions)))
         np.testing.assert_array_equal(env.env_method("action_masks"), plain.action_masks())
         deaths += int(dones.sum())
     assert deaths > 12

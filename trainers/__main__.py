@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from evolution.commands import COMMANDS
-from trainers.command_line import fail, run_command
+from trainers.cli.command_line import fail, run_command
 
 USAGE = "usage: terrarium COMMAND ...   (terrarium COMMAND --help explains one)\n\n" + "\n".join(
     f"  {name:<10} {told}" for name, (_, told) in COMMANDS.items()

@@ -1,11 +1,15 @@
 """A small world and a tiny model, for whole runs in seconds."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from trainers.begin import begin
 from trainers.cli.parser import parse
 from trainers.config import TrainConfig
+from trainers.stages import Run
 from trainers.train import train
 
 
@@ -32,3 +36,17 @@ def finished(tiny_arguments, tmp_path_factory):
     """A finished run of three generations: its folder and its result."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
     return run_dir, train(parse([*tiny_arguments, "--run_dir", str(run_dir)])[0])
+
+
+@pytest.fixture
+def begun(tiny_arguments: list[str], tmp_path: Path) -> Callable[..., Run]:
+    """Begin a run of six agents, of fitness 0 to 5, who have read something."""
+
+    def start(*more: str) -> Run:
+        run = begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
+        population = run.population
+        population.genomes = [replace(g, fitness=float(i)) for i, g in enumerate(population.genomes)]
+        population.latest_texts = [" food", " no food", " food here"]
+        return run
+
+    return start

@@ -1,4 +1,4 @@
-"""Lives before breeding, worlds by turns, founders of another run, beginnings that move to where learning ends."""
+"""Several rollouts before breeding, presets that alternate, founders of another run, and Reptile over a whole run."""
 
 import json
 from dataclasses import replace
@@ -10,24 +10,17 @@ import torch
 from agents.types import UserError
 from envs.generator import generate
 from trainers import stages
+from trainers.begin import begin
 from trainers.cli.parser import parse
 from trainers.population import found_population
 from trainers.records.checkpoint import checkpoints, load_checkpoint
 from trainers.records.episode import read_recording
-from trainers.records.run_folder import settle_founders
+from trainers.records.opening import init_from
 from trainers.seeding import named_streams, world_seeds
 from trainers.train import train
 
-META = [
-    "--env.also",
-    "[maze]",
-    "--env.alternate",
-    "true",
-    "--rollouts_per_generation",
-    "2",
-    "--inheritance.kind",
-    "reptile",
-]
+META = ["--env.also", "[maze]", "--env.alternate", "true", "--rollouts_per_generation", "2"]
+META += ["--inheritance.kind", "reptile"]
 
 
 def metrics(folder):
@@ -46,68 +39,45 @@ def meta_run(tiny_arguments, tmp_path_factory):
     return folder
 
 
-def test_generations_live_in_one_preset_each_by_turns(meta_run):
+def test_each_generation_lives_in_one_preset_and_presets_alternate(meta_run):
     for generation in range(4):
-        life = read_recording(meta_run / "recordings" / f"life_{generation:04d}.safetensors")
-        assert life.world.walls == (3 if generation % 2 else 0)
-        assert np.array_equal(life.rock, generate(life.world, np.array([int(life.seed)])).rock[0])
+        episode = read_recording(meta_run / "recordings" / f"rollout_{generation:04d}.safetensors")
+        assert episode.world.walls == (3 if generation % 2 else 0)
+        assert np.array_equal(episode.rock, generate(episode.world, np.array([int(episode.seed)])).rock[0])
 
 
-def test_what_lives_and_what_is_judged_are_worlds_of_the_same_preset(tiny_arguments, tmp_path):
-    run = stages.begin(parse([*tiny_arguments, *META, "--run_dir", str(tmp_path / "run")])[0], None)
+def test_rollouts_and_fitness_are_in_worlds_of_the_same_preset(tiny_arguments, tmp_path):
+    run = begin(parse([*tiny_arguments, *META, "--run_dir", str(tmp_path / "run")])[0], None)
     seeds = np.array([3])
     for generation in range(3):
-        run.history["generation"] = generation - 1
-        for world in (run.world, run.trial):
+        for world in (run.world(generation), run.trial(generation)):
             world.reset(seeds)
-            expected = generate(run.env_of(generation), seeds)
+            expected = generate(run.env(generation), seeds)
             assert np.array_equal(world.state().rock, expected.rock)
-    kinds = [generate(run.env_of(generation), seeds).rock for generation in (0, 1)]
+    kinds = [generate(run.env(generation), seeds).rock for generation in (0, 1)]
     assert not np.array_equal(*kinds)
 
 
-def test_a_generation_lives_as_often_as_it_is_told(tiny_arguments, tmp_path):
+def test_a_generation_has_as_many_rollouts_as_the_config_says(tiny_arguments, tmp_path):
     steps = {}
-    for lives in ("1", "3"):
-        folder = tmp_path / lives
-        more = [
-            "--rollouts_per_generation",
-            lives,
-            "--env.cost_step",
-            "0",
-            "--generations",
-            "2",
-            "--run_dir",
-            str(folder),
-        ]
-        train(parse([*tiny_arguments, *more])[0])
-        steps[lives] = [line["env_steps"] for line in metrics(folder)]
+    for rollouts in ("1", "3"):
+        folder = tmp_path / rollouts
+        more = ["--rollouts_per_generation", rollouts, "--env.cost_step", "0", "--generations", "2"]
+        train(parse([*tiny_arguments, *more, "--run_dir", str(folder)])[0])
+        steps[rollouts] = [line["env_steps"] for line in metrics(folder)]
     assert steps == {"1": [120, 240], "3": [360, 720]}
 
 
-def test_the_beginning_moves_to_the_mean_of_all_ends(tiny_config):
-    config = replace(tiny_config, evolution=replace(tiny_config.evolution, inheritance="reptile"))
-    population = found_population(config)
-    start = population.birth[0].clone()
-    moved = torch.randn(population.birth.shape, generator=torch.Generator().manual_seed(0))
-    population.policy.mind.bank.values += moved
-    population.begin_nearer(0.25)
-    expected = start + 0.25 * moved.mean(dim=0)
-    for values in (population.birth, population.policy.mind.bank.values):
-        torch.testing.assert_close(values, expected.expand_as(values))
-    assert (population.learner.optimiser.steps == 0).all()
-
-
-def test_what_learning_brought_is_counted_from_the_first_life_on(tiny_arguments, tmp_path, monkeypatch):
+def test_what_learning_brought_is_counted_from_the_first_rollout_on(tiny_arguments, tmp_path, monkeypatch):
     returns = []
-    live = stages.live
+    collect = stages.collect
 
-    def noted(run, lesson=None):
-        life = live(run, lesson)
-        returns.append(life.outcome.episode_return.mean(axis=0).tolist())
-        return life
+    def noted(run, generation):
+        rollout = collect(run, generation)
+        returns.append(rollout.outcome.episode_return.mean(axis=0).tolist())
+        return rollout
 
-    monkeypatch.setattr(stages, "live", noted)
+    monkeypatch.setattr(stages, "collect", noted)
     folder = tmp_path / "run"
     train(parse([*tiny_arguments, "--rollouts_per_generation", "2", "--generations", "1", "--run_dir", str(folder)])[0])
     events = [json.loads(line) for line in (folder / "lineage.jsonl").read_text().splitlines()]
@@ -119,8 +89,9 @@ def test_with_reptile_nobody_breeds(meta_run):
     events = [json.loads(line) for line in (meta_run / "lineage.jsonl").read_text().splitlines()]
     assert {event["operator"] for event in events if event["event"] == "birth"} == {"founder"}
     tensors, _ = newest(meta_run)
-    assert (tensors["birth"] == tensors["birth"][0]).all(), "all begin as one"
-    assert (tensors["bank"] != tensors["birth"]).any(), "and learn apart"
+    born_with = tensors["inheritance.born_with"]
+    assert (born_with == born_with[0]).all(), "all begin as one"
+    assert (tensors["bank"] != born_with).any(), "and learn apart"
 
 
 def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
@@ -129,13 +100,13 @@ def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
     train(*parse(["--resume", str(folder), "--generations", "4"]))
     for name, tensor in newest(folder)[0].items():
         assert torch.equal(tensor, newest(meta_run)[0][name]), name
-    told = [[line["fitness_mean"] for line in metrics(one)] for one in (folder, meta_run)]
-    assert told[0] == told[1]
+    fitness = [[line["fitness_mean"] for line in metrics(one)] for one in (folder, meta_run)]
+    assert fitness[0] == fitness[1]
 
 
 def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path):
     population = found_population(tiny_config)
-    settle_founders(population, tiny_config, meta_run)
+    init_from(population, tiny_config, meta_run)
     tensors, _ = newest(meta_run)
     torch.testing.assert_close(population.policy.mind.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move")
     bred = tmp_path / "bred"
@@ -143,17 +114,17 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     tensors, state = newest(bred)
     more = ["--init_from", str(bred), "--learn.algorithm", "none", "--evolution.enabled", "false", "--generations", "1"]
     config = parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "next")])[0]
-    run = stages.begin(config, None)
+    run = begin(config, None)
     assert torch.equal(run.population.policy.mind.bank.values, tensors["bank"])
-    rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["population"]]
+    rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["genomes"]]
     np.testing.assert_allclose(run.population.hyperparameter("learning_rate"), rates, rtol=1e-6)
     assert [genome.id for genome in run.population.genomes] == list(range(6))
-    assert run.history["age"] == 2
+    assert run.history.age == 2
     ours, theirs = (world_seeds(named_streams(config.seed, age)["world"], 8).tolist() for age in (2, 0))
     assert world_seeds(run.population.streams["world"], 8).tolist() == ours != theirs
     train(replace(config, run_dir=str(tmp_path / "after")))
     third = found_population(tiny_config)
-    assert settle_founders(third, tiny_config, tmp_path / "after") == 3, "generations of all who came before"
+    assert init_from(third, tiny_config, tmp_path / "after") == 3, "generations of all who came before"
 
 
 @pytest.mark.parametrize(
@@ -177,18 +148,15 @@ def test_founders_that_do_not_fit_are_refused(tiny_arguments, meta_run, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ["--inheritance.kind", "reptile", "--learn.algorithm", "none"],
-            "learn.algorithm = 'none': must be another",
-        ),
-        (["--inheritance.reptile_step", "0"], "evolution.reptile_step = 0.0: must be above 0 and at most 1"),
+        (["--inheritance.kind", "reptile", "--learn.algorithm", "none"], "learn.algorithm = 'none': must be another"),
+        (["--inheritance.reptile_step", "0"], "inheritance.reptile_step = 0.0: must be above 0 and at most 1"),
         (["--inheritance.kind", "reptile", "--evolution.enabled", "false"], "enabled = False: must be true with"),
-        (["--env.alternate", "true"], "env.by_turns = True: must be false without env.also"),
+        (["--env.alternate", "true"], "env.alternate = True: must be false without env.also"),
         (["--env.also", "[meadow]", "--worlds", "2"], "each once, env.preset not"),
-        (["--rollouts_per_generation", "0"], "lives = 0: must be 1 or more"),
+        (["--rollouts_per_generation", "0"], "rollouts_per_generation = 0: must be 1 or more"),
         (
             ["--rollouts_per_generation", "2", "--steady_state.enabled", "true"],
-            "lives = 2: must be 1 with evolution.births_in_life",
+            "rollouts_per_generation = 2: must be 1 with steady_state.enabled",
         ),
     ],
 )

@@ -20,8 +20,8 @@ from trainers.records.checkpoint import checkpoints, load_checkpoint
 from trainers.records.opening import open_fittest
 from trainers.rollout import Trajectory
 from trainers.train import train
-from trainers.variants.distillation_teacher import RunTeacher
 from trainers.variants.distillation_model import WholeModel
+from trainers.variants.distillation_teacher import RunTeacher
 
 DISTIL = ["--learn.algorithm", "distil", "--evolution.enabled", "false", "--learn.max_kl", "10", "--learn.epochs", "6"]
 

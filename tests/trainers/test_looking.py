@@ -13,7 +13,7 @@ import pytest
 from agents.types import UserError
 from dashboard.__main__ import main as dashboard
 from envs import HELD_OUT
-from trainers.evaluate import YARDSTICKS, held_out_seeds, interval
+from trainers.comparison import held_out_seeds, interval
 from trainers.evaluate import main as evaluate
 from trainers.train import train
 from trainers.watch import main as watch
@@ -67,7 +67,8 @@ def test_evaluate_refuses_a_preset_that_there_is_not(finished, capsys):
 def test_evaluate_prints_a_table(finished, capsys):
     evaluate([str(finished[0]), "--episodes", "2"])
     table = capsys.readouterr().out
-    assert all(word in table for word in ("frozen", *YARDSTICKS, "generation 2", "food eaten"))
+    who = ("generation 2", "frozen", "random", "greedy", "forager", "planner")
+    assert all(word in table for word in (*who, "food eaten"))
 
 
 def test_worlds_too_large_for_the_planner_are_compared_without_it(tiny_config, tmp_path, capsys):
@@ -95,19 +96,19 @@ def test_watch_writes_films_and_plays_in_a_terminal(finished, tmp_path, capsys):
     assert frames > 5
     capsys.readouterr()
     watch([str(finished[0]), "--fps", "100"])
-    told = capsys.readouterr().out
-    assert told.count("food eaten") == frames - 1
-    assert "●" in told
+    shown = capsys.readouterr().out
+    assert shown.count("food eaten") == frames - 1
+    assert "●" in shown
 
 
 def test_watch_plays_in_a_terminal_that_knows_ascii_alone(finished, monkeypatch):
-    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", shown)
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
     watch([str(finished[0])])
-    shown.seek(0)
-    told = shown.read()
-    assert "o " in told
-    assert "?" not in told
+    terminal.seek(0)
+    shown = terminal.read()
+    assert "o " in shown
+    assert "?" not in shown
 
 
 @pytest.mark.parametrize(
@@ -152,22 +153,22 @@ def test_watch_writes_an_mp4_that_moves(finished, tmp_path):
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100
 
 
-def test_watch_opens_a_window_that_tells_what_an_agent_read(finished, monkeypatch):
+def test_watch_opens_a_window_that_says_what_an_agent_read(finished, monkeypatch):
     pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    told = []
+    shown = []
 
     def show(self, state, details):
-        told.append((int(state.step[0]), details(0)))
-        if len(told) == 3:
+        shown.append((int(state.step[0]), details(0)))
+        if len(shown) == 3:
             self.close()
 
     monkeypatch.setattr("envs.look.window.Window.show", show)
     with pytest.raises(SystemExit) as closed:
         watch([str(finished[0]), "--window"])
     assert closed.value.code == 0
-    assert [step for step, _ in told] == [1, 2, 3]
-    assert all(text.startswith("before, it read: ") and "%" in odds for _, (text, odds) in told)
+    assert [step for step, _ in shown] == [1, 2, 3]
+    assert all(text.startswith("before, it read: ") and "%" in odds for _, (text, odds) in shown)
 
 
 def test_without_a_display_the_window_says_so(finished, monkeypatch, capsys):

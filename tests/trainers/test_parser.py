@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agents.types import UserError
-from trainers import parser
+from trainers.cli import parser
 from trainers.cli.help import SECTIONS
 from trainers.cli.parser import config_from_file, config_to_yaml, parse
-from trainers.config import TrainConfig
+from trainers.variants import FullConfig
 
 
 def test_without_arguments_the_config_is_the_default():
-    assert parse([]) == (TrainConfig(), None)
+    assert parse([]) == (FullConfig(), None)
 
 
 def test_any_key_can_be_overridden_on_top_of_a_file(tmp_path):
@@ -29,7 +29,7 @@ def test_any_key_can_be_overridden_on_top_of_a_file(tmp_path):
 
 def test_two_keys_have_short_names():
     config, _ = parse(["--trainer", "online", "--replay=500"])
-    assert (config.learn.algorithm, config.learn.replay) == ("online", 500)
+    assert (config.learn.algorithm, config.replay.steps) == ("online", 500)
 
 
 def test_a_written_config_reads_back_equal(tmp_path):
@@ -41,7 +41,7 @@ def test_a_written_config_reads_back_equal(tmp_path):
 
 def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chdir", lambda folder: pytest.fail(f"went to {folder}"))
-    file, config = tmp_path / "config.yaml", TrainConfig(seed=3)
+    file, config = tmp_path / "config.yaml", FullConfig(seed=3)
     file.write_text(config_to_yaml(config))
     at_work, together, make = [], [], parser._parser
 
@@ -72,14 +72,17 @@ def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path,
         (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
         (["--evolution.crossover", "sum"], ["evolution.crossover = 'sum': must be one of mean, uniform_layers, "]),
         (["--evolution.selection=top"], ["evolution.selection = 'top': must be", "top is now called truncation"]),
-        (["--evolution.mutation_std", "1"], ["evolution.mutation_rate: is now called evolution.mutation_std"]),
-        (["--env.agents", "3"], ["evolution.parents", "5", "env.agents = 3"]),
-        (["--replay", "8", "--trainer", "none"], ["learn.replay", "8", "0 with learn.algorithm = none"]),
-        (["--inheritance.kind", "baldwinian", "--replay", "8"], ["learn.replay", "8", "baldwinian", "lives = 1"]),
+        (["--evolution.mutation_rate", "1"], ["evolution.mutation_rate: is now called evolution.mutation_std"]),
+        (["--env.agents", "3"], ["evolution.parents", "5", "at most the 3 agents that breed together"]),
+        (["--replay", "8", "--trainer", "none"], ["replay.steps", "8", "0 with learn.algorithm = none"]),
+        (
+            ["--inheritance.kind", "baldwinian", "--replay", "8"],
+            ["replay", "on", "left out", "baldwinian", "rollouts_per_generation = 1"],
+        ),
         (["--inheritance.kind", "baldwinian", "--evolution.enabled", "false"], ["evolution.enabled", "true with"]),
         (
             ["--env.height", "80", "--env.width", "80", "--trainer", "distil", "--distillation.teacher", "planner"],
-            ["env.height * env.width", "6400", "at most 4096 with learn.teacher = planner"],
+            ["env.height * env.width", "6400", "at most 4096 with distillation.teacher = planner"],
         ),
         (["--env.rocks", "0.9"], ["env.rocks", "0.9", "0.5"]),
         (["--model.dtype", "int3"], ["model.dtype", "int3", "one of auto, float32, bfloat16"]),
@@ -166,8 +169,10 @@ def test_help_begins_with_what_most_people_change_and_explains_every_key_by_sect
     *parts, everything = keys
     assert set.union(*parts) == everything - {"config", "print_config"}
     assert sum(map(len, parts)) == len(set.union(*parts))
+    assert sections["run"].startswith("A whole run")
     assert "Share of cells drawn as rock" in sections["env"]
-    assert "Gamma: worth of a reward one step later" in sections["learn"]
+    assert "Steps of former rollouts that each agent keeps" in sections["replay"]
+    assert "Gamma: the worth of a reward one step later" in sections["learn"]
 
 
 def test_help_shows_the_defaults_of_the_preset_that_is_asked_for():
@@ -184,11 +189,11 @@ def test_a_config_that_comes_along_is_found_by_name_from_any_folder(tmp_path, mo
         parse(["--config", "slow"])
 
 
-@pytest.mark.parametrize("text", ["env:\n  codec:\n", "env:", "", "# nothing yet\n", "founders: ~\nmodel: null\n"])
+@pytest.mark.parametrize("text", ["env:\n  codec:\n", "env:", "", "# nothing yet\n", "init_from: ~\nmodel: null\n"])
 def test_what_a_file_leaves_empty_stays_as_it_is(tmp_path, text):
     file = tmp_path / "some.yaml"
     file.write_text(text)
-    assert parse(["--config", str(file)])[0] == config_from_file(file) == TrainConfig()
+    assert parse(["--config", str(file)])[0] == config_from_file(file) == FullConfig()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,7 @@ def test_the_home_of_the_user_stands_for_a_tilde_in_every_path(tmp_path, monkeyp
     config, _ = parse(
         ["--run_dir=~/a", "--init_from=~/b", "--model.name=~/c", "--trainer=distil", "--distillation.teacher=~/d"]
     )
-    paths = config.run_dir, config.founders, config.model.name, config.learn.teacher
+    paths = config.run_dir, config.init_from, config.model.name, config.distillation.teacher
     assert paths == tuple(str(tmp_path / name) for name in "abcd")
     with pytest.raises(UserError, match=r"run_dir = '~nobody-here/a': must be a path"):
-        TrainConfig(run_dir="~nobody-here/a")
+        FullConfig(run_dir="~nobody-here/a")

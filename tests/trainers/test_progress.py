@@ -9,10 +9,10 @@ from trainers.config import TrainConfig
 TOOK = {"breeding": 1, "living": 10, "learning": 4, "measuring": 20, "competing": 7, "comparing": 30}
 
 
-def run_through(config, resumed_at=0):
-    """Live through a run whose stages take as long as `TOOK` says; (said, true) seconds left, once a second."""
-    now, said = 0, []
-    clock = Clock(config, resumed_at, lambda: now)
+def run_through(config, resumed_at=0, after=()):
+    """Go through a run whose stages take as long as `TOOK` says; (said, true) seconds left, once a second."""
+    now, left = 0, []
+    clock = Clock(config, resumed_at, after, lambda: now)
 
     def go_through(stage):
         nonlocal now
@@ -20,37 +20,40 @@ def run_through(config, resumed_at=0):
         for second in range(TOOK[stage]):
             if second and stage in ("living", "measuring"):
                 clock.go_on(second / TOOK[stage])
-            said.append((now, clock.left()))
+            left.append((now, clock.left()))
             now += 1
 
     breeds = config.evolution.enabled
     for generation in range(resumed_at, config.generations):
         clock.generation(generation)
-        stages = ["breeding"] * (generation > 0 and breeds) + ["living", "learning"] * config.lives + ["measuring"]
+        rollouts = ["living", "learning"] * config.rollouts_per_generation
+        stages = ["breeding"] * (generation > 0 and breeds) + rollouts + ["measuring", *after]
         for stage in stages + ["comparing"] * (generation == 0):
             go_through(stage)
     clock.generation(config.generations)
     go_through("comparing")
-    return [(left, now - at) for at, left in said]
+    return [(said, now - at) for at, said in left]
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "after"),
     [
-        TrainConfig(generations=5),
-        TrainConfig(generations=5, lives=2),
-        TrainConfig(generations=1),
-        TrainConfig(generations=4, evolution=EvolutionConfig(enabled=False)),
+        (TrainConfig(generations=5), []),
+        (TrainConfig(generations=5, rollouts_per_generation=2), []),
+        (TrainConfig(generations=1), []),
+        (TrainConfig(generations=4, evolution=EvolutionConfig(enabled=False)), []),
+        (TrainConfig(generations=5), ["competing"]),
     ],
 )
-def test_once_every_stage_was_timed_the_time_left_is_right_and_it_never_stands_still(config):
-    told = run_through(config)
-    assert told[0][0] is None
-    first = config.lives * (TOOK["living"] + TOOK["learning"]) + TOOK["measuring"] + TOOK["comparing"]
-    assert all(left > 0.3 * true for left, true in told[1:first])  # guesses, while stages have not been timed
-    for left, true in told[first + 1 :]:
+def test_once_every_stage_was_timed_the_time_left_is_right_and_it_never_stands_still(config, after):
+    shown = run_through(config, after=after)
+    assert shown[0][0] is None
+    rollouts = config.rollouts_per_generation * (TOOK["living"] + TOOK["learning"])
+    first = rollouts + TOOK["measuring"] + sum(TOOK[stage] for stage in after) + TOOK["comparing"]
+    assert all(left > 0.3 * true for left, true in shown[1:first])  # guesses, while stages have not been timed
+    for left, true in shown[first + 1 :]:
         assert left == pytest.approx(true, abs=config.generations)  # breeding is not timed before the second
-    assert [left for left, _ in told[-TOOK["comparing"] :]] == list(range(TOOK["comparing"], 0, -1))
+    assert [left for left, _ in shown[-TOOK["comparing"] :]] == list(range(TOOK["comparing"], 0, -1))
 
 
 def test_a_resumed_run_counts_what_is_left_of_it():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.types import UserError
-from trainers import checkpoint, run_folder
+from trainers.records import checkpoint, run_folder
 from trainers.records.run_folder import LOCK, git_commit, reserved
 
 HOLD = """
@@ -64,8 +64,9 @@ def test_a_place_where_nothing_can_be_written_is_said(tmp_path, monkeypatch):
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A folder in which our code is said to be."""
-    (tmp_path / "site" / "trainers").mkdir(parents=True)
-    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "site" / "trainers" / "run_folder.py"))
+    folder = tmp_path / "site" / "trainers" / "records"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(run_folder, "__file__", str(folder / "run_folder.py"))
     return tmp_path / "site"
 
 

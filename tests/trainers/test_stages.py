@@ -2,31 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from trainers.run import Run
 
 from evolution import next_generation
 from evolution.mutation import CLOSE
 from trainers import stages, train
-from trainers.cli.parser import parse
-from trainers.learning import social
-
-
-@pytest.fixture
-def begun(tiny_arguments, tmp_path):
-    """Begin a run of six agents, of fitness 0 to 5, who have read something."""
-
-    def begin(*more: str) -> Run:
-        run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
-        population = run.population
-        population.genomes = [replace(g, fitness=float(i)) for i, g in enumerate(population.genomes)]
-        population.read_last = [" food", " no food", " food here"]
-        return run
-
-    return begin
-
+from trainers.stages import Generation
+from trainers.variants import social
 
 SETTINGS = {
     "elites": 1,
@@ -47,7 +30,7 @@ def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
 
     monkeypatch.setattr(stages, "next_generation", noted)
     run = begun(*(f"--evolution.{key}={value}" for key, value in SETTINGS.items()))
-    stages.evolve(run)
+    stages.evolve(run, Generation(1))
     assert [{key: getattr(settings, key) for key in SETTINGS} for settings in used] == [SETTINGS]
     assert sum(genome.operator == "merge" for genome in run.population.genomes) == 5
 
@@ -55,7 +38,7 @@ def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
 def test_a_mutation_is_safe_if_that_is_asked_for(begun):
     run = begun("--evolution.mutation", "safe", "--evolution.mutation_kl", "0.2", "--evolution.crossover", "clone")
     run.population.policy.mind.bank.values += 0.1  # so that B is not 0, and A matters
-    assert 0.2 / CLOSE < stages.evolve(run)["kl_to_parent"] < 0.2 * CLOSE
+    assert 0.2 / CLOSE < stages.evolve(run, Generation(1))["kl_to_parent"] < 0.2 * CLOSE
 
 
 @pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
@@ -65,9 +48,10 @@ def test_children_get_what_is_to_be_inherited(begun, inheritance):
     bank.values += torch.arange(6.0)[:, None]  # they learned
     passed_on = bank.values.clone()
     if inheritance == "baldwinian":
-        population.birth += 10 * torch.arange(6.0)[:, None]  # and were not born equal
-        passed_on = population.birth.clone()
-    stages.evolve(run)
+        born_with = population.variants["inheritance"].born_with
+        born_with += 10 * torch.arange(6.0)[:, None]  # and were not born equal
+        passed_on = born_with.clone()
+    stages.evolve(run, Generation(1))
     children = [(slot, genome.parents[0]) for slot, genome in enumerate(population.genomes) if genome.parents]
     assert len(children) == 4
     assert all(torch.equal(bank.values[slot], passed_on[parent]) for slot, parent in children)
@@ -75,71 +59,63 @@ def test_children_get_what_is_to_be_inherited(begun, inheritance):
 
 def test_each_learns_at_the_rate_that_it_inherited(begun):
     run = begun("--learn.algorithm", "reinforce")
-    population, bank = run.population.genomes, run.population.policy.mind.bank
-    population[2] = replace(population[2], hyperparameters={"learning_rate": 0.0, "entropy_coef": 0.0})
-    life, before = stages.live(run), bank.values.clone()
-    stages.learn(run, life)
+    genomes, bank = run.population.genomes, run.population.policy.mind.bank
+    genomes[2] = replace(genomes[2], hyperparameters={"learning_rate": 0.0, "entropy_coef": 0.0})
+    rollout, before = stages.collect(run, Generation(0)), bank.values.clone()
+    stages.learn(run, rollout)
     assert (bank.values != before).any(dim=1).tolist() == [True, True, False, True, True, True]
 
 
 def test_agents_live_and_are_judged_in_as_many_worlds_as_asked_for(begun):
     run = begun("--worlds", "2", "--evolution.episodes", "4")
-    assert stages.live(run).outcome.lifetime.shape == (2, 6)
-    assert stages.measure(run).lifetime.shape == (4, 6)
+    assert stages.collect(run, Generation(0)).outcome.lifetime.shape == (2, 6)
+    outcome, _ = stages.evaluate(run, Generation(0))
+    assert outcome.lifetime.shape == (4, 6)
 
 
 @pytest.mark.parametrize("rule", ["neighbour", "anyone"])
 def test_agents_imitate_whom_the_config_says(begun, monkeypatch, rule):
-    models, told = social.models, []
-    monkeypatch.setattr(social, "models", lambda *arguments: told.append(arguments[2]) or models(*arguments))
+    models, rules = social.models, []
+    monkeypatch.setattr(social, "models", lambda *arguments: rules.append(arguments[2]) or models(*arguments))
     run = begun("--social.imitate", rule)
-    stages.learn(run, stages.live(run))
-    assert told == [rule]
+    stages.learn(run, stages.collect(run, Generation(0)))
+    assert rules == [rule]
 
 
-def test_the_place_of_who_starves_goes_to_a_child_of_the_fittest_who_live(begun):
-    run = begun("--steady_state.enabled", "true", "--evolution.parents", "2")
-    died, living = np.array([True, *[False] * 5]), np.array([False, *[True] * 4, False])
-    slots = stages.replace_starved(run, died, living, earned=np.array([9.0, 1.0, 4.0, 3.0, 2.0, 8.0]))
-    assert slots.tolist() == died.tolist()
-    assert [genome.id for genome in run.population.genomes] == [6, 1, 2, 3, 4, 5]
-    assert set(run.population.genomes[0].parents) == {2, 3}, "0 and 5 had more, but are dead"
-
-
-def test_a_generation_lives_then_learns_then_is_measured(begun, monkeypatch):
+def test_a_generation_collects_then_learns_then_is_evaluated(begun, monkeypatch):
     run, order = begun("--generations", "2", "--rollouts_per_generation", "2"), []
-    for name in ("evolve", "live", "learn", "measure"):
+    for name in ("evolve", "collect", "learn", "evaluate"):
         stage = getattr(stages, name)
         monkeypatch.setattr(stages, name, lambda *a, name=name, stage=stage: order.append(name) or stage(*a))
-    train.live_through(run)
-    of_each = ["live", "learn", "live", "learn", "measure"]
+    train.all_generations(run)
+    of_each = ["collect", "learn", "collect", "learn", "evaluate"]
     assert order == [*of_each, "evolve", *of_each]
 
 
 def test_without_evolution_nobody_breeds(begun):
     run = begun("--generations", "2", "--evolution.enabled", "false")
-    train.live_through(run)
+    train.all_generations(run)
     assert [genome.operator for genome in run.population.genomes] == ["founder"] * 6
 
 
 def test_a_run_stops_if_what_learns_is_not_what_acted(begun):
     run = begun()
-    life = stages.live(run)
-    lived = life.trajectory
+    rollout = stages.collect(run, Generation(0))
+    t = rollout.trajectory
     with pytest.raises(RuntimeError, match=r"a log-ratio is 1\.000: must be 0; what learns is not what acted"):
-        stages.learn(run, life._replace(trajectory=lived._replace(log_prob=lived.log_prob - 1)))
+        stages.learn(run, rollout._replace(trajectory=t._replace(log_prob=t.log_prob - 1)))
 
 
 def test_the_checkpoint_of_the_best_generation_is_kept(begun, monkeypatch):
     fitness = iter([1.0, 5.0, 3.0])
-    measure = stages.measure
+    evaluate = stages.evaluate
 
-    def scripted(run):
-        outcome, now = measure(run), next(fitness)
+    def scripted(run, generation):
+        evaluated, now = evaluate(run, generation), next(fitness)
         run.population.genomes = [replace(genome, fitness=now) for genome in run.population.genomes]
-        return outcome
+        return evaluated
 
-    monkeypatch.setattr(stages, "measure", scripted)
+    monkeypatch.setattr(stages, "evaluate", scripted)
     run = begun("--generations", "3", "--log.checkpoints", "1", "--log.recordings_mb", "0")
-    train.live_through(run)
+    train.all_generations(run)
     assert sorted(f.name for f in (run.run_dir / "checkpoints").iterdir()) == ["gen_0001", "gen_0002"]

@@ -1,4 +1,4 @@
-"""Other worlds are lived in, evaluated and resumed as our own is; and mistakes about them are one sentence."""
+"""Runs in other worlds are evaluated and resumed as in our own; and mistakes about them are one sentence."""
 
 import json
 import re
@@ -16,10 +16,11 @@ from agents.types import UserError
 from envs.presets import PRESETS, preset
 from envs.worlds.world import ForageWorld
 from trainers import stages
+from trainers.begin import begin
 from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
-from trainers.config import TrainConfig
 from trainers.env_config import EnvConfig
 from trainers.evaluate import main as evaluate
+from trainers.stages import Generation
 from trainers.train import main, train
 from trainers.watch import main as watch
 from trainers.worlds import make_codec, make_world
@@ -272,7 +273,7 @@ def test_options_may_be_given_at_once_or_one_by_one_and_read_back(tmp_path):
 
 
 def test_the_default_world_is_the_meadow():
-    assert asdict(preset("meadow")).items() <= asdict(TrainConfig().env).items()
+    assert asdict(preset("meadow")).items() <= asdict(parse([])[0].env).items()
 
 
 MIXED = ["--env.also", "[maze, rivals]", "--env.agents", "6", "--worlds", "3"]
@@ -330,14 +331,15 @@ def test_one_agent_alone_needs_no_other_settings_and_says_that_it_only_learns(mo
 
 def test_populations_of_one_live_on_beside_others_that_breed():
     given = ["--env.preset", "rivals", "--env.agents", "3", "--coevolution.enabled", "true", "--evolution.elites", "1"]
-    with pytest.raises(UserError, match=r"evolution\.parents = 5: must be at most the 2 agents of a population"):
+    with pytest.raises(UserError, match=r"evolution\.parents = 5: must be at most the 2 agents that breed together"):
         parse(given)
     assert parse([*given, "--evolution.parents", "2"])
 
 
-def test_a_life_of_many_episodes_is_told_by_their_mean_and_not_by_their_sum(arguments, tmp_path):
+def test_the_return_of_a_rollout_of_many_episodes_is_their_mean_and_not_their_sum(arguments, tmp_path):
     more = ["--env.id", "mpe2.simple_spread_v3", "--env.options", "{max_cycles: 5}"]
-    run = stages.begin(parse([*arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
-    reward = stages.live(run).trajectory.reward
+    run = begin(parse([*arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
+    generation = Generation(0)
+    reward = stages.collect(run, generation).trajectory.reward
     assert reward.shape == (12, 5)
-    np.testing.assert_allclose(run.first_return[0], reward[:10].sum(axis=0) / 2, rtol=1e-5)
+    np.testing.assert_allclose(generation.first_return[0], reward[:10].sum(axis=0) / 2, rtol=1e-5)

@@ -59,6 +59,7 @@ FullConfig: type[TrainConfig] = make_dataclass(
     "FullConfig",
     [(name, _section(name), field(default_factory=_section(name))) for name in VARIANTS],
     bases=(_Checked,),
+    namespace={"__doc__": "A whole run: the core, and its variants."},
     frozen=True,
 )
 """The config of the core with the sections of all variants."""

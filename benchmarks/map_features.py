@@ -1,7 +1,7 @@
-"""For a plain network: what an agent's texts are made of, as numbers. It need not learn to keep a map or to find a way.
+"""What an agent's texts are made of, as numbers for a plain network, which need not learn to keep a map or find a way.
 
-A number for each move and each kind of goal, 1 / (1 + steps) to the nearest one if the first step is that move (0 where
-there is none), as `agents.memory` finds them; and whether it is day, dusk or night.
+There is a number for each move and each kind of goal: 1 / (1 + steps) to the nearest goal if the first step is that
+move (0 where there is none), as `agents.memory` finds them. Three more say whether it is day, dusk or night.
 """
 
 import numpy as np
@@ -15,57 +15,57 @@ from envs.sb3 import ForageVecEnv
 from envs.types import MOVES
 
 HOURS = 3
-NUMBERS = len(Ways._fields) * len(MOVES) + HOURS
+FEATURES = len(Ways._fields) * len(MOVES) + HOURS
 
 
-class MapSight:
-    """The memories of M agents, and what they tell."""
+class MapFeatures:
+    """The maps of M agents, and their features."""
 
     def __init__(self, view_radius: int):
         self.view_radius = view_radius
         self._memory: ForageMemory | None = None
 
-    def look(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Numbers (M, NUMBERS) after `actions` (M,) led to observations (M, O); where -1, somebody is newly born."""
+    def update(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Features (M, FEATURES) after `actions` (M,) led to observations (M, O); action -1: a new agent."""
         self._memory = self._after(observations, actions)
-        return _numbers(self._memory)
+        return _features_of(self._memory)
 
     def peek(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """The same, without remembering it."""
-        return _numbers(self._after(observations, actions))
+        """The same, without keeping the new maps."""
+        return _features_of(self._after(observations, actions))
 
     def _after(self, observations: np.ndarray, actions: np.ndarray) -> ForageMemory:
         return remember(self._memory or newborn(len(observations)), observations, actions, self.view_radius)
 
 
 class MapVecEnv(VecEnvWrapper):
-    """The forage world for Stable-Baselines3, seen through `MapSight`."""
+    """The forage world for Stable-Baselines3, seen through `MapFeatures`."""
 
     def __init__(self, env: ForageVecEnv):
-        super().__init__(env, observation_space=Box(0.0, 1.0, (NUMBERS,), np.float32))
-        self._sight = MapSight(env.config.view_radius)
+        super().__init__(env, observation_space=Box(0.0, 1.0, (FEATURES,), np.float32))
+        self._features = MapFeatures(env.config.view_radius)
         self._actions = np.full(env.num_envs, -1)
 
     def reset(self) -> np.ndarray:
-        """Begin all worlds anew; numbers (M, NUMBERS)."""
-        return self._sight.look(self.venv.reset(), np.full(self.num_envs, -1))  # type: ignore[arg-type]
+        """Reset all worlds; features (M, FEATURES)."""
+        return self._features.update(self.venv.reset(), np.full(self.num_envs, -1))  # type: ignore[arg-type]
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Remember the actions (M,), here too."""
+        """Keep the actions (M,) for the features, and pass them on."""
         self._actions = actions
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Numbers (M, NUMBERS), rewards, dones and infos."""
+        """Features (M, FEATURES), rewards, dones and infos."""
         seen, rewards, dones, infos = self.venv.step_wait()
         if dones.any():
             last = np.array([info.get("terminal_observation", row) for info, row in zip(infos, seen, strict=True)])
-            numbers = self._sight.peek(last, self._actions)
+            numbers = self._features.peek(last, self._actions)
             for slot in np.flatnonzero(dones).tolist():
                 infos[slot]["terminal_observation"] = numbers[slot]
-        return self._sight.look(seen, np.where(dones, -1, self._actions)), rewards, dones, infos  # type: ignore[arg-type]
+        return self._features.update(seen, np.where(dones, -1, self._actions)), rewards, dones, infos  # type: ignore[arg-type]
 
 
-def _numbers(memory: ForageMemory) -> np.ndarray:
+def _features_of(memory: ForageMemory) -> np.ndarray:
     closeness = [np.where(steps < NO_WAY, 1 / (1 + steps), 0) for steps in ways(memory)]
     return np.concatenate([*closeness, np.eye(HOURS)[memory.hour]], axis=1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A recording is the life that was lived: what agents saw, read and remembered follows from it."""
+"""A recording is the episode that was played: what agents saw, read and remembered follows from it."""
 
 import json
 from dataclasses import asdict
@@ -21,39 +21,43 @@ from trainers.records.episode import (
     write_recording,
 )
 from trainers.rollout import collect_rollout
+from trainers.stages import States
 
 WORLD = WorldConfig(height=9, width=12, agents=6, food=20, patches=0, energy_start=15.0, max_steps=30, night_length=8)
 
 
 @pytest.fixture
-def life(tiny_policy):
-    rng = np.random.default_rng(0)
-    return collect_rollout(tiny_policy, ForageCodec(3), ForageWorld(WORLD), np.array([5, 6]), rng, keep_states=True)
+def played(tiny_policy):
+    """A rollout and its states."""
+    rng, seen = np.random.default_rng(0), States()
+    world, seeds = ForageWorld(WORLD), np.array([5, 6])
+    return collect_rollout(tiny_policy, ForageCodec(3), world, seeds, rng, observers=[seen]), seen.states
 
 
 @pytest.fixture
-def recording(life, tmp_path):
-    file = tmp_path / "recordings" / "life_0003.safetensors"
-    write_recording(recorded(life, WORLD, range(10, 16), generation=3), file)
+def recording(played, tmp_path):
+    file = tmp_path / "recordings" / "rollout_0003.safetensors"
+    write_recording(recorded(*played, WORLD, range(10, 16), generation=3), file)
     return read_recording(file)
 
 
-def test_it_is_the_life_of_the_first_world(life, recording):
+def test_it_is_the_episode_of_the_first_world(played, recording):
+    rollout, seen = played
     assert (recording.world, recording.generation, recording.ids) == (WORLD, 3, list(range(10, 16)))
     again = states(recording)
     for name in ("seed", "step", "rock", "food", "patch", "home", "position", "is_alive", "food_eaten", "lifetime"):
-        np.testing.assert_array_equal(getattr(again, name), [getattr(state, name)[0] for state in life.states])
-    np.testing.assert_allclose(again.energy, [state.energy[0] for state in life.states], rtol=1e-3)
-    lived, acts = life.trajectory, life.trajectory.is_alive[:, :6]
+        np.testing.assert_array_equal(getattr(again, name), [getattr(state, name)[0] for state in seen])
+    np.testing.assert_allclose(again.energy, [state.energy[0] for state in seen], rtol=1e-3)
+    t, acts = rollout.trajectory, rollout.trajectory.is_alive[:, :6]
     assert acts.any(axis=1).all()
     assert not acts.all()
-    told = np.array(recording.texts, object)[recording.text]
-    assert (told == np.array(lived.texts, object)[lived.text[:, :6]])[acts].all()
-    assert (recording.action == lived.action[:, :6])[acts].all()
+    texts = np.array(recording.texts, object)[recording.text]
+    assert (texts == np.array(t.texts, object)[t.text[:, :6]])[acts].all()
+    assert (recording.action == t.action[:, :6])[acts].all()
     chosen = np.take_along_axis(recording.probability, recording.action[..., None].astype(int), axis=2)[..., 0] / 255
-    np.testing.assert_allclose(chosen[acts], np.exp(lived.log_prob[:, :6])[acts], atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(chosen[acts], np.exp(t.log_prob[:, :6])[acts], atol=0.5 / 255 + 1e-6)
     assert np.abs(recording.probability.sum(axis=2)[acts] - 255.0).max() <= 3
-    np.testing.assert_allclose(recording.value[acts], lived.value[:, :6][acts], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(recording.value[acts], t.value[:, :6][acts], rtol=1e-3, atol=1e-3)
 
 
 def test_what_each_remembered_and_read_follows_from_it(recording):
@@ -63,12 +67,12 @@ def test_what_each_remembered_and_read_follows_from_it(recording):
     for t, read in enumerate(recording.text):
         memory = codec.remember(memory, seen[t], action)
         alive = recording.is_alive[t]
-        told = codec.encode(seen[t], memory)
-        assert [told[i] for i in np.flatnonzero(alive)] == [recording.texts[read[i]] for i in np.flatnonzero(alive)]
+        texts = codec.encode(seen[t], memory)
+        assert [texts[i] for i in np.flatnonzero(alive)] == [recording.texts[read[i]] for i in np.flatnonzero(alive)]
         action = np.where(alive, recording.action[t].astype(int), -1)
 
 
-def test_a_long_life_of_twenty_is_small(tmp_path):
+def test_a_long_episode_of_twenty_is_small(tmp_path):
     rng, world = np.random.default_rng(0), WorldConfig(max_steps=256)
     t = np.zeros
     about = {"world": asdict(world), "generation": 0, "ids": list(range(20)), "texts": ["x" * 30] * 150}
@@ -79,14 +83,14 @@ def test_a_long_life_of_twenty_is_small(tmp_path):
     arrays |= {"text": t((256, 20), np.uint16), "action": t((256, 20), np.uint8)}
     arrays |= {"probability": t((256, 20, 5), np.uint8), "value": t((256, 20), np.float16)}
     about["world"] = world
-    file = tmp_path / "life_0000.safetensors"
+    file = tmp_path / "rollout_0000.safetensors"
     write_recording(Recording(**about, **{k: np.asarray(v) for k, v in arrays.items()}), file)
     assert file.stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "version", "no tensors"])
 def test_what_is_no_recording_is_named(recording, tmp_path, damage):
-    file = tmp_path / "recordings" / "life_0003.safetensors"
+    file = tmp_path / "recordings" / "rollout_0003.safetensors"
     if damage == "text":
         file.write_text("hello")
     elif damage == "cut":
@@ -96,15 +100,15 @@ def test_what_is_no_recording_is_named(recording, tmp_path, damage):
     else:
         arrays = {name: np.ascontiguousarray(v) for name, v in recording._asdict().items() if isinstance(v, np.ndarray)}
         save_file(arrays, file, {"format": "0", "about": json.dumps({})})
-    with pytest.raises(ValueError, match=r"life_0003.safetensors: no recording that can be read"):
+    with pytest.raises(ValueError, match=r"rollout_0003.safetensors: no recording that can be read"):
         read_recording(file)
 
 
 def test_the_oldest_go_first(tmp_path):
-    for name in ("life_0000", "life_0005", "held_out_0005", "life_0011"):
+    for name in ("rollout_0000", "rollout_0005", "held_out_0005", "rollout_0011"):
         (tmp_path / f"{name}.safetensors").write_bytes(bytes(2**20))
     prune_recordings(tmp_path, 2)
-    assert sorted(file.stem for file in tmp_path.iterdir()) == ["life_0005", "life_0011"]
+    assert sorted(file.stem for file in tmp_path.iterdir()) == ["rollout_0005", "rollout_0011"]
     assert generation_of(tmp_path / "held_out_0005.safetensors") == 5
     prune_recordings(tmp_path, 0)
     assert not list(tmp_path.iterdir())

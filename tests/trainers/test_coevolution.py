@@ -1,4 +1,4 @@
-"""Populations that breed apart: who meets whom, whose food is whose, and champions of all generations."""
+"""Coevolution: who meets whom, whose food is whose, and champions of all generations."""
 
 import json
 
@@ -10,13 +10,21 @@ from agents.forage_codec import ForageCodec
 from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
-from trainers import rivalry
 from trainers.cli.parser import parse
 from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint
 from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
+from trainers.variants import coevolution
 from trainers.variants.coevolution import line_up, of_themselves
-from trainers.variants.coevolution_matches import Hall, Player, pairings, play_matches, ratings, share_won, with_guests
+from trainers.variants.coevolution_matches import (
+    HallOfFame,
+    Player,
+    pairings,
+    play_matches,
+    ratings,
+    share_won,
+    with_guests,
+)
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
 
@@ -34,6 +42,12 @@ def run_dir(rival_arguments, tmp_path_factory):
     return folder
 
 
+def hall_of_fame(folder, last_generation):
+    hall = HallOfFame(folder / "hall")
+    hall.read(last_generation)
+    return hall
+
+
 def lines(folder, name):
     return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
 
@@ -49,7 +63,7 @@ def test_children_have_parents_of_their_own_population(run_dir):
 
 def test_each_generation_is_rated_and_its_champions_are_kept(run_dir):
     metrics = lines(run_dir, "metrics")
-    assert [len(Hall(run_dir / "hall", g).champions) for g in range(4)] == [1, 2, 3, 4]
+    assert [len(hall_of_fame(run_dir, g).champions) for g in range(4)] == [1, 2, 3, 4]
     assert all({"rating_0", "rating_1", "fitness_0", "fitness_1"} <= line.keys() for line in metrics)
     assert "won_0" not in metrics[0]
     assert metrics[0]["rating_0"] + metrics[0]["rating_1"] == pytest.approx(0), "counted from the first champions"
@@ -61,15 +75,15 @@ def test_each_generation_is_rated_and_its_champions_are_kept(run_dir):
 def test_fitness_is_measured_beside_champions_of_the_past(rival_arguments, tmp_path, monkeypatch):
     seen = []
 
-    def noted(outcome, carried):
-        seen.append(carried)
-        return of_themselves(outcome, carried)
+    def noted(outcome, adapter_ids):
+        seen.append(adapter_ids)
+        return of_themselves(outcome, adapter_ids)
 
-    monkeypatch.setattr(rivalry, "of_themselves", noted)
+    monkeypatch.setattr(coevolution, "of_themselves", noted)
     train(parse([*rival_arguments, "--generations", "3", "--run_dir", str(tmp_path / "run")])[0])
     assert len(seen) == 2, "in all generations but the first, which has no past"
-    assert all(carried.shape == (4, 6) for carried in seen), "two worlds of all, and one for each population"
-    assert all((carried[2:] >= 6).sum(axis=1).tolist() == [3, 3] for carried in seen)
+    assert all(adapter_ids.shape == (4, 6) for adapter_ids in seen), "two worlds of all, and one for each population"
+    assert all((adapter_ids[2:] >= 6).sum(axis=1).tolist() == [3, 3] for adapter_ids in seen)
 
 
 def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
@@ -78,17 +92,17 @@ def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
     for name in ("matches", "lineage"):
         assert lines(tmp_path / "run", name) == lines(run_dir, name)
     for generation in range(4):
-        one, other = (Hall(folder / "hall", generation).champions[-1] for folder in (tmp_path / "run", run_dir))
+        one, other = (hall_of_fame(folder, generation).champions[-1] for folder in (tmp_path / "run", run_dir))
         assert torch.equal(one, other)
 
 
-def test_a_missing_champion_is_named(run_dir, tmp_path):
+def test_a_missing_champion_is_named(run_dir):
     with pytest.raises(DamagedRun, match="gen_0004"):
-        Hall(run_dir / "hall", 4)
+        hall_of_fame(run_dir, 4)
 
 
-def test_a_hall_gives_champions_of_the_others_only(tmp_path):
-    hall = Hall(tmp_path / "hall", -1)
+def test_the_hall_of_fame_gives_champions_of_the_others_only(tmp_path):
+    hall = HallOfFame(tmp_path / "hall")
     for generation in range(3):
         hall.add(torch.tensor([[0.0, generation], [1.0, generation], [2.0, generation]]))
     drawn = hall.draw(1, 200, np.random.default_rng(0))
@@ -97,10 +111,10 @@ def test_a_hall_gives_champions_of_the_others_only(tmp_path):
 
 
 def test_everyone_is_judged_in_as_many_worlds_as_itself():
-    carried = line_up(WORLD, 2, [[0], [1]])
-    assert carried.tolist() == [[0, 1, 2, 3, 4, 5]] * 2 + [[0, 1, 2, 6, 6, 6], [7, 7, 7, 3, 4, 5]]
+    adapter_ids = line_up(WORLD, 2, [[0], [1]])
+    assert adapter_ids.tolist() == [[0, 1, 2, 3, 4, 5]] * 2 + [[0, 1, 2, 6, 6, 6], [7, 7, 7, 3, 4, 5]]
     values = np.arange(24.0).reshape(4, 6)
-    own = of_themselves(Outcome(values, values, values > 0, {"food": values}), carried)
+    own = of_themselves(Outcome(values, values, values > 0, {"food": values}), adapter_ids)
     assert own.episode_return.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 21, 22, 23]]
     assert own.figures["food"].tolist() == own.episode_return.tolist()
 
@@ -124,18 +138,18 @@ def test_new_champions_meet_each_other_and_the_past_back_to_the_first():
 
 
 def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
-    """A match counts each side's food as its own, wherever it lives: here one adapter always goes the way told."""
+    """A match counts each side's food as its own, wherever it lives: here one adapter goes the way that it reads."""
     bank = tiny_policy.mind.bank
     good, bad = bank.values[0].clone(), bank.values[1].clone()
     words = ForageCodec.action_words
 
     def answer(self, texts, adapters):
-        told = np.zeros((len(texts), len(words)), np.float32)
+        logits = np.zeros((len(texts), len(words)), np.float32)
         for row, (text, adapter) in enumerate(zip(texts, adapters, strict=True)):
             way = next((w.strip(",") for w in text.split() if w.strip(",") in words[1:]), "stay")
             is_good = torch.equal(self.values[adapter], good)
-            told[row, words.index(way) if is_good else 0] = 20.0
-        return told
+            logits[row, words.index(way) if is_good else 0] = 20.0
+        return logits
 
     monkeypatch.setattr("trainers.variants.coevolution_matches.Guests.answer", answer)
     matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
@@ -158,27 +172,19 @@ def test_ratings_come_from_who_ate_more():
     assert share_won(matches[:1]) == 0.75
 
 
+ENABLED = ["--coevolution.enabled", "true"]
+RIVALS = ["--env.preset", "rivals", *ENABLED]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--coevolution.enabled", "true"], "env.populations = 1: must be 2 or more with evolution.apart"),
-        (["--coevolution.hall_of_fame_episodes", "2"], "must be 0 without evolution.apart"),
-        (
-            ["--coevolution.enabled", "true", "--coevolution.hall_of_fame_episodes", "9"],
-            "between 0 and evolution.episodes = 8",
-        ),
-        (
-            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--evolution.elites", "11"],
-            "must be at most the 10 agents of a population",
-        ),
-        (
-            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--social.imitate", "best"],
-            "must be nobody with",
-        ),
-        (
-            ["--env.preset", "rivals", "--coevolution.enabled", "true", "--evolution.enabled", "false"],
-            "must be true with",
-        ),
+        (ENABLED, "env.populations = 1: must be 2 or more with coevolution.enabled"),
+        (["--coevolution.hall_of_fame_episodes", "2"], "must be 0 without coevolution.enabled"),
+        ([*ENABLED, "--coevolution.hall_of_fame_episodes", "9"], "between 0 and evolution.episodes = 8"),
+        ([*RIVALS, "--evolution.elites", "11"], "must be at most the 10 agents that breed together"),
+        ([*RIVALS, "--social.imitate", "best"], "must be nobody with"),
+        ([*RIVALS, "--evolution.enabled", "false"], "must be true with"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):
@@ -188,19 +194,19 @@ def test_what_cannot_be_is_refused(arguments, said):
 
 def test_the_champion_of_a_population_is_its_fittest(run_dir):
     tensors, state = load_checkpoint(checkpoints(run_dir)[3])
-    fitness = np.reshape([person["fitness"] for person in state["population"]["population"]], (2, 3))
+    fitness = np.reshape([person["fitness"] for person in state["population"]["genomes"]], (2, 3))
     assert len(set(fitness[0])) == len(set(fitness[1])) == 3, "a tie would prove nothing"
     fittest = fitness.argmax(axis=1) + np.array([0, 3])
-    assert torch.equal(Hall(run_dir / "hall", 3).champions[3], tensors["bank"][fittest])
+    assert torch.equal(hall_of_fame(run_dir, 3).champions[3], tensors["bank"][fittest])
 
 
 def test_in_half_of_the_worlds_of_a_match_they_change_homes(tiny_policy, monkeypatch):
     seats = []
 
-    def noted(*arguments, carried):
-        seats.extend(carried.tolist())
-        return collect_rollout(*arguments, adapter_ids=carried)
+    def noted(*arguments, adapter_ids):
+        seats.extend(adapter_ids.tolist())
+        return collect_rollout(*arguments, adapter_ids=adapter_ids)
 
-    monkeypatch.setattr("trainers.variants.coevolution_matches.rollout", noted)
+    monkeypatch.setattr("trainers.variants.coevolution_matches.collect_rollout", noted)
     play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.mind.bank.values[:2])])
     assert seats == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]] * 2
