@@ -1,4 +1,4 @@
-"""How foreign worlds are lived in: each codec is asked about its own copy, masks hold, and all is closed in the end."""
+"""Rollouts in foreign worlds: each codec is asked about its own copy, masks hold, and all is closed in the end."""
 
 import json
 import sys
@@ -23,14 +23,14 @@ from trainers.comparison import Chance, held_out_seeds
 from trainers.env_config import EnvConfig
 from trainers.evaluate import main as evaluate
 from trainers.learning.config import LearnConfig
-from trainers.learning.learner import Learner
+from trainers.learning.learner import make_learner
 from trainers.rollout import collect_rollout
 from trainers.train import main, train
 from trainers.worlds import make_codec
 
 
 class Corridor(gymnasium.Env):
-    """Counts its steps in an array that it gives again and again; is cut off after four, and not all actions are open.
+    """Counts its steps in an array that it gives again and again; is truncated after four; not all actions are open.
 
     Talks, and seeds NumPy's old generator.
     """
@@ -117,8 +117,8 @@ def worlds(monkeypatch):
     monkeypatch.setattr(Corridor, "closed", 0)
 
 
-class Witness(FrozenLakeCodec):
-    """Tells of which map each text was said."""
+class SaysMap(FrozenLakeCodec):
+    """Says of which map each text is."""
 
     def describe(self, observation):
         return json.dumps(self.world.unwrapped.desc.tolist(), default=bytes.decode) + super().describe(observation)
@@ -132,12 +132,12 @@ def by_chance(codec, world, seeds, seed=0):
 def test_a_codec_is_asked_about_the_very_map_in_which_its_agent_is(renews):
     world = GymWorld("FrozenLake-v1", {"map_name": None}, 3, 8, renews=renews)
     codec = make_codec(EnvConfig(id="FrozenLake-v1", options={"map_name": None}, agents=3))
-    t = by_chance(Witness(codec.world), world, [1, 2]).trajectory
+    t = by_chance(SaysMap(codec.world), world, [1, 2]).trajectory
     maps = [json.dumps(copy.unwrapped.desc.tolist(), default=bytes.decode) for copy in world.copies()]
     assert len(set(maps)) == 2
     for agent, own in enumerate(maps):
-        told = {t.texts[number] for number in t.text[t.is_alive[:, agent], agent]}
-        assert all(text.startswith(f" {own}") for text in told)
+        read = {t.texts[number] for number in t.text[t.is_alive[:, agent], agent]}
+        assert all(text.startswith(f" {own}") for text in read)
     again = by_chance(codec, GymWorld("FrozenLake-v1", {"map_name": None}, 3, 8, renews=renews), [1, 2])
     once = by_chance(codec, world, [1, 2])
     assert again.trajectory.texts == once.trajectory.texts
@@ -152,7 +152,7 @@ class Values(Chance):
         return np.array([("no", "one", "two", "three", "four").index(text.strip()) for text in texts], np.float32)
 
 
-def test_what_was_seen_at_a_cut_is_what_it_is_valued_by():
+def test_a_truncation_is_valued_by_what_was_seen_then():
     world = GymWorld(CORRIDOR, {}, 1, 10, renews=True)
     t = collect_rollout(Values(), CorridorCodec(None), world, np.array([0]), np.random.default_rng(0)).trajectory
     assert t.bootstrap_value[:, 0].tolist() == [0, 0, 0, 4, 0, 0, 0, 4, 0, 2]
@@ -162,23 +162,23 @@ def test_what_was_seen_at_a_cut_is_what_it_is_valued_by():
 @pytest.mark.parametrize("renews", [True, False])
 def test_who_comes_later_is_not_alive_before_and_costs_nothing(renews):
     world = TeamWorld(GUESTS, {}, 4, 12, renews=renews)
-    life = by_chance(CorridorCodec(None), world, [0])
-    t, steps = life.trajectory, 12 if renews else 6
+    rollout = by_chance(CorridorCodec(None), world, [0])
+    t, steps = rollout.trajectory, 12 if renews else 6
     guest = [step % 6 in (2, 3) for step in range(steps)]
     assert t.is_alive.T.tolist() == [[True] * steps, guest] * 2
     assert (t.is_lived == t.is_alive).all()
     assert t.reward.T.tolist() == t.is_alive.T.astype(float).tolist()
     assert np.argwhere(t.is_terminal[:, 1])[:, 0].tolist() == [3, 9][: steps // 6]
-    assert life.outcome.lifetime.tolist() == [[steps, steps // 3] * 2]
-    assert life.outcome.is_alive.tolist() == [[True, False] * 2]
+    assert rollout.outcome.lifetime.tolist() == [[steps, steps // 3] * 2]
+    assert rollout.outcome.is_alive.tolist() == [[True, False] * 2]
 
 
 def test_who_never_comes_has_not_lived():
     world = TeamWorld(GUESTS, {}, 2, 2, renews=True)
-    life = by_chance(CorridorCodec(None), world, [0])
-    assert life.outcome.is_alive.tolist() == [[True, False]]
-    assert life.outcome.lifetime.tolist() == [[2, 0]]
-    assert life.outcome.episode_return.tolist() == [[2, 0]]
+    rollout = by_chance(CorridorCodec(None), world, [0])
+    assert rollout.outcome.is_alive.tolist() == [[True, False]]
+    assert rollout.outcome.lifetime.tolist() == [[2, 0]]
+    assert rollout.outcome.episode_return.tolist() == [[2, 0]]
 
 
 @pytest.fixture
@@ -187,38 +187,38 @@ def policy(tiny_model):
     return make_policy(model, adapter, CorridorCodec(None), agents=3, seed=0)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "online"])
-def test_a_world_says_which_actions_are_open_and_learning_knows_it(policy, algorithm):
-    world, learner = GymWorld(CORRIDOR, {}, 3, 10, renews=True), Learner(policy, LearnConfig(algorithm=algorithm))
-    settings = torch.full((3,), 1e-3), torch.zeros(3)
-    lesson, rng = learner.attend(*settings), np.random.default_rng(0)
-    witness = lesson.witness if lesson else None
-    life = collect_rollout(policy, CorridorCodec(None), world, np.array([0]), rng, on_moment=witness)
-    t = life.trajectory
+@pytest.mark.parametrize("keys", [{}, {"algorithm": "online"}, {"algorithm": "online", "background": True}])
+def test_a_world_says_which_actions_are_open_and_learning_knows_it(policy, keys):
+    world, learner = GymWorld(CORRIDOR, {}, 3, 10, renews=True), make_learner(policy, LearnConfig(**keys))
+    settings, rng = (torch.full((3,), 1e-3), torch.zeros(3)), np.random.default_rng(0)
+    observers = learner.start(*settings)
+    rollout = collect_rollout(policy, CorridorCodec(None), world, np.array([0]), rng, observers=observers)
+    t = rollout.trajectory
     step = np.arange(10) % 4
     is_open = np.arange(3) == step[:, None] % 3
     is_open[step % 2 == 0, 2] = True
     assert t.legal.tolist() == np.repeat(is_open[:, None], 3, axis=1).tolist()
     assert np.take_along_axis(t.legal, t.action[..., None], axis=2).all()
-    assert np.exp(life.log_probs).sum(axis=2) == pytest.approx(1)
-    assert (life.log_probs[~t.legal] == -np.inf).all()
+    assert np.exp(rollout.log_probs).sum(axis=2) == pytest.approx(1)
+    assert (rollout.log_probs[~t.legal] == -np.inf).all()
     assert (t.log_prob[step == 1] == 0).all(), "where one action is open its probability is 1"
-    figures = learner.learn(t, *settings, rng, lesson)
-    if algorithm == "ppo":
+    figures = learner.learn(learner.experience(t, *settings), rng)
+    if not keys:
         assert figures["ratio_error"] < 1e-5, "before the first update what learns is what acted"
-        unmasked = Learner(policy, LearnConfig()).learn(t._replace(legal=np.ones_like(t.legal)), *settings, rng)
-        assert unmasked["ratio_error"] > 0.1, "this would show a mask that was lost"
+        unmasked = learner.experience(t._replace(legal=np.ones_like(t.legal)), *settings)
+        figures = make_learner(policy, LearnConfig()).learn(unmasked, rng)
+        assert figures["ratio_error"] > 0.1, "this would show a mask that was lost"
 
 
-def test_taxi_tells_which_moves_are_open():
-    class Told(PlainCodec):
+def test_taxi_says_which_moves_are_open():
+    class Number(PlainCodec):
         action_words = ("down", "up", "right", "left", "pick", "drop")
 
         def describe(self, observation):
             return str(observation)
 
     world = GymWorld("Taxi", {}, 2, 20, renews=True)
-    t = by_chance(Told(None), world, [3]).trajectory
+    t = by_chance(Number(None), world, [3]).trajectory
     assert not t.legal.all()
     for agent in range(2):
         for number, legal in zip(t.text[:, agent], t.legal[:, agent], strict=True):
@@ -236,15 +236,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("method", FAULTS)
-def test_what_fails_in_a_codec_is_told_in_one_sentence(method):
+def test_what_fails_in_a_codec_is_reported_in_one_sentence(method):
     def fail(*given):
         raise KeyError("image")
 
     broken = type("Broken", (CorridorCodec,), {method: fail})
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         by_chance(broken(None), GymWorld(CORRIDOR, {}, 1, 4, renews=True), [0])
-    assert str(told.value) == FAULTS[method]
-    assert isinstance(told.value.__cause__, KeyError)
+    assert str(raised.value) == FAULTS[method]
+    assert isinstance(raised.value.__cause__, KeyError)
 
 
 @pytest.fixture
@@ -252,16 +252,8 @@ def arguments(tiny_model, tmp_path):
     """Command line of a run of two generations of three agents in the corridor."""
     return [
         *("--model.name", str(tiny_model), "--model.dtype", "float32", "--adapter.top_layers", "2"),
-        *(
-            "--env.id",
-            CORRIDOR,
-            "--env.codec",
-            "terrarium_codecs:Corridor",
-            "--env.agents",
-            "3",
-            "--env.max_steps",
-            "6",
-        ),
+        *("--env.id", CORRIDOR, "--env.codec", "terrarium_codecs:Corridor"),
+        *("--env.agents", "3", "--env.max_steps", "6"),
         *("--evolution.parents", "2", "--evolution.elites", "1", "--evolution.episodes", "2"),
         *("--held_out_episodes", "1", "--generations", "2", "--run_dir", str(tmp_path / "run")),
     ]
@@ -299,8 +291,8 @@ def test_one_seed_gives_one_run_where_maps_are_drawn_when_they_are_made(argument
     lake = [*arguments, "--env.id", "FrozenLake-v1", "--env.codec", "", "--env.options", "{map_name: null}"]
     results = [train(parse([*lake, "--run_dir", str(tmp_path / name)])[0]) for name in ("one", "two")]
     assert results[0] == results[1]
-    lives = [(tmp_path / name / "lineage.jsonl").read_text() for name in ("one", "two")]
-    assert lives[0] == lives[1]
+    lineages = [(tmp_path / name / "lineage.jsonl").read_text() for name in ("one", "two")]
+    assert lineages[0] == lineages[1]
 
 
 @pytest.mark.parametrize(
@@ -315,15 +307,15 @@ def test_one_seed_gives_one_run_where_maps_are_drawn_when_they_are_made(argument
         ("Own = print", "Own is <built-in function print>"),
     ],
 )
-def test_a_codec_that_cannot_be_made_is_told_in_one_sentence(text, says, arguments, tmp_path, monkeypatch, capsys):
+def test_a_codec_that_cannot_be_made_is_reported_in_one_sentence(text, says, arguments, tmp_path, monkeypatch, capsys):
     (tmp_path / "terrarium_broken.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "terrarium_broken", raising=False)
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--env.codec", "terrarium_broken:Own"])
     assert end.value.code == 2
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     begins = "error: env.codec = 'terrarium_broken:Own': must be package.module:Class, a class of one argument ("
-    assert begins + says in told
-    assert "Traceback" not in told
+    assert begins + says in printed
+    assert "Traceback" not in printed
     assert Corridor.made == Corridor.closed

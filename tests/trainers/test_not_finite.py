@@ -1,4 +1,4 @@
-"""A world that goes mad is told of at once: which agent, which step, and what is kept of the run."""
+"""A world that gives no finite numbers is reported at once: which agent, which step, and what is kept of the run."""
 
 import json
 
@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete
 from agents.codec import PlainCodec
 from agents.other_codecs import SpreadCodec
 from agents.types import UserError
-from trainers import record
+from trainers.records import report
 from trainers.records.checkpoint import checkpoints, save_checkpoint
 from trainers.records.run_log import RunLog
 from trainers.rollout import _check_rewards
@@ -18,10 +18,10 @@ from trainers.train import main
 
 
 class Slot(gymnasium.Env):
-    """One number and two levers; a reward of one until `broken` steps were done in the whole process, `mad` then."""
+    """One number and two levers; a reward of one until `broken` steps were done in the whole process, `fault` then."""
 
     observation_space, action_space = Discrete(2), Discrete(2)
-    steps, broken, mad = 0, 0, float("nan")
+    steps, broken, fault = 0, 0, float("nan")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -29,7 +29,7 @@ class Slot(gymnasium.Env):
 
     def step(self, action):
         Slot.steps += 1
-        return 0, 1.0 if Slot.steps <= Slot.broken else Slot.mad, False, False, {}
+        return 0, 1.0 if Slot.steps <= Slot.broken else Slot.fault, False, False, {}
 
 
 class SlotCodec(PlainCodec):
@@ -48,7 +48,7 @@ def world(monkeypatch):
 
 @pytest.fixture
 def arguments(tiny_model, tmp_path) -> list[str]:
-    """A run in which a generation takes 2 * 6 steps of life, 2 * 6 of fitness, and in the first some to compare."""
+    """A run in which a generation has 2 * 6 steps to learn from, 2 * 6 to evaluate, and the first some to compare."""
     return [
         *("--model.name", str(tiny_model), "--model.dtype", "float32", "--env.agents", "2", "--generations", "2"),
         *("--adapter.top_layers", "2", "--adapter.rank", "2", "--env.id", "Slot-v0", "--env.max_steps", "6"),
@@ -57,18 +57,18 @@ def arguments(tiny_model, tmp_path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("mad", "named"), [(float("nan"), "nan"), (-float("inf"), "-inf"), (1e39, "inf")])
+@pytest.mark.parametrize(("fault", "named"), [(float("nan"), "nan"), (-float("inf"), "-inf"), (1e39, "inf")])
 @pytest.mark.filterwarnings("ignore:overflow encountered")
-def test_it_is_told_at_once_and_that_nothing_is_kept(mad, named, arguments, tmp_path, monkeypatch, capsys):
+def test_it_is_reported_at_once_and_that_nothing_is_kept(fault, named, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Slot, "broken", 7)  # of two agents: three steps, and the first agent's fourth
-    monkeypatch.setattr(Slot, "mad", mad)
+    monkeypatch.setattr(Slot, "fault", fault)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("error: the reward of agent 1 in world 0 (seed ")
-    assert f") is {named} in step 4: must be finite" in told
-    assert told.endswith(f"no generation was complete, so nothing is kept, and {tmp_path / 'run'} can be deleted")
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: the reward of agent 1 in world 0 (seed ")
+    assert f") is {named} in step 4: must be finite" in said
+    assert said.endswith(f"no generation was complete, so nothing is kept, and {tmp_path / 'run'} can be deleted")
     assert not checkpoints(tmp_path / "run")
 
 
@@ -77,15 +77,15 @@ def test_what_was_lived_before_is_kept_and_goes_on(arguments, tmp_path, monkeypa
     monkeypatch.setattr(Slot, "broken", 10**9)
 
     def save(*given):
-        Slot.broken = Slot.steps  # the next generation breaks, in its life
+        Slot.broken = Slot.steps  # the next generation breaks, in its rollout
         return save_checkpoint(*given)
 
-    monkeypatch.setattr(record, "save_checkpoint", save)
+    monkeypatch.setattr(report, "save_checkpoint", save)
     with pytest.raises(SystemExit):
         main(arguments)
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "generation 0 and those before are kept, and --resume" in told
-    monkeypatch.setattr(record, "save_checkpoint", save_checkpoint)
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "generation 0 and those before are kept, and --resume" in said
+    monkeypatch.setattr(report, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(Slot, "broken", 10**9)
     main(["--resume", str(run_dir)])
     assert [json.loads(line)["generation"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()] == [0, 1]
@@ -100,7 +100,7 @@ def test_a_figure_that_is_not_finite_is_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_an_observation_that_is_not_finite_is_not_told_as_a_way():
+def test_an_observation_that_is_not_finite_is_not_put_into_words():
     observation = np.zeros(18, np.float32)
     assert SpreadCodec(None).describe(observation) == "spot here"
     observation[5] = np.nan
