@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from agents.types import UserError
 from envs.bots import Planner
 from trainers import stages
-from trainers.cli.parser import parse
+from trainers.cli.parser import parse, read_config
 from trainers.evaluate import main as evaluate
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
 from trainers.records.checkpoint import checkpoints, load_checkpoint
 from trainers.records.opening import open_fittest
-from trainers.rollout import Trajectory
+from trainers.rollout import Rollout, Trajectory
 from trainers.train import train
 from trainers.variants.distillation_model import WholeModel
 from trainers.variants.distillation_teacher import RunTeacher
@@ -57,39 +56,36 @@ def test_a_gradient_keeps_its_size_when_all_is_softened():
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
 
-def test_the_planners_target_is_how_often_it_did_what_after_a_text(tiny_config):
-    run = stages.begin(parse_into(tiny_config, teacher="planner"), None)
-    life = stages.live(run)
-    targets = run.teacher.targets(life)
-    planner, t = Planner(run.config.env), life.trajectory
+def test_the_planners_target_is_how_often_it_did_what_after_a_text(begun):
+    run = begun(*DISTIL, "--distillation.teacher", "planner")
+    generation = stages.Generation(0)
+    rollout = stages.collect(run, generation)
+    t, planner = rollout.trajectory, Planner(run.config.env)
+    probabilities, temperature = run.population.variants["distillation"].targets(run, rollout)
+    assert temperature == 1
+    targets = probabilities.view(t.legal.shape).numpy()
     assert targets.sum(axis=2) == pytest.approx(np.ones(t.text.shape))
     assert (targets[~t.legal] == 0).all()
-    did = planner(life.states[0])[0]
+    did = planner(generation.states[0])[0]
     assert (targets[0, np.arange(6), did] > 0).all()
     of_one_mind = targets[t.is_alive].max(axis=1) == 1
     assert 0 < of_one_mind.mean() < 1, "it knows more than a text says"
 
 
-def parse_into(config, **learn):
-    settings = replace(config.learn, algorithm="distil", max_kl=10.0, **learn)
-    return replace(config, learn=settings, evolution=replace(config.evolution, enabled=False))
-
-
-def life_of(texts, text, legal):
-    """A life of which only what was read and allowed matters."""
-    trajectory = Trajectory(texts, text, legal, *[None] * 9)
-    return Life(*[None] * len(Life._fields))._replace(trajectory=trajectory)
+def rollout_of(texts, text, legal) -> Rollout:
+    """A rollout of which only what was read and allowed matters."""
+    return Rollout(Trajectory(texts, text, legal, *[None] * 9), None, None, None)
 
 
 def test_a_run_teaches_by_its_fittest_agent(teacher_run):
     population, agent = open_fittest(teacher_run)
     _, state = load_checkpoint(checkpoints(teacher_run)[0])
-    ranked = sorted(state["population"]["population"], key=lambda person: person["fitness"])
+    ranked = sorted(state["population"]["genomes"], key=lambda person: person["fitness"])
     assert population.genomes[agent].id == ranked[-1]["id"]
     texts, legal = [" food north", " food south"], np.ones((3, 1, 5), bool)
     legal[2, 0, 1] = False
-    life = life_of(texts, np.array([[0], [1], [0]]), legal)
-    hot, cold = (RunTeacher(population.policy, agent, t).targets(life) for t in (10.0, 1.0))
+    rollout = rollout_of(texts, np.array([[0], [1], [0]]), legal)
+    hot, cold = (RunTeacher(population.policy, agent, t).targets(rollout, []) for t in (10.0, 1.0))
     expected = torch.from_numpy(population.policy.logits(texts, np.full(2, agent))).softmax(1).numpy()
     np.testing.assert_allclose(cold[:2, 0], expected, rtol=1e-5)
     assert hot.std() < cold.std()
@@ -127,12 +123,14 @@ def test_a_teacher_that_has_learned_since_is_refused_and_nothing_is_lost(tiny_ar
     assert (student / "results.json").is_file()
 
 
-def test_a_teacher_is_softened_as_asked_for(tiny_arguments, teacher_run, tmp_path):
-    more = [*DISTIL, "--distillation.teacher", str(teacher_run), "--distillation.temperature", "3"]
-    run = stages.begin(parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "run")])[0], None)
-    t = life_of([" food"], np.zeros((1, 1), int), np.ones((1, 1, 5), bool))
-    expected = torch.from_numpy(run.teacher.policy.logits([" food"], np.array([run.teacher.agent]))) / 3
-    np.testing.assert_allclose(run.teacher.targets(t)[0], expected.softmax(1), rtol=1e-5)
+def test_a_teacher_is_softened_as_asked_for(begun, teacher_run):
+    run = begun(*DISTIL, "--distillation.teacher", str(teacher_run), "--distillation.temperature", "3")
+    variant = run.population.variants["distillation"]
+    rollout = rollout_of([" food"], np.zeros((1, 1), int), np.ones((1, 1, 5), bool))
+    targets = variant.targets(run, rollout)
+    expected = torch.from_numpy(variant.teacher.policy.logits([" food"], np.array([variant.teacher.agent]))) / 3
+    torch.testing.assert_close(targets.probabilities, expected.softmax(1))
+    assert targets.temperature == 3
 
 
 def closeness(folder, key="policy_loss"):
@@ -178,8 +176,8 @@ def whole_run(tiny_arguments, tmp_path_factory):
 def test_a_whole_model_learns_from_its_teacher(whole_run):
     losses = closeness(whole_run)
     assert losses[-1] < 0.7 * losses[0]
-    told = closeness(whole_run, "texts_told")
-    assert told[-1] > told[0], "what was met in former lives is not forgotten"
+    taught = closeness(whole_run, "texts_taught")
+    assert taught[-1] > taught[0], "what was met in former rollouts is not forgotten"
     results = json.loads((whole_run / "results.json").read_text())
     assert results["last"]["food_eaten"]["agents"]["mean"] > results["last"]["food_eaten"]["random"]["mean"] + 1
 
@@ -189,13 +187,13 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     policy = population.policy
     tensors, state = load_checkpoint(checkpoints(whole_run)[3])
     name = "model.layers.1.mlp.up_proj.weight"
-    kept = tensors[f"student.{name}"]
+    kept = tensors[f"distillation.{name}"]
     assert (kept != kept.bfloat16().float()).any(), "what learns is not rounded, only what acts"
-    student = WholeModel(policy.mind, parse(["--config", str(whole_run / "config.yaml")])[0].learn)
+    student = WholeModel(policy.mind, read_config(whole_run).learn, temperature=1.0)
     assert torch.equal(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
     parameters = sum(parameter.numel() for parameter in student.causal_lm.parameters())
     assert (whole_run / "model" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
-    texts = state["population"]["student_texts"][:20]
+    texts = state["population"]["variants"]["distillation"]["texts"][:20]
     mine, theirs = student.logits(texts).detach().numpy(), policy.logits(texts, np.full(len(texts), agent))
     np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
     evaluate([str(whole_run), "--episodes", "2", "--json"])
@@ -227,7 +225,7 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--learn.algorithm", "distil"], "learn.teacher = '': must be planner or the folder of a run"),
+        (["--learn.algorithm", "distil"], "distillation.teacher = '': must be planner or the folder of a run"),
         (["--distillation.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
         (["--distillation.temperature", "2"], "temperature = 2.0: must be left out unless"),
         (
@@ -262,11 +260,11 @@ def test_a_whole_model_learns_from_each_text_as_often_as_it_was_met(tiny_policy)
     """It agrees with its teacher on the text that was met 99 times in 100, and not on the other."""
     texts, text = [" food north", " no food"], np.zeros((100, 1), int)
     text[0] = 1
-    learn = LearnConfig(algorithm="distil", teacher="planner", trains="model", epochs=1, learning_rate=1e-9)
-    student = WholeModel(tiny_policy.mind, learn)
+    learn = LearnConfig(algorithm="distil", epochs=1, learning_rate=1e-9)
+    student = WholeModel(tiny_policy.mind, learn, temperature=1.0)
     targets = student.logits(texts).detach().softmax(1).numpy()
     targets[1] = np.eye(5)[targets[1].argmin()]
-    life = life_of(texts, text, None).trajectory._replace(is_alive=np.ones(text.shape, bool))
-    student.remember(life, targets[text])
+    t = rollout_of(texts, text, None).trajectory._replace(is_alive=np.ones(text.shape, bool))
+    student.remember(t, targets[text])
     wrong = float(distil_loss(student.logits(texts[1:]).detach(), torch.from_numpy(targets[1:]), 1.0))
     assert student.learn(np.random.default_rng(0))["policy_loss"] < 0.1 * wrong
