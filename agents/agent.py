@@ -1,4 +1,4 @@
-"""One agent's face, for the loop of the original idea:
+"""One agent as an object, for the loop of the original idea:
 
     agent = TinyLLMAgent(base_model="smollm2-135m", lora_adapter=None, energy=100.0)
     agent.enter(world)
