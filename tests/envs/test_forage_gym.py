@@ -1,4 +1,4 @@
-"""The Gymnasium interfaces: official checks, the same worlds as all other interfaces, and the samples between two episodes."""
+"""The Gymnasium interfaces: official checks, the same worlds as through the others, and samples between two episodes."""
 
 import json
 import warnings
