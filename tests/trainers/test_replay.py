@@ -189,14 +189,11 @@ def test_the_critic_learns_from_former_rollouts_by_one_step_targets(tiny_policy)
     assert [buffer.texts[i] for i in examples.text] == TEXTS * 6
 
 
-def run_of(tiny_arguments, folder, *keys) -> stages.Run:
-    return begin(parse([*tiny_arguments, "--learn.max_kl", "10", *keys, "--run_dir", str(folder)])[0], None)
-
-
 def test_agents_remember_every_rollout_and_learn_from_the_ones_before(tiny_arguments, tmp_path):
     ends, remembered, steps = [], [], []
     for places in (0, 64):
-        run = run_of(tiny_arguments, tmp_path / str(places), "--replay.steps", str(places))
+        keys = ["--learn.max_kl", "10", "--replay.steps", str(places), "--run_dir", str(tmp_path / str(places))]
+        run = begin(parse([*tiny_arguments, *keys])[0], None)
         for number in (0, 1):
             rollout = stages.collect(run, stages.Generation(number))
             steps.append(int(rollout.trajectory.is_alive.sum()))
@@ -207,9 +204,9 @@ def test_agents_remember_every_rollout_and_learn_from_the_ones_before(tiny_argum
     assert not torch.equal(ends[1], ends[3])
 
 
-def test_the_critic_knows_what_only_former_rollouts_met(tiny_arguments, tmp_path):
+def test_the_critic_knows_what_only_former_rollouts_met(begun):
     """What is read now brings nothing; a former rollout ended with 5 after another text."""
-    run = run_of(tiny_arguments, tmp_path / "run", "--learn.critic_learning_rate", "0.01", "--replay.steps", "64")
+    run = begun("--learn.max_kl", "10", "--learn.critic_learning_rate", "0.01", "--replay.steps", "64")
     buffer = run.population.variants["replay"].buffer
     t = trajectory(np.random.default_rng(0), texts=TEXTS[1:], agents=6)
     buffer.add(t, np.full(t.reward.shape, 5.0))

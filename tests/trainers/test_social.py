@@ -10,7 +10,6 @@ from envs.types import WorldConfig
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld
 from trainers import stages
-from trainers.begin import begin
 from trainers.cli.parser import parse
 from trainers.learning.imitation import Examples, examples_of
 from trainers.rollout import Rollout, Trajectory
@@ -107,11 +106,10 @@ def test_what_the_dead_did_not_do_is_not_dealt_out():
     assert (shuffled(examples, alive, np.random.default_rng(0)).action[alive] == 3).all()
 
 
-def test_who_sees_others_succeed_does_as_they_did(tiny_arguments, tmp_path):
+def test_who_sees_others_succeed_does_as_they_did(begun):
     """Agents 3 to 5 do action 3 and eat; 0 and 1 see them, 2 sees nobody. PPO alone has nothing to learn for 0 to 2."""
     keys = ["--social.imitate", "neighbour", "--learn.epochs", "1", "--learn.max_kl", "10"]
-    keys += ["--learn.learning_rate", "0.01", "--learn.entropy_coef", "0", "--run_dir", str(tmp_path / "run")]
-    run = begin(parse([*tiny_arguments, *keys])[0], None)
+    run = begun(*keys, "--learn.learning_rate", "0.01", "--learn.entropy_coef", "0")
     policy, (watching,) = run.population.policy, run.variants[0].observers(run, stages.Generation(0))
     before = policy.logits(TEXTS[:1] * 6, np.arange(6))
     reward, action = np.zeros((40, 6), np.float32), np.zeros((40, 6), int)
