@@ -16,7 +16,15 @@ from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
 from trainers.variants import coevolution
 from trainers.variants.coevolution import line_up, of_themselves
-from trainers.variants.coevolution_matches import HallOfFame, Player, pairings, play_matches, ratings, share_won, with_guests
+from trainers.variants.coevolution_matches import (
+    HallOfFame,
+    Player,
+    pairings,
+    play_matches,
+    ratings,
+    share_won,
+    with_guests,
+)
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
 
