@@ -1,4 +1,4 @@
-"""The Gymnasium interfaces: official checks, the same worlds as through the others, and samples between two episodes."""
+"""The Gymnasium interfaces: official checks, the same worlds as the other ones, and samples between two episodes."""
 
 import json
 import warnings
