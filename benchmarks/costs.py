@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from agents.types import WeightStorage
 from agents.weights.compact import compact_file
 from benchmarks.runs import HELD_OUT_EPISODES
 from envs.worlds.world import ForageWorld
@@ -22,7 +23,7 @@ from trainers.rollout import collect_rollout
 from trainers.variants import acting_config
 
 
-def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
+def measure(run_dir: Path, storage: WeightStorage = "full") -> dict[str, float]:
     """Let the agents of a run act in a held-out world, with nothing computed before, in a process of its own.
 
     memory: as in the config, full or compact. Returns step_ms, the mean time in which all agents decide; peak_mb, the
@@ -30,16 +31,18 @@ def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
     and share, of the planner's food in other held-out worlds.
     """
     figures: dict[str, float] = {}
-    for _ in range(2 if memory == "compact" else 1):  # at first the file with the blocks is written, which takes memory
+    for _ in range(
+        2 if storage == "compact" else 1
+    ):  # at first the file with the blocks is written, which takes memory
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure_here, run_dir, memory).result()
+            figures = pool.submit(_measure_here, run_dir, storage).result()
     return figures
 
 
-def _measure_here(run_dir: Path, memory: str) -> dict[str, float]:
+def _measure_here(run_dir: Path, storage: WeightStorage) -> dict[str, float]:
     config, newest = read_config(run_dir), max(checkpoints(run_dir))
     config = acting_config(config, run_dir, newest, newest)
-    config = replace(config, model=replace(config.model, memory=memory, threads=0))
+    config = replace(config, model=replace(config.model, weight_storage=storage, threads=0))
     population = found_population(config)
     tensors, _ = load_checkpoint(checkpoints(run_dir)[newest])
     restore_adapters(population, tensors)
@@ -47,7 +50,7 @@ def _measure_here(run_dir: Path, memory: str) -> dict[str, float]:
     acted = collect_rollout(population.policy, population.codec, world, held_out_seeds(1, 0), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     base = population.policy.mind.base
-    if memory == "compact":
+    if storage == "compact":
         size = compact_file(base.folder, base.name, lambda: None).stat().st_size
     else:
         size = sum(map(bfloat16_bytes, base.folder.glob("*.safetensors")))

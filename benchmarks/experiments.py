@@ -40,13 +40,17 @@ class Experiment(NamedTuple):
     options: Mapping[str, Mapping[str, Any]] = {}  # options of its own, as for argparse
 
 
-def runs_of(
-    options: Namespace, name: Sequence[str], arguments: Arguments, key: str = "", values: Sequence[Run] = ()
-) -> list[Run]:
-    """The runs of a group, one for each seed; with `key`, its value is the folder of another run, one for each seed."""
+def runs_of(options: Namespace, name: Sequence[str], arguments: Arguments) -> list[Run]:
+    """The runs of a group, one for each seed.
+
+    Where a list of runs, one for each seed, is among the arguments, a run is given the folder of the one with its seed.
+    """
     folder = options.runs.joinpath(*(word.replace(" ", "_") for word in name))
-    own = [[key, run.run_dir] for run in values] if key else [[]] * options.seeds
-    return [Run(folder / f"seed_{seed}", seed, [*arguments, *words]) for seed, words in enumerate(own)]
+    runs = []
+    for seed in range(options.seeds):
+        words = [word[seed].run_dir if isinstance(word, list) else word for word in arguments]
+        runs.append(Run(folder / f"seed_{seed}", seed, words))
+    return runs
 
 
 def common(options: Namespace, generations: int, config: str | None = None) -> Arguments:
@@ -132,13 +136,13 @@ def adaptation_stages(options: Namespace) -> list[Groups]:
     learners: Groups = {}
     config = ["--config", CONFIGS / "meta.yaml", "--generations", options.generations, *options.keys]
     for name, changes in BEGINNINGS.items():
-        founders: tuple[str, Sequence[Run]] = ("", ())
+        founders: Arguments = []
         if changes is not None:
             makers["beginnings", name] = runs_of(options, ("beginnings", name), [*config, *changes])
-            founders = "--init_from", makers["beginnings", name]
+            founders = ["--init_from", makers["beginnings", name]]
         for world in options.unseen:
             keys = [*UNSEEN[world], "--evolution.enabled", "false", "--held_out_episodes", HELD_OUT_EPISODES]
-            runs = runs_of(options, (world.replace(",", ""), name), [*keys, *options.keys], *founders)
+            runs = runs_of(options, (world.replace(",", ""), name), [*keys, *options.keys, *founders])
             for part, own in {
                 "before": ["--learn.algorithm", "none", "--generations", 1],
                 "after": ["--generations", options.rollouts],
@@ -211,14 +215,14 @@ def distillation_stages(options: Namespace) -> list[Groups]:
     teachers: Groups = {(TEACHER, "nobody"): full}
     students: Groups = {}
     for name, (teacher, changes) in STUDENTS.items():
-        given = ("--distillation.teacher", full) if teacher == "full model" else ()
-        students[name, teacher] = runs_of(options, [name], [*lessons, *changes], *given)
+        given: Arguments = ["--distillation.teacher", full] if teacher == "full model" else []
+        students[name, teacher] = runs_of(options, [name], [*lessons, *given, *changes])
     students[ALONE, "nobody"] = runs_of(options, [ALONE], ["--model.name", "smollm2-half", *keys])
     if options.gemma:
         larger = Run(options.runs / "gemma" / "seed_0", 0, [*keys, "--model.name", LARGER])
         teachers[LARGER_TEACHER, "nobody"] = [larger]
-        name = f"half the layers, adapters ({LARGER})"
-        students[name, LARGER] = runs_of(options, [name], lessons, "--distillation.teacher", [larger] * options.seeds)
+        name, given = f"half the layers, adapters ({LARGER})", ["--distillation.teacher", larger.run_dir]
+        students[name, LARGER] = runs_of(options, [name], [*lessons, *given])
     return [teachers, students]
 
 

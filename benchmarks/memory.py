@@ -48,7 +48,7 @@ def main() -> None:
     imports = resident_mb()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
-        run = begin(parse([*arguments, "--model.memory", options.memory, *keys])[0], None)
+        run = begin(parse([*arguments, "--model.weight_storage", options.memory, *keys])[0], None)
         all_generations(run)
     network, learner = run.population.policy.mind, run.population.learner
     rows = {

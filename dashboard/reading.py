@@ -16,8 +16,8 @@ import numpy as np
 
 from agents.forage_codec import ForageCodec
 from agents.memory import NEVER, ForageMemory
-from envs.look.terminal import is_fertile, one_world
 from envs.observe import observe
+from envs.rendering.terminal import is_fertile, one_world
 from envs.types import is_night
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
@@ -70,7 +70,7 @@ class Run:
             "status": self._status(metrics),
             "is_forage": world.is_forage,
             "records": config.log.recordings_mb > 0,
-            "yardsticks": self._yardsticks(),
+            "baselines": self._baselines(),
         }
 
     def _status(self, metrics: list[dict[str, Any]]) -> str:
@@ -82,7 +82,7 @@ class Run:
         silence = time.time() - max(stamps, default=0.0)
         return "running" if silence < max(LEAST_PATIENCE_S, PATIENCE * longest) else "interrupted"
 
-    def _yardsticks(self) -> dict[str, dict[str, float]]:
+    def _baselines(self) -> dict[str, dict[str, float]]:
         """By figure and by who, the mean in held-out worlds, known from the first generation on."""
         first = self._json("first.json")
         keys = ("fitness", "food_eaten", "lifetime")

@@ -24,8 +24,8 @@ def test_an_overview_tells_what_the_run_is(two_runs):
     assert (told["name"], told["seed"], told["preset"], told["agents"]) == ("first", 0, "meadow", 6)
     assert (told["generations"], told["done"], told["status"]) == (3, 3, "finished")
     first = json.loads((two_runs[0] / "first.json").read_text())
-    assert told["yardsticks"]["food_eaten"]["planner"] == first["food_eaten"]["planner"]["mean"]
-    assert told["yardsticks"]["fitness"].keys() == {"frozen", "random", "greedy", "forager", "planner"}
+    assert told["baselines"]["food_eaten"]["planner"] == first["food_eaten"]["planner"]["mean"]
+    assert told["baselines"]["fitness"].keys() == {"frozen", "random", "greedy", "forager", "planner"}
 
 
 def test_a_run_without_results_is_running_until_it_has_been_silent_for_long(copied):
@@ -43,7 +43,7 @@ def test_a_run_that_has_only_begun_is_no_mistake(copied):
     shutil.rmtree(copied / "recordings")
     run = Run(copied)
     assert run.overview()["done"] == 0
-    assert run.overview()["yardsticks"] == {}
+    assert run.overview()["baselines"] == {}
     assert run.lines("metrics") == run.recordings() == []
     assert run.lineage() == {"nodes": [], "champion": []}
 
@@ -136,7 +136,7 @@ def test_what_leads_out_of_the_folder_is_not_read(copied, tmp_path):
         (copied / name).symlink_to(secret)
     run = Run(copied)
     assert run.lines("metrics") == []
-    assert run.overview()["yardsticks"] == {}
+    assert run.overview()["baselines"] == {}
     for kind, generation in (("life", 1), ("../life", 0), ("checkpoint", 0)):
         with pytest.raises(FileNotFoundError):
             run.recording(kind, generation)

@@ -229,7 +229,15 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
         (["--distillation.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
         (["--distillation.temperature", "2"], "temperature = 2.0: must be left out unless"),
         (
-            [*DISTIL, "--distillation.teacher", "x", "--distillation.trains", "model", "--model.memory", "compact"],
+            [
+                *DISTIL,
+                "--distillation.teacher",
+                "x",
+                "--distillation.trains",
+                "model",
+                "--model.weight_storage",
+                "compact",
+            ],
             "must be full with",
         ),
         (["--distillation.trains", "model"], "must be adapters, or left out unless learn.algorithm = distil"),

@@ -6,7 +6,7 @@ from evolution.config import EvolutionConfig
 from trainers.cli.progress import Clock, Progress
 from trainers.config import TrainConfig
 
-TOOK = {"breeding": 1, "living": 10, "learning": 4, "measuring": 20, "competing": 7, "comparing": 30}
+TOOK = {"breeding": 1, "collecting": 10, "learning": 4, "evaluating": 20, "competing": 7, "comparing": 30}
 
 
 def run_through(config, resumed_at=0, after=()):
@@ -18,7 +18,7 @@ def run_through(config, resumed_at=0, after=()):
         nonlocal now
         clock.begin(stage)
         for second in range(TOOK[stage]):
-            if second and stage in ("living", "measuring"):
+            if second and stage in ("collecting", "evaluating"):
                 clock.go_on(second / TOOK[stage])
             left.append((now, clock.left()))
             now += 1
@@ -26,8 +26,8 @@ def run_through(config, resumed_at=0, after=()):
     breeds = config.evolution.enabled
     for generation in range(resumed_at, config.generations):
         clock.generation(generation)
-        rollouts = ["living", "learning"] * config.rollouts_per_generation
-        stages = ["breeding"] * (generation > 0 and breeds) + rollouts + ["measuring", *after]
+        rollouts = ["collecting", "learning"] * config.rollouts_per_generation
+        stages = ["breeding"] * (generation > 0 and breeds) + rollouts + ["evaluating", *after]
         for stage in stages + ["comparing"] * (generation == 0):
             go_through(stage)
     clock.generation(config.generations)
@@ -48,8 +48,8 @@ def run_through(config, resumed_at=0, after=()):
 def test_once_every_stage_was_timed_the_time_left_is_right_and_it_never_stands_still(config, after):
     shown = run_through(config, after=after)
     assert shown[0][0] is None
-    rollouts = config.rollouts_per_generation * (TOOK["living"] + TOOK["learning"])
-    first = rollouts + TOOK["measuring"] + sum(TOOK[stage] for stage in after) + TOOK["comparing"]
+    rollouts = config.rollouts_per_generation * (TOOK["collecting"] + TOOK["learning"])
+    first = rollouts + TOOK["evaluating"] + sum(TOOK[stage] for stage in after) + TOOK["comparing"]
     assert all(left > 0.3 * true for left, true in shown[1:first])  # guesses, while stages have not been timed
     for left, true in shown[first + 1 :]:
         assert left == pytest.approx(true, abs=config.generations)  # breeding is not timed before the second
