@@ -12,8 +12,8 @@ def score(policy: Policy, preset: str = "meadow", worlds: int = 16) -> None:
     food = food_eaten(by_sight(preset_named(preset), policy), preset, worlds)
     print(f"food eaten per agent, mean of {worlds} held-out worlds\nlearned  {food:5.1f}")
     for name in ("random", "greedy", "planner"):
-        yardstick = food_eaten(bots(preset_named(preset))[name], preset, worlds)
-        print(f"{name:8s} {yardstick:5.1f}   learned / {name} = {food / yardstick:.2f}")
+        baseline = food_eaten(bots(preset_named(preset))[name], preset, worlds)
+        print(f"{name:8s} {baseline:5.1f}   learned / {name} = {food / baseline:.2f}")
 
 
 def food_eaten(bot: Bot, preset: str = "meadow", worlds: int = 16) -> float:
