@@ -1,4 +1,4 @@
-"""One agent's face, for the loop of the original idea:
+"""One agent as an object, for the loop of the original idea:
 
     agent = TinyLLMAgent(base_model="smollm2-135m", lora_adapter=None, energy=100.0)
     agent.enter(world)
@@ -28,7 +28,7 @@ from agents.forage_codec import ForageCodec
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig, require
+from agents.types import AdapterConfig, Dtype, ModelConfig, require
 from envs.types import WorldConfig
 from evolution.genome import Adapter
 
@@ -86,7 +86,7 @@ class TinyLLMAgent:
         window: int = 8,
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
-        dtype: str = "auto",
+        dtype: Dtype = "auto",
         seed: int = 0,
         _shared: tuple[_Shared, int] | None = None,
     ):
@@ -122,7 +122,7 @@ class TinyLLMAgent:
         seed: int = 0,
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
-        dtype: str = "auto",
+        dtype: Dtype = "auto",
         **settings: Any,
     ) -> list["TinyLLMAgent"]:
         """Make `count` agents that share one base and one bank; `settings` as in the constructor."""
@@ -222,7 +222,7 @@ class TinyLLMAgent:
 
 
 def _share(
-    base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, dtype: str, seed: int
+    base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, dtype: Dtype, seed: int
 ) -> _Shared:
     codec = codec or ForageCodec(WorldConfig().view_radius)
     policy = make_policy(ModelConfig(name=base_model, dtype=dtype), adapters or AdapterConfig(), codec, count, seed)

@@ -37,7 +37,7 @@ class Mind:
     `agents.backends.Backend`; beside others, one token more costs little, and a whole text what it costs alone.
     """
 
-    def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, text_memory_mb: int = 64):
+    def __init__(self, base: BaseModel, bank: AdapterBank, codec: TextCodec, prefix_cache_mb: int = 64):
         self.base, self.bank = base, bank
         self._reads_alone = Lock()  # texts are read and remembered by one thread at a time
         self.instruction_ids = [*base.beginning, *base.tokens(codec.instructions)]
@@ -64,7 +64,7 @@ class Mind:
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
         self._try_out(f" {codec.action_words[0]}")
-        self.memory = self._new_memory(text_memory_mb << 20)
+        self.memory = self._new_memory(prefix_cache_mb << 20)
 
     @property
     def width(self) -> int:

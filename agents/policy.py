@@ -113,7 +113,7 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     if told := shortcoming(dtype):
         log.warning(f"note: {told}")
     freeze(base.decoder, base.blocks, first_adapted, dtype)
-    mind = Mind(base, bank, codec, model.text_memory_mb)
+    mind = Mind(base, bank, codec, model.prefix_cache_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)
     return Policy(mind, ValueHead(mind.width, seed=seed))

@@ -1,9 +1,10 @@
-"""What a mind is made of, as plain settings. Never imports torch, so that `--help` stays quick."""
+"""What a policy is made of, as plain settings. Never imports torch, so that `--help` stays quick."""
 
 import logging
 import os
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Literal, get_args
 
 log = logging.getLogger("terrarium")
 """What goes on while one waits, and notes; the commands print it on standard error, a library's user may listen."""
@@ -27,39 +28,44 @@ def expand_user(section: object, prefix: str, *names: str) -> None:
         object.__setattr__(section, name, path)
 
 
-DTYPES = ("auto", "float32", "bfloat16")
-MEMORIES = ("full", "compact")
-TOKENS = ("answer", "text")
-TRUNKS = ("same", "int8")
+Dtype = Literal["auto", "float32", "bfloat16"]
+WeightStorage = Literal["full", "compact"]
+Trunk = Literal["same", "int8"]
+Tokens = Literal["answer", "text"]
+
+
+def require_word(section: object, prefix: str, name: str, words: object) -> None:
+    """Raise a UserError unless this field of a section holds one of the words of a Literal type."""
+    value, allowed = getattr(section, name), get_args(words)
+    require(value in allowed, f"{prefix}.{name}", value, f"one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which frozen language model all agents share, and how it is held."""
+    """Which frozen language model all agents share, and how it is stored."""
 
     name: str = "smollm2-135m"
     """A known name, a GGUF file, or a model folder (config.json, model.safetensors, tokenizer.json)."""
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     """Number format in which the frozen weights are multiplied: float32, bfloat16, or auto, the faster one here."""
-    memory: str = "full"
+    weight_storage: WeightStorage = "full"
     """full, fast; or compact: the frozen weights stay in 4 or 8 bits, learning goes in smaller steps of the work."""
-    trunk: str = "same"
+    trunk: Trunk = "same"
     """How the layers below the adapted ones multiply: same, as dtype says; or int8, which reads many new texts faster
     where the processor has AVX512-VNNI, and a little less exactly."""
-    text_memory_mb: int = 64
-    """Bound, in MiB, on what is remembered of texts already read."""
+    prefix_cache_mb: int = 64
+    """Bound, in MiB, on what is cached of texts already read."""
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
-        """Reject what cannot be."""
+        """Reject values that are out of range."""
         expand_user(self, "model.", "name")
-        require(self.dtype in DTYPES, "model.dtype", self.dtype, f"one of {', '.join(DTYPES)}")
-        require(self.memory in MEMORIES, "model.memory", self.memory, f"one of {', '.join(MEMORIES)}")
-        require(self.trunk in TRUNKS, "model.trunk", self.trunk, f"one of {', '.join(TRUNKS)}")
-        allowed = "same with memory = compact, which has 4 or 8 bits of its own"
-        require(self.memory == "full" or self.trunk == "same", "model.trunk", self.trunk, allowed)
-        require(self.text_memory_mb >= 1, "model.text_memory_mb", self.text_memory_mb, "1 or more")
+        for name, words in (("dtype", Dtype), ("weight_storage", WeightStorage), ("trunk", Trunk)):
+            require_word(self, "model", name, words)
+        allowed = "same with weight_storage = compact, which has 4 or 8 bits of its own"
+        require(self.weight_storage == "full" or self.trunk == "same", "model.trunk", self.trunk, allowed)
+        require(self.prefix_cache_mb >= 1, "model.prefix_cache_mb", self.prefix_cache_mb, "1 or more")
         require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
 
 
@@ -76,16 +82,16 @@ class AdapterConfig:
     modules: list[str] = field(default_factory=list)
     """Names of the linear modules that carry adapters, in each of those layers. None given: q_proj, v_proj, o_proj and
     down_proj where the model has them, else those that PEFT adapts in its architecture."""
-    tokens: str = "answer"
+    tokens: Tokens = "answer"
     """On which tokens adapters act: answer, the one after the text; or text, all from the last of the instructions on,
     which costs a pass of the whole text through the top layers for each agent."""
 
     def __post_init__(self) -> None:
-        """Reject what cannot be."""
+        """Reject values that are out of range."""
         require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
         require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
         require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")
-        require(self.tokens in TOKENS, "adapter.tokens", self.tokens, " or ".join(TOKENS))
+        require_word(self, "adapter", "tokens", Tokens)
 
     @property
     def scaling(self) -> float:

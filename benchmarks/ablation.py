@@ -23,17 +23,17 @@ from benchmarks.controls import random_weights_folder
 from benchmarks.report import MLP, WHOLE, report
 from benchmarks.runs import HELD_OUT_EPISODES, Run, learning_curve, run_module, run_parallel
 from envs.presets import PRESETS
-from trainers.command_line import run_command
-from trainers.config import EvolutionConfig
+from evolution.config import EvolutionConfig
+from trainers.cli.command_line import run_command
 
 CONDITIONS: dict[str, list[str]] = {
     "both": [],
     "learning only": ["--evolution.enabled", "false"],
     "learning only, all steps": [  # one world is left to measure in, the others are learned in
         *("--evolution.enabled", "false", "--evolution.episodes", "1"),
-        *("--lives", f"{EvolutionConfig().episodes}"),
+        *("--rollouts_per_generation", f"{EvolutionConfig().episodes}"),
     ],
-    "4 lives, 5 worlds of fitness": ["--lives", "4", "--evolution.episodes", "5"],
+    "4 lives, 5 worlds of fitness": ["--rollouts_per_generation", "4", "--evolution.episodes", "5"],
     "evolution only": ["--learn.algorithm", "none", "--evolution.mutation", "safe", "--evolution.mutation_kl", "0.1"],
     "random parents": ["--evolution.selection", "random"],
     "2 worlds of fitness": ["--evolution.episodes", "2"],
@@ -41,12 +41,12 @@ CONDITIONS: dict[str, list[str]] = {
     "components": ["--evolution.crossover", "components"],
     "merge": ["--evolution.crossover", "merge"],
     "mutation only": ["--evolution.crossover", "clone"],
-    "crossover only": ["--evolution.mutation_rate", "0", "--evolution.hyperparameter_factor", "1"],
-    "baldwinian": ["--evolution.inheritance", "baldwinian"],
+    "crossover only": ["--evolution.mutation_std", "0", "--evolution.hyperparameter_factor", "1"],
+    "baldwinian": ["--inheritance.kind", "baldwinian"],
     "reinforce": ["--learn.algorithm", "reinforce"],
     "online": ["--learn.algorithm", "online", "--learn.learning_rate", "5e-4"],
-    "replay": ["--learn.replay", "512"],
-    "births in life": ["--evolution.births_in_life", "true"],
+    "replay": ["--replay.steps", "512"],
+    "births in life": ["--steady_state.enabled", "true"],
     "random weights": ["--model.name", "{random_weights}"],
     "no memory": ["--env.codec", "benchmarks.controls:Forgetful"],
     "adapters on all tokens": ["--adapter.tokens", "text"],

@@ -24,8 +24,8 @@ from envs import HELD_OUT, WorldConfig
 from envs.bots import Bot, bots
 from envs.bots.forager import RULES, Forager
 from envs.presets import PRESETS, preset
-from trainers.command_line import run_command
-from trainers.evaluate import interval, interval_text, play_bot
+from trainers.cli.command_line import run_command
+from trainers.comparison import interval, interval_text, play_bot
 
 if TYPE_CHECKING:
     from trainers.rollout import Outcome

@@ -12,8 +12,8 @@ from agents.policy import Policy
 from benchmarks.runs import Run
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry, circles
-from trainers.matches import Hall, Player, play_matches
-from trainers.run_folder import open_fittest, open_run
+from trainers.records.opening import open_fittest, open_run
+from trainers.variants.coevolution_matches import HallOfFame, Player, play_matches
 
 WORLDS = 32
 """Worlds of each match between champions."""
@@ -39,11 +39,12 @@ def arms_race(run: Run) -> dict[str, Any]:
     Ratings are counted from the second of the stages. The founders win next to nothing, so how far they are below it
     is more of a prior than of a measurement.
     """
-    colony, config, last = open_run(run.run_dir)
-    hall = Hall(run.run_dir / "hall", last)
+    population, config, last = open_run(run.run_dir)
+    hall = HallOfFame(run.run_dir / "hall")
+    hall.read(last)
     stages = np.linspace(0, last, STAGES).round().astype(int).tolist()
-    players = [Player(population, generation) for generation in stages for population in (0, 1)]
-    wins = count_wins([hall.of(p) for p in players], colony.policy, colony.codec, config.env)
+    players = [Player(side, generation) for generation in stages for side in (0, 1)]
+    wins = count_wins([hall.of(p) for p in players], population.policy, population.codec, config.env)
     rating = bradley_terry(wins).reshape(STAGES, 2)
     older = [
         wins[i, j] / (wins[i, j] + wins[j, i])
@@ -63,8 +64,8 @@ def tournament(runs: Mapping[str, Run], world_of: str) -> dict[str, float]:
     """Ratings of the fittest agent of each run's last generation; all play each other in the world of one of them."""
     champions = {}
     for name, run in runs.items():
-        colony, agent = open_fittest(run.run_dir)
-        champions[name] = colony.policy.mind.bank.values[agent].clone()
-    colony, config, _ = open_run(runs[world_of].run_dir)
-    wins = count_wins(list(champions.values()), colony.policy, colony.codec, config.env)
+        population, agent = open_fittest(run.run_dir)
+        champions[name] = population.policy.mind.bank.values[agent].clone()
+    population, config, _ = open_run(runs[world_of].run_dir)
+    wins = count_wins(list(champions.values()), population.policy, population.codec, config.env)
     return dict(zip(champions, bradley_terry(wins).tolist(), strict=True))

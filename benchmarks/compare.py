@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.experiments import EXPERIMENTS, Experiment, Groups
 from benchmarks.results import check_sections, markdown, write
 from benchmarks.runs import Run, run_parallel
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 
 def parse(argv: list[str] | None = None) -> tuple[Experiment, argparse.Namespace]:

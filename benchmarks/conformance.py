@@ -29,10 +29,10 @@ from agents.types import UserError
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.evaluate import Chance
-from trainers.rollout import rollout
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.comparison import Chance
+from trainers.records.run_folder import machine
+from trainers.rollout import collect_rollout
 
 
 class Agreement(NamedTuple):
@@ -61,7 +61,7 @@ def forage_texts(count: int) -> list[str]:
     for seed in range(1000):
         config = PRESETS[("meadow", "night")[seed % 2]]
         codec, rng = ForageCodec(config.view_radius), np.random.default_rng(seed)
-        collected = rollout(Chance(), codec, ForageWorld(config), np.array([seed]), rng)
+        collected = collect_rollout(Chance(), codec, ForageWorld(config), np.array([seed]), rng)
         texts |= dict.fromkeys(collected.trajectory.texts)
         if len(texts) >= count:
             return list(texts)[:count]

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from agents.types import WeightStorage
 from agents.weights.compact import compact_file
 from benchmarks.runs import HELD_OUT_EPISODES
 from envs.worlds.world import ForageWorld
-from trainers.checkpoint import checkpoints, load_checkpoint
-from trainers.colony import acting_by, found_colony, restore_adapters
-from trainers.evaluate import compare, held_out_seeds
-from trainers.parser import read_config
-from trainers.rollout import rollout
+from trainers.cli.parser import read_config
+from trainers.comparison import compare, held_out_seeds
+from trainers.population import found_population
+from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.population_state import restore_adapters
+from trainers.rollout import collect_rollout
+from trainers.variants import acting_config
 
 
-def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
+def measure(run_dir: Path, storage: WeightStorage = "full") -> dict[str, float]:
     """Let the agents of a run act in a held-out world, with nothing computed before, in a process of its own.
 
     memory: as in the config, full or compact. Returns step_ms, the mean time in which all agents decide; peak_mb, the
@@ -28,29 +31,30 @@ def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
     and share, of the planner's food in other held-out worlds.
     """
     figures: dict[str, float] = {}
-    for _ in range(2 if memory == "compact" else 1):  # at first the file with the blocks is written, which takes memory
+    for _ in range(
+        2 if storage == "compact" else 1
+    ):  # at first the file with the blocks is written, which takes memory
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure_here, run_dir, memory).result()
+            figures = pool.submit(_measure_here, run_dir, storage).result()
     return figures
 
 
-def _measure_here(run_dir: Path, memory: str) -> dict[str, float]:
-    config = read_config(run_dir)
-    if config.learn.trains == "model":
-        config = acting_by(config, run_dir / "model")
-    config = replace(config, model=replace(config.model, memory=memory, threads=0))
-    colony = found_colony(config)
-    tensors, _ = load_checkpoint(max(checkpoints(run_dir).items())[1])
-    restore_adapters(colony, tensors)
+def _measure_here(run_dir: Path, storage: WeightStorage) -> dict[str, float]:
+    config, newest = read_config(run_dir), max(checkpoints(run_dir))
+    config = acting_config(config, run_dir, newest, newest)
+    config = replace(config, model=replace(config.model, weight_storage=storage, threads=0))
+    population = found_population(config)
+    tensors, _ = load_checkpoint(checkpoints(run_dir)[newest])
+    restore_adapters(population, tensors)
     rng, world = np.random.default_rng(0), ForageWorld(config.env)
-    acted = rollout(colony.policy, colony.codec, world, held_out_seeds(1, 0), rng)
+    acted = collect_rollout(population.policy, population.codec, world, held_out_seeds(1, 0), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    base = colony.policy.mind.base
-    if memory == "compact":
+    base = population.policy.mind.base
+    if storage == "compact":
         size = compact_file(base.folder, base.name, lambda: None).stat().st_size
     else:
         size = sum(map(bfloat16_bytes, base.folder.glob("*.safetensors")))
-    share = compare(colony, config.env, HELD_OUT_EPISODES, config.seed)["share_of_planner"]
+    share = compare(population, config.env, HELD_OUT_EPISODES, config.seed)["share_of_planner"]
     step_ms = 1000 * float(acted.decide_s.mean())
     return {"step_ms": step_ms, "peak_mb": peak, "megabytes": size / 1e6, "share": share}
 

@@ -14,11 +14,12 @@ import sys
 from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
+from time import perf_counter
 
 from benchmarks.memory import highest_mb, resident_mb
 from envs import WorldConfig
 from envs.presets import preset
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 COLUMNS = {
     "step_ms": "step",
@@ -55,9 +56,9 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     from agents.forage_codec import ForageCodec
     from benchmarks.subject import mature_policy
     from envs.worlds.world import ForageWorld
-    from trainers.config import LearnConfig
-    from trainers.learning.learner import Learner
-    from trainers.rollout import rollout
+    from trainers.learning.config import LearnConfig
+    from trainers.learning.learner import make_learner
+    from trainers.rollout import collect_rollout
 
     imports = resident_mb()
     policy = mature_policy(agents)
@@ -65,15 +66,18 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(0)
     for seed in (0, 1):
         policy.forget_answers()
-        collected = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
-    learner = Learner(policy, LearnConfig())
-    learned = learner.learn(collected.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents), rng)
+        collected = collect_rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
+    learner, start = make_learner(policy, LearnConfig()), perf_counter()
+    experience = learner.experience(collected.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents))
+    learner.learn(experience, rng)
+    learner.critic.learn(collected.trajectory, experience.returns, rng)
+    learn_s = perf_counter() - start
     step_ms = 1000 * float(np.mean(collected.decide_s))
     return {
         "agents": agents,
         "step_ms": step_ms,
         "step_ms_per_agent": step_ms / agents,
-        "learn_ms_per_agent": 1000 * learned["learn_s"] / agents,
+        "learn_ms_per_agent": 1000 * learn_s / agents,
         "end_mb_per_agent": (resident_mb() - imports) / agents,
         "highest_mb": highest_mb(),
     }
@@ -119,7 +123,7 @@ def main() -> None:
         cells = (f"{rows[-1][key]:.3g} {unit}" for key, unit in zip(COLUMNS, units, strict=True))
         print(f"{agents:8d} " + " ".join(f"{cell:>30s}" for cell in cells), flush=True)
     if options.json:
-        from trainers.run_folder import machine
+        from trainers.records.run_folder import machine
 
         options.json.write_text(
             json.dumps({"machine": machine(), "steps": options.steps, "rows": rows}, indent=2) + "\n"

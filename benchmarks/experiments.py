@@ -19,7 +19,7 @@ from benchmarks.costs import measure
 from benchmarks.results import Chart, Results
 from benchmarks.runs import HELD_OUT_EPISODES, Run, learning_curve
 from benchmarks.statistics import format_interval, interval
-from trainers.run_folder import threads_kept
+from trainers.records.opening import threads_kept
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Arguments = Sequence[object]
@@ -40,13 +40,17 @@ class Experiment(NamedTuple):
     options: Mapping[str, Mapping[str, Any]] = {}  # options of its own, as for argparse
 
 
-def runs_of(
-    options: Namespace, name: Sequence[str], arguments: Arguments, key: str = "", values: Sequence[Run] = ()
-) -> list[Run]:
-    """The runs of a group, one for each seed; with `key`, its value is the folder of another run, one for each seed."""
+def runs_of(options: Namespace, name: Sequence[str], arguments: Arguments) -> list[Run]:
+    """The runs of a group, one for each seed.
+
+    Where a list of runs, one for each seed, is among the arguments, a run is given the folder of the one with its seed.
+    """
     folder = options.runs.joinpath(*(word.replace(" ", "_") for word in name))
-    own = [[key, run.run_dir] for run in values] if key else [[]] * options.seeds
-    return [Run(folder / f"seed_{seed}", seed, [*arguments, *words]) for seed, words in enumerate(own)]
+    runs = []
+    for seed in range(options.seeds):
+        words = [word[seed].run_dir if isinstance(word, list) else word for word in arguments]
+        runs.append(Run(folder / f"seed_{seed}", seed, words))
+    return runs
 
 
 def common(options: Namespace, generations: int, config: str | None = None) -> Arguments:
@@ -79,7 +83,7 @@ def summarise(scores: Sequence[float] | np.ndarray, form: str = ".0%") -> str:
 RULES = ("nobody", "neighbour", "best", "anyone", "shuffled")
 BREEDING: dict[str, Arguments] = {"with breeding": [], "without breeding": ["--evolution.enabled", "false"]}
 IMITATION: dict[tuple[str, ...], Arguments] = {
-    (breeding, rule): [*changes, "--learn.social", rule] for breeding, changes in BREEDING.items() for rule in RULES
+    (breeding, rule): [*changes, "--social.imitate", rule] for breeding, changes in BREEDING.items() for rule in RULES
 }
 
 
@@ -110,9 +114,9 @@ def evaluate_imitation(groups: Groups, options: Namespace) -> Results:
 
 BEGINNINGS: dict[str, Arguments | None] = {
     "newborn": None,
-    "Lamarckian": ["--evolution.inheritance", "lamarckian"],
+    "Lamarckian": ["--inheritance.kind", "lamarckian"],
     "Baldwinian": [],
-    "Reptile": ["--evolution.inheritance", "reptile"],
+    "Reptile": ["--inheritance.kind", "reptile"],
 }
 """What is changed in configs/meta.yaml; None for no run at all."""
 UNSEEN: dict[str, Arguments] = {
@@ -132,13 +136,13 @@ def adaptation_stages(options: Namespace) -> list[Groups]:
     learners: Groups = {}
     config = ["--config", CONFIGS / "meta.yaml", "--generations", options.generations, *options.keys]
     for name, changes in BEGINNINGS.items():
-        founders: tuple[str, Sequence[Run]] = ("", ())
+        founders: Arguments = []
         if changes is not None:
             makers["beginnings", name] = runs_of(options, ("beginnings", name), [*config, *changes])
-            founders = "--founders", makers["beginnings", name]
+            founders = ["--init_from", makers["beginnings", name]]
         for world in options.unseen:
             keys = [*UNSEEN[world], "--evolution.enabled", "false", "--held_out_episodes", HELD_OUT_EPISODES]
-            runs = runs_of(options, (world.replace(",", ""), name), [*keys, *options.keys], *founders)
+            runs = runs_of(options, (world.replace(",", ""), name), [*keys, *options.keys, *founders])
             for part, own in {
                 "before": ["--learn.algorithm", "none", "--generations", 1],
                 "after": ["--generations", options.rollouts],
@@ -181,9 +185,9 @@ def evaluate_adaptation(groups: Groups, options: Namespace) -> Results:
     return Results({"table": [head, *rows]}, {"generations": options.generations, "shares": shares}, chart)
 
 
-PLANNER: Arguments = ["--learn.teacher", "planner", "--learn.temperature", 1]
+PLANNER: Arguments = ["--distillation.teacher", "planner", "--distillation.temperature", 1]
 WHOLE: Arguments = [
-    *("--model.name", "custom-50m", "--learn.trains", "model"),
+    *("--model.name", "custom-50m", "--distillation.trains", "model"),
     *("--learn.learning_rate", 3e-4, "--learn.epochs", 2, "--learn.max_grad_norm", 1),
 ]
 STUDENTS: dict[str, tuple[str, Arguments]] = {
@@ -211,14 +215,14 @@ def distillation_stages(options: Namespace) -> list[Groups]:
     teachers: Groups = {(TEACHER, "nobody"): full}
     students: Groups = {}
     for name, (teacher, changes) in STUDENTS.items():
-        given = ("--learn.teacher", full) if teacher == "full model" else ()
-        students[name, teacher] = runs_of(options, [name], [*lessons, *changes], *given)
+        given: Arguments = ["--distillation.teacher", full] if teacher == "full model" else []
+        students[name, teacher] = runs_of(options, [name], [*lessons, *given, *changes])
     students[ALONE, "nobody"] = runs_of(options, [ALONE], ["--model.name", "smollm2-half", *keys])
     if options.gemma:
         larger = Run(options.runs / "gemma" / "seed_0", 0, [*keys, "--model.name", LARGER])
         teachers[LARGER_TEACHER, "nobody"] = [larger]
-        name = f"half the layers, adapters ({LARGER})"
-        students[name, LARGER] = runs_of(options, [name], lessons, "--learn.teacher", [larger] * options.seeds)
+        name, given = f"half the layers, adapters ({LARGER})", ["--distillation.teacher", larger.run_dir]
+        students[name, LARGER] = runs_of(options, [name], [*lessons, *given])
     return [teachers, students]
 
 
@@ -252,10 +256,10 @@ def evaluate_distillation(groups: Groups, options: Namespace) -> Results:
     return Results({"table": [head, *rows]}, numbers, chart)
 
 
-POOLED: Arguments = ["--evolution.apart", "false", "--evolution.hall_episodes", 0]
+POOLED: Arguments = ["--coevolution.enabled", "false", "--coevolution.hall_of_fame_episodes", 0]
 RIVALS: dict[tuple[str, ...], Arguments] = {
     ("rivals",): [],
-    ("rivals without a hall of fame",): ["--evolution.hall_episodes", 0],
+    ("rivals without a hall of fame",): ["--coevolution.hall_of_fame_episodes", 0],
     ("one gene pool",): [*POOLED, "--evolution.parents", 5, "--evolution.elites", 5],
     ("no rivals",): ["--env.populations", 1, "--env.agents", 10, *POOLED],
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 
 def resident_mb() -> float:
@@ -40,17 +40,17 @@ def main() -> None:
 
     from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
 
-    from trainers import stages
-    from trainers.parser import parse
-    from trainers.run_folder import machine
-    from trainers.train import live_through
+    from trainers.begin import begin
+    from trainers.cli.parser import parse
+    from trainers.records.run_folder import machine
+    from trainers.train import all_generations
 
     imports = resident_mb()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
-        run = stages.begin(parse([*arguments, "--model.memory", options.memory, *keys])[0], None)
-        live_through(run)
-    network, learner = run.colony.policy.mind, run.colony.learner
+        run = begin(parse([*arguments, "--model.weight_storage", options.memory, *keys])[0], None)
+        all_generations(run)
+    network, learner = run.population.policy.mind, run.population.learner
     rows = {
         "Python": python,
         "bare imports": imports,

@@ -28,21 +28,21 @@ from benchmarks.peers import Peft
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.config import LearnConfig
-from trainers.learning.learner import Learner
-from trainers.rollout import Life, rollout
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.learning.config import LearnConfig
+from trainers.learning.learner import make_learner
+from trainers.records.run_folder import machine
+from trainers.rollout import Rollout, collect_rollout
 
 Rows = dict[str, float]
 
 
-def collect(policy: Policy, seed: int) -> Life:
+def collect(policy: Policy, seed: int) -> Rollout:
     """A rollout of a policy's agents, in a world where nobody starves, with no answers cached before."""
     codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.mind.bank)
     world = ForageWorld(WorldConfig(agents=agents, energy_start=100.0, cost_step=0.0))
     policy.forget_answers()
-    return rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
+    return collect_rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
 
 
 def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
@@ -63,7 +63,7 @@ def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     }
 
 
-def updates(policy: Policy, collected: Life, texts: list[str], repeats: int) -> Rows:
+def updates(policy: Policy, collected: Rollout, texts: list[str], repeats: int) -> Rows:
     """Milliseconds of an online update (one action of each agent) and of PPO on a whole rollout."""
     agents, bank = len(policy.mind.bank), policy.mind.bank
     optimiser, rate = StackedAdam(bank), torch.full((agents,), 1e-4)
@@ -76,10 +76,12 @@ def updates(policy: Policy, collected: Life, texts: list[str], repeats: int) -> 
             (-0.1 * log_prob).sum().backward()
         optimiser.step(slice(0, agents), gradients, rate, 0.5, is_learning)
 
-    learner = Learner(policy, LearnConfig())
+    learner = make_learner(policy, LearnConfig())
 
     def ppo() -> None:
-        learner.learn(collected.trajectory, rate, torch.zeros(agents), np.random.default_rng(0))
+        rng, experience = np.random.default_rng(0), learner.experience(collected.trajectory, rate, torch.zeros(agents))
+        learner.learn(experience, rng)
+        learner.critic.learn(collected.trajectory, experience.returns, rng)
 
     return {"online update": milliseconds(online, repeats), "PPO on a rollout": milliseconds(ppo, max(1, repeats // 3))}
 

@@ -31,9 +31,9 @@ from envs import WorldConfig
 from envs.bots import bots, by_sight, play
 from envs.presets import PRESETS, preset
 from envs.sb3 import ForageVecEnv
-from trainers.command_line import run_command
-from trainers.evaluate import YARDSTICKS, held_out_seeds, interval, interval_text, play_bot
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.comparison import held_out_seeds, interval, interval_text, play_bot
+from trainers.records.run_folder import machine
 
 HIDDEN = [128, 128]
 SETTINGS: dict[str, Any] = {
@@ -141,7 +141,7 @@ def main() -> None:
 
     config, seeds = preset(options.preset), held_out_seeds(options.episodes, options.seed)
     food = {name: play_bot(bot, config, seeds).figures["food_eaten"] for name, bot in bots(config).items()}
-    baselines = {name: interval(food[name].mean(axis=1)) for name in YARDSTICKS}
+    baselines = {name: interval(food[name].mean(axis=1)) for name in food}
     print(f"{options.preset}, {len(seeds)} held-out worlds, food eaten per agent, mean with 95 % interval")
     for name, figure in baselines.items():
         print(f"{name:20s}   {interval_text(figure):18s} {figure['mean'] / baselines['planner']['mean']:7.0%}")

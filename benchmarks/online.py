@@ -21,11 +21,11 @@ from agents.policy import Policy
 from benchmarks.subject import mature_policy
 from envs.presets import preset
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.config import LearnConfig
-from trainers.learning.learner import Learner
-from trainers.rollout import rollout
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.learning.config import LearnConfig
+from trainers.learning.learner import make_learner
+from trainers.records.run_folder import machine
+from trainers.rollout import collect_rollout
 
 LEARNING_RATE, ENTROPY_COEF = 5e-4, 0.01
 WAYS = {
@@ -40,16 +40,13 @@ def measure(policy: Policy, config: LearnConfig, seed: int) -> dict[str, float]:
     agents = len(policy.mind.bank)
     settings = torch.full((agents,), LEARNING_RATE), torch.full((agents,), ENTROPY_COEF)
     world = replace(preset("meadow"), agents=agents, energy_start=100.0, cost_step=0.0)
-    lesson = Learner(policy, config).attend(*settings)
+    learner = make_learner(policy, config)
     policy.forget_answers()
     start = perf_counter()
-    witness = lesson.witness if lesson else None
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(seed)
-    collected = rollout(policy, codec, ForageWorld(world), np.array([seed]), rng, on_moment=witness)
-    figures = {}
-    if lesson:
-        lesson.stop()
-        figures = lesson.finish(collected.trajectory.texts)
+    watching, seeds = learner.start(*settings), np.array([seed])
+    collected = collect_rollout(policy, codec, ForageWorld(world), seeds, rng, observers=watching)
+    figures = learner.learn(learner.experience(collected.trajectory, *settings), rng) if watching else {}
     return figures | {"steps_per_second": float(collected.trajectory.is_lived.sum()) / (perf_counter() - start)}
 
 

@@ -29,8 +29,8 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from trainers.command_line import run_command
-from trainers.run_folder import machine
+from trainers.cli.command_line import run_command
+from trainers.records.run_folder import machine
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 BROWSER = -1

@@ -12,9 +12,9 @@ import numpy as np
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
-from trainers.command_line import run_command
-from trainers.config import EnvConfig
-from trainers.evaluate import held_out_seeds, play_yardstick
+from trainers.cli.command_line import run_command
+from trainers.comparison import held_out_seeds, play_baseline
+from trainers.env_config import EnvConfig
 
 
 def food_of_reader(config: WorldConfig, seeds: np.ndarray, rng: np.random.Generator) -> float:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in options.presets.split(","):
         env, seeds = EnvConfig().of_preset(name), held_out_seeds(options.episodes, 0)
         food = food_of_reader(env, seeds, np.random.default_rng(0))
-        planner = play_yardstick("planner", env, seeds, 0).figures["food_eaten"].mean()
+        planner = play_baseline("planner", env, seeds, 0).figures["food_eaten"].mean()
         print(f"{name:8s} food {food:5.1f}, {food / planner:.0%} of the planner's")
 
 

@@ -16,7 +16,7 @@ from benchmarks.statistics import (
     probability_of_improvement,
     share_better,
 )
-from trainers.run_folder import machine
+from trainers.records.run_folder import machine
 
 Result = dict[str, Any]
 """A run's preset, condition, seed, score, curve, and the scores of the baselines in its held-out worlds."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.run_folder import machine
+from trainers.records.run_folder import machine
 
 Table = Sequence[Sequence[str]]
 """Rows of texts; the first one is the head."""

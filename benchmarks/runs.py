@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from trainers.cli.parser import parse, read_config
 from trainers.config import TrainConfig
-from trainers.parser import parse, read_config
 
 HELD_OUT_EPISODES = 32
 """Held-out worlds in which a run is evaluated; each seed has its own."""

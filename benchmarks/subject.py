@@ -13,11 +13,11 @@ from agents.forage_codec import ForageCodec
 from agents.formats.gguf import recode_gguf
 from agents.mind import Mind
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, Dtype, ModelConfig, UserError
 from envs import WorldConfig
 
 
-def mature_policy(agents: int, dtype: str = "auto") -> Policy:
+def mature_policy(agents: int, dtype: Dtype = "auto") -> Policy:
     """The real model with adapters that all differ and are as large as after some generations."""
     codec = ForageCodec(WorldConfig().view_radius)
     policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)

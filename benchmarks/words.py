@@ -15,7 +15,7 @@ from typing import Any
 
 from agents.forage_codec import ForageCodec
 from envs import WorldConfig
-from trainers.command_line import run_command
+from trainers.cli.command_line import run_command
 
 SYNONYMS = {
     "food": "bread",
@@ -85,20 +85,20 @@ class Examples(_Reworded):
 
 def measure(run_dir: Path, episodes: int) -> dict[str, float]:
     """Mean food of the agents of a run's last generation, and of the frozen model, for each wording."""
-    from trainers.colony import found_colony
-    from trainers.evaluate import held_out_seeds, play
-    from trainers.run_folder import open_run
+    from trainers.comparison import held_out_seeds, play
+    from trainers.population import found_population
+    from trainers.records.opening import open_run
 
-    colony, config, _ = open_run(run_dir)
+    population, config, _ = open_run(run_dir)
     seeds = held_out_seeds(episodes, config.seed)
     wordings = {"renamed": Renamed, "reordered": Reordered}
     food = {}
     for wording, codec in wordings.items():
-        reworded = replace(colony, codec=codec(config.env))
+        reworded = replace(population, codec=codec(config.env))
         for who, bare in (("agents", False), ("frozen", True)):
             outcome = play(reworded, config.env, seeds, config.seed, bare=bare)
             food[f"{who}, {wording}"] = float(outcome.figures["food_eaten"].mean())
-    prompted = found_colony(replace(config, env=replace(config.env, codec="benchmarks.words:Examples")))
+    prompted = found_population(replace(config, env=replace(config.env, codec="benchmarks.words:Examples")))
     outcome = play(prompted, config.env, seeds, config.seed, bare=True)
     return food | {"frozen, with examples": float(outcome.figures["food_eaten"].mean())}
 

@@ -27,8 +27,8 @@ import psutil
 
 from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES, Contestant, Speed
 from envs import ForageBatch
-from trainers.command_line import run_command
-from trainers.machine import processor
+from trainers.cli.command_line import run_command
+from trainers.cli.machine import processor
 
 AIMS = {TWO_INTERFACES: 100_000, TWO_CORES: 2_000_000}
 """Agent-steps per second that these must reach on two cores."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from agents.forage_codec import ForageCodec
 from agents.memory import NEVER, ForageMemory
-from envs.look.terminal import is_fertile, one_world
 from envs.observe import observe
+from envs.rendering.terminal import is_fertile, one_world
 from envs.types import is_night
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig

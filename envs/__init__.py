@@ -1,8 +1,8 @@
 """The world: agents forage in a grid, eat what they find, and starve when they do not. Part of Terrarium.
 
-The core is batched: arrays over W worlds x N agents (`ForageBatch`). Its faces are PettingZoo's
+The core is batched: arrays over W worlds x N agents (`ForageBatch`). Its interfaces are PettingZoo's
 (`envs.forage_v0`), Gymnasium's (`gymnasium.make("envs:Forage-v0")` and `make_vec`), Stable-Baselines3's
-(`envs.sb3`) and the world of one agent (`Habitat`). A leaf of the project: NumPy, and in the faces
+(`envs.sb3`) and the world of one agent (`Habitat`). A leaf of the project: NumPy, and in the interfaces
 the library they are for. Knows no text, no model and no learning.
 
 Symbols of all shapes: W worlds, N agents in a world, H rows, B columns ("breadth"), F food items,

@@ -1,4 +1,4 @@
-"""Many worlds at once: the face of the world for training and evaluation."""
+"""Many worlds at once: the interface of the world for training and evaluation."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The PettingZoo face: one world of `ForageBatch` behind dicts keyed by agent name.
+"""The PettingZoo interface: one world of `ForageBatch` behind dicts keyed by agent name.
 
 Contract: https://pettingzoo.farama.org/api/parallel/. A step's dicts are keyed by the agents in `agents` when it
 began, so those who die in it get a last observation. `forager_0` is a slot in the world, not an individual.
@@ -15,7 +15,8 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import parallel_to_aec
 
 from envs.batch import ForageBatch
-from envs.faces import (
+from envs.generator import SEED_LIMIT
+from envs.interfaces import (
     DEFAULT_PRESET,
     FPS,
     RENDER_MODES,
@@ -27,7 +28,6 @@ from envs.faces import (
     seed_after,
     world_config,
 )
-from envs.generator import SEED_LIMIT
 from envs.state import flatten, layout, unflatten
 from envs.types import Action, StepResult, WorldConfig
 

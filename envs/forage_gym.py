@@ -1,4 +1,4 @@
-"""The Gymnasium face: one agent learns, bots play the others.
+"""The Gymnasium interface: one agent learns, bots play the others.
 
     gymnasium.make("envs:Forage-v0", preset="maze", others="greedy")
 
@@ -17,7 +17,7 @@ from gymnasium.spaces import Discrete
 
 from envs.batch import ForageBatch
 from envs.bots import Bot, bots
-from envs.faces import (
+from envs.interfaces import (
     DEFAULT_PRESET,
     FPS,
     RENDER_MODES,

@@ -1,4 +1,4 @@
-"""The vector face of Gymnasium: the worlds of W learners, stepped together.
+"""The vector interface of Gymnasium: the worlds of W learners, stepped together.
 
     gymnasium.make_vec("envs:Forage-v0", num_envs=64, preset="maze", others="greedy")
 
@@ -19,7 +19,8 @@ from gymnasium.vector.utils import batch_space
 
 from envs.batch import ForageBatch
 from envs.bots import Bot
-from envs.faces import (
+from envs.forage_gym import idle, learner_config, player_of
+from envs.interfaces import (
     DEFAULT_PRESET,
     FPS,
     action_mask,
@@ -28,8 +29,7 @@ from envs.faces import (
     renewed,
     seeds_from,
 )
-from envs.forage_gym import idle, learner_config, player_of
-from envs.look import render
+from envs.rendering import render
 from envs.types import Action, WorldConfig
 
 Infos = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 face: every agent of W worlds is a slot of one VecEnv.
+"""The Stable-Baselines3 interface: every agent of W worlds is a slot of one VecEnv.
 
     from envs.sb3 import ForageVecEnv
     model = PPO("MlpPolicy", ForageVecEnv("meadow", worlds=8))
@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from envs.batch import ForageBatch
-from envs.faces import DEFAULT_PRESET, action_mask, first_seed, observation_box, renewed, seeds_from, world_config
-from envs.look import render
+from envs.interfaces import DEFAULT_PRESET, action_mask, first_seed, observation_box, renewed, seeds_from, world_config
+from envs.rendering import render
 from envs.types import Action, StepResult, WorldConfig
 
 

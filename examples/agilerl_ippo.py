@@ -1,4 +1,4 @@
-"""AgileRL: twenty agents of the meadow share one policy, trained by IPPO on the PettingZoo face.
+"""AgileRL: twenty agents of the meadow share one policy, trained by IPPO on the PettingZoo interface.
 
     python -m examples.agilerl_ippo [--steps N]
 

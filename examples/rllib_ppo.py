@@ -1,4 +1,4 @@
-"""RLlib: twenty agents of the meadow share one policy, trained by PPO on the PettingZoo face.
+"""RLlib: twenty agents of the meadow share one policy, trained by PPO on the PettingZoo interface.
 
     python -m examples.rllib_ppo [--steps N]
 

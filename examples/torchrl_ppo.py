@@ -1,4 +1,4 @@
-"""TorchRL: twenty agents of the meadow share one policy, trained by PPO on the PettingZoo face.
+"""TorchRL: twenty agents of the meadow share one policy, trained by PPO on the PettingZoo interface.
 
     python -m examples.torchrl_ppo [--steps N]
 

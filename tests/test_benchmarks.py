@@ -8,8 +8,8 @@ import pytest
 from benchmarks import bots, crowd, online, reader, worlds
 from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES
 from envs.presets import PRESETS
-from trainers.config import EnvConfig
-from trainers.evaluate import held_out_seeds, play_yardstick
+from trainers.comparison import held_out_seeds, play_baseline
+from trainers.env_config import EnvConfig
 
 
 def test_bots_writes_both_tables(tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_bots_writes_both_tables(tmp_path, capsys):
 def test_who_goes_where_the_texts_say_eats_more_than_the_forager(capsys):
     reader.main(["--presets", "meadow", "--episodes", "2"])
     name, _, food, *_ = capsys.readouterr().out.split()
-    forager = play_yardstick("forager", EnvConfig(), held_out_seeds(2, 0), 0).figures["food_eaten"].mean()
+    forager = play_baseline("forager", EnvConfig(), held_out_seeds(2, 0), 0).figures["food_eaten"].mean()
     assert name == "meadow"
     assert float(food.rstrip(",")) > forager
 

@@ -10,7 +10,7 @@ from benchmarks import champions, compare, experiments, runs
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.results import Chart, Results, draw, markdown, write, write_section
 from benchmarks.runs import Run, learning_curve
-from trainers.parser import read_config
+from trainers.cli.parser import read_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -169,7 +169,7 @@ def test_the_comparison_of_rivals_in_short(tiny_keys, tmp_path, monkeypatch, cap
     monkeypatch.setattr(champions, "STAGES", 3)
     monkeypatch.setattr(champions, "WORLDS", 4)
     monkeypatch.setitem(EXPERIMENTS, "rivals", EXPERIMENTS["rivals"]._replace(least_generations=3))
-    breeding = ["--evolution.parents", "2", "--evolution.elites", "1", "--evolution.hall_episodes", "1"]
+    breeding = ["--evolution.parents", "2", "--evolution.elites", "1", "--coevolution.hall_of_fame_episodes", "1"]
     threads = torch.get_num_threads()
     compare.main([*arguments, *tiny_keys, *breeding])
     assert torch.get_num_threads() == threads, "the settings of a run do not change those of its readers"
@@ -194,7 +194,7 @@ def test_rivals_need_as_many_generations_as_there_are_stages(capsys):
 def test_the_comparison_of_students_in_short(tiny_keys, tmp_path, monkeypatch):
     page, arguments = in_short("distillation", tmp_path, generations=2)
     monkeypatch.setattr(experiments, "model_folder", lambda name: None)
-    own = ["--learn.trains", "model", "--learn.epochs", "1"]
+    own = ["--distillation.trains", "model", "--learn.epochs", "1"]
     students = {"50 MB": ("full model", own), "led": ("planner", experiments.PLANNER)}
     monkeypatch.setattr(experiments, "STUDENTS", students)
     compare.main([*arguments, "--lessons", "2", *tiny_keys])

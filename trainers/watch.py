@@ -108,7 +108,7 @@ def play(population: Any, env: EnvConfig, seed: int, show: Show) -> "list[WorldS
 
 def in_terminal(env: EnvConfig, fps: float) -> Show:
     """Shows states in the terminal, in colour, at most so many a second; in ASCII where it can show no more."""
-    from envs.look.terminal import IN_ASCII, ansi
+    from envs.rendering.terminal import IN_ASCII, ansi
 
     is_terminal = sys.stdout.isatty()
     letters = {} if _can_show(IN_ASCII) else IN_ASCII
@@ -131,7 +131,7 @@ def _can_show(letters: Iterable[int]) -> bool:
 def in_window(env: EnvConfig, fps: float, title: str) -> Show:
     """Shows states in a window; a click tells what an agent read. UserError where no window can be opened."""
     try:
-        from envs.look.window import Window
+        from envs.rendering.window import Window
 
         window = Window(env, fps, title)
     except (ImportError, RuntimeError) as error:
@@ -148,7 +148,7 @@ def in_window(env: EnvConfig, fps: float, title: str) -> Show:
 
 def frames_of(states: "Sequence[WorldState]", env: EnvConfig) -> "list[np.ndarray]":
     """Pictures (H, W, 3) uint8."""
-    from envs.look.render import rgb_array
+    from envs.rendering.render import rgb_array
 
     return [rgb_array(state, env, cell=16) for state in states]
 

@@ -28,7 +28,7 @@ class Onnx:
 
     is_batched = True
 
-    def __init__(self, mind: Mind, quantised: bool = False, text_memory_mb: int = 64):
+    def __init__(self, mind: Mind, quantised: bool = False, prefix_cache_mb: int = 64):
         require_answer_token(mind, "ONNX Runtime")
         graphs = graph_folder(mind)
         self.mind = mind
@@ -40,7 +40,7 @@ class Onnx:
             del self._reader  # first, so that the next two lie in the memory that it leaves
             self._reader = _session(quantised_folder(mind) / "read.onnx")
         self._answerer = _session(graphs / "answer.onnx")
-        self.memory = TextMemory(self._read, (layers - mind.first_layer, two, heads, width), text_memory_mb << 20)
+        self.memory = TextMemory(self._read, (layers - mind.first_layer, two, heads, width), prefix_cache_mb << 20)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""

@@ -25,7 +25,7 @@ class BaseModel(NamedTuple):
     folder: Path  # where it was read from
     name: str  # as the user gave it
     begins_with_space: bool = False  # whether the tokenizer puts a space before any text, as Llama 2's and Phi-3's do
-    blocks: Mapping[str, Blocks] = {}  # compact memory: the layers' linear weights, which the model then lacks
+    blocks: Mapping[str, Blocks] = {}  # stored compactly: the layers' linear weights, which the model then lacks
 
     @property
     def public_name(self) -> str:
@@ -87,7 +87,7 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     check_folder(folder, config.name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if config.memory == "compact":
+        if config.weight_storage == "compact":
             file = compact_file(folder, config.name, partial(_load, config.name, folder))
             causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder, trust_remote_code=False))
             spare_memory()

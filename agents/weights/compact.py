@@ -100,7 +100,9 @@ def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
         is_same = path in known and torch.equal(known[path].unpacked(), module.weight)
         blocks[path] = known[path] if is_same else eight_bit(module.weight)
         if not blocks[path].unpacked().isfinite().all():
-            raise UserError(f"model.memory = 'compact': must be full, as {path} holds numbers too large for float16")
+            raise UserError(
+                f"model.weight_storage = 'compact': must be full, as {path} holds numbers too large for float16"
+            )
     kinds = json.dumps({path: b.kind for path, b in blocks.items()})
     save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
 
@@ -207,7 +209,9 @@ def _check_embedding(causal_lm: Any) -> None:
     embedding, ids = causal_lm.get_input_embeddings(), torch.arange(4)
     if not torch.allclose(embedding(ids), embedding.weight[ids] * embed_scale(causal_lm)):
         kind = causal_lm.config.model_type
-        raise UserError(f"model.memory = 'compact': must be full for {kind}, whose embedding is of a kind of its own")
+        raise UserError(
+            f"model.weight_storage = 'compact': must be full for {kind}, whose embedding is of a kind of its own"
+        )
 
 
 def embed_scale(causal_lm: Any) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.types import Dtype
 from agents.weights.compact import Blocks
 from agents.weights.products import pack, plain_product, product, unpack
 
@@ -123,7 +124,7 @@ def freeze(decoder: Any, blocks: Mapping[str, Blocks], first_with_gradients: int
             layer.set_submodule(path, frozen)
 
 
-def product_dtype(decoder: Any) -> str:
+def product_dtype(decoder: Any) -> Dtype:
     """The number format in which a decoder's frozen weights are multiplied, by name."""
     dtypes = {m.dtype for m in decoder.modules() if isinstance(m, FrozenLinear)} or {torch.float32}
-    return str(dtypes.pop()).removeprefix("torch.")
+    return "bfloat16" if torch.bfloat16 in dtypes else "float32"

@@ -24,7 +24,7 @@ def check_folder(folder: Path, name: str) -> None:
         method = (config["quantization_config"] or {}).get("quant_method", "unknown")
         raise ModelNotFound(
             f"{begin} is quantised (quantization_config in config.json, {method}): must be the model that it was made "
-            "of, or a GGUF file; model.memory = compact makes 8 bits of that"
+            "of, or a GGUF file; model.weight_storage = compact makes 8 bits of that"
         )
     for file in ADAPTERS:
         if (folder / file).exists():

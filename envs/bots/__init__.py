@@ -1,4 +1,4 @@
-"""Scripted bots, the yardsticks of the world: what chance, sight, memory and full knowledge reach.
+"""Scripted bots, the baselines of the world: what chance, sight, memory and full knowledge reach.
 
 A bot goes from the state of W worlds to actions (W, N). `bots` has them by name, `play` plays one.
 """

@@ -1,7 +1,7 @@
 """A bot that uses what an agent could know: it keeps a map of what it has seen, and heeds the rules of its world.
 
 Each rule it heeds can be taken from it, which is how one sees whether a rule matters (`benchmarks.bots`).
-Loops over nothing but the wave of a shortest path; still a yardstick, not made for speed.
+Loops over nothing but the wave of a shortest path; still a baseline, not made for speed.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The strongest yardstick: it knows the whole world and sends different agents to different foods."""
+"""The strongest baseline: it knows the whole world and sends different agents to different foods."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Planner:
     The closest pair of agent and food is matched first, then the closest of the rest, and so on; equal
     distances go to the lower agent and then to the lower cell. Agents beyond the number of foods stay.
     Where there are nights it looks only at food from which it can be home before dark, and is home at night.
-    Distances are computed once per layout. Loops over worlds: a yardstick, not made for speed.
+    Distances are computed once per layout. Loops over worlds: a baseline, not made for speed.
     """
 
     def __init__(self, config: WorldConfig) -> None:

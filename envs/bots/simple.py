@@ -1,4 +1,4 @@
-"""Yardsticks: what chance, sight without thought, sight and memory, and full knowledge reach in the same worlds."""
+"""Baselines: what chance, sight without thought, sight and memory, and full knowledge reach in the same worlds."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def bots(config: WorldConfig, seed: int = 0) -> dict[str, Bot]:
-    """Return the four yardsticks by name: random, greedy, forager, planner."""
+    """Return the four baselines by name: random, greedy, forager, planner."""
     rng = np.random.default_rng(seed)
     return {
         "random": partial(random_bot, config, rng=rng),

@@ -48,7 +48,7 @@ class World(Protocol):
 
 @runtime_checkable
 class Pictured(Protocol):
-    """A world of which pictures can be drawn (`envs.look`): ours."""
+    """A world of which pictures can be drawn (`envs.rendering`): ours."""
 
     def state(self) -> WorldState:
         """Return a copy of the whole state, of the worlds that are drawn."""

@@ -42,7 +42,7 @@ def test_rows_that_do_not_divide_into_blocks_are_float16():
 
 
 def test_the_file_holds_the_blocks_and_the_rest_of_the_model(tiny_model):
-    base = load_base_model(ModelConfig(name=str(tiny_model), memory="compact"))
+    base = load_base_model(ModelConfig(name=str(tiny_model), weight_storage="compact"))
     whole = load_base_model(ModelConfig(name=str(tiny_model))).causal_lm
     assert isinstance(base.blocks, StoredBlocks)
     assert len(base.blocks) == 4 * 7 + 1
@@ -73,7 +73,7 @@ def test_the_output_head_has_the_rows_of_the_whole_one(tiny_model, tmp_path, tie
         whole.causal_lm.lm_head.weight = torch.nn.Parameter(random(*whole.causal_lm.lm_head.weight.shape))
     whole.causal_lm.save_pretrained(tmp_path / "model")
     whole.tokenizer.save_pretrained(tmp_path / "model")
-    compact = load_base_model(ModelConfig(name=str(tmp_path / "model"), memory="compact"))
+    compact = load_base_model(ModelConfig(name=str(tmp_path / "model"), weight_storage="compact"))
     ids = torch.tensor([5, 2, 7])
     for ours, theirs in zip(compact.head_rows(ids), whole.head_rows(ids), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0.01)
@@ -83,13 +83,13 @@ def test_the_file_is_written_once(tiny_model):
     def load():
         raise AssertionError("the file is there")
 
-    load_base_model(ModelConfig(name=str(tiny_model), memory="compact"))
+    load_base_model(ModelConfig(name=str(tiny_model), weight_storage="compact"))
     assert compact_file(tiny_model, str(tiny_model), load).is_file()
 
 
 def minds(tiny_model, **settings):
-    for memory in ("full", "compact"):
-        model = ModelConfig(name=str(tiny_model), dtype="float32", memory=memory)
+    for storage in ("full", "compact"):
+        model = ModelConfig(name=str(tiny_model), dtype="float32", weight_storage=storage)
         policy = make_policy(model, ADAPTER, ForageCodec(3), agents=3, seed=0)
         policy.mind.bank.values += 0.3 * random(*policy.mind.bank.values.shape)
         yield policy.mind

@@ -153,7 +153,7 @@ def test_a_file_cut_short_is_refused(share, tmp_path):
 
 def test_a_name_in_capitals_will_do(tmp_path):
     random_gguf(tmp_path / "MODEL.GGUF", "llama", Kind.Q8_0, write_byte_level)
-    base = load_base_model(ModelConfig(name=str(tmp_path / "MODEL.GGUF"), memory="compact"))
+    base = load_base_model(ModelConfig(name=str(tmp_path / "MODEL.GGUF"), weight_storage="compact"))
     assert base.gguf == tmp_path / "MODEL.GGUF"
     assert base.layers == 2
 

@@ -68,15 +68,15 @@ def test_a_gradient_is_refused():
         Int8Linear(random(8, 20), None)(random(3, 20).requires_grad_())
 
 
-def tiny(model, trunk: str, memory: str = "full") -> Policy:
-    settings = ModelConfig(name=str(model), dtype="float32", trunk=trunk, memory=memory)
+def tiny(model, trunk: str, storage: str = "full") -> Policy:
+    settings = ModelConfig(name=str(model), dtype="float32", trunk=trunk, weight_storage=storage)
     policy = make_policy(settings, AdapterConfig(rank=2, alpha=4.0, top_layers=2), ForageCodec(3), agents=3, seed=0)
     policy.mind.bank.values += 0.3 * random(*policy.mind.bank.values.shape)
     return policy
 
 
-def test_compact_memory_has_few_bits_of_its_own(tiny_model):
-    with pytest.raises(UserError, match=r"model.trunk = 'int8': must be same with memory = compact"):
+def test_compact_weights_have_few_bits_of_its_own(tiny_model):
+    with pytest.raises(UserError, match=r"model.trunk = 'int8': must be same with weight_storage = compact"):
         tiny(tiny_model, "int8", "compact")
 
 

@@ -3,6 +3,8 @@
 A new architecture goes into AGREES, or with its reason into REFUSED.
 """
 
+from typing import get_args
+
 import pytest
 import torch
 from test_architectures import FEW_HEADS, GPT_NEO, LOCAL, MIXED, SHAPE, TEXTS, write_checkpoint
@@ -11,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from agents.forage_codec import ForageCodec
 from agents.mind import Mind
 from agents.policy import make_policy
-from agents.types import MEMORIES, AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, ModelConfig, UserError, WeightStorage
 from agents.weights.compact import EMBEDDING
 from agents.weights.frozen import FrozenLinear
 from agents.weights.old_architectures import modernise
@@ -98,9 +100,9 @@ def cache(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
 
 
-def mind_on(folder, architecture: str, memory: str) -> Mind:
+def mind_on(folder, architecture: str, storage: str) -> Mind:
     adapter = AdapterConfig(rank=1, top_layers=2, modules=MODULES.get(architecture, ["q_proj"]))
-    model = ModelConfig(name=str(folder), dtype="float32", memory=memory)
+    model = ModelConfig(name=str(folder), dtype="float32", weight_storage=storage)
     return make_policy(model, adapter, ForageCodec(view_radius=3), agents=1, seed=0).mind
 
 
@@ -116,24 +118,24 @@ def as_transformers_has_it(mind: Mind):
     return causal_lm
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("storage", get_args(WeightStorage))
 @pytest.mark.parametrize("kind", AGREES)
 @torch.no_grad()
-def test_it_answers_as_transformers_does(kind, memory, tiny_model, tmp_path):
+def test_it_answers_as_transformers_does(kind, storage, tiny_model, tmp_path):
     architecture, shape = AGREES[kind]
-    mind = mind_on(write_checkpoint(tmp_path / "model", tiny_model, architecture, shape), architecture, memory)
+    mind = mind_on(write_checkpoint(tmp_path / "model", tiny_model, architecture, shape), architecture, storage)
     theirs = as_transformers_has_it(mind)
     for text, ours in zip(TEXTS, mind.action_logits(TEXTS, None), strict=True):
         ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
         torch.testing.assert_close(ours, theirs(ids).logits[0, -1, mind.action_ids], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("storage", get_args(WeightStorage))
 @pytest.mark.parametrize("kind", REFUSED)
-def test_it_is_refused_in_one_sentence(kind, memory, tiny_model, tmp_path):
+def test_it_is_refused_in_one_sentence(kind, storage, tiny_model, tmp_path):
     architecture, shape, reason = REFUSED[kind]
     folder = write_checkpoint(tmp_path / "model", tiny_model, architecture, shape)
     with pytest.raises(UserError, match=reason) as caught:
-        mind_on(folder, architecture, memory).action_logits(TEXTS, None)
+        mind_on(folder, architecture, storage).action_logits(TEXTS, None)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)

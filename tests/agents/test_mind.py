@@ -38,9 +38,9 @@ def policy_on(tiny_model, config: AdapterConfig, agents: int, dtype: str = "floa
     return make_policy(ModelConfig(name=str(tiny_model), dtype=dtype), config, ForageCodec(3), agents, seed=0)
 
 
-def another(mind: Mind, text_memory_mb: int = 1) -> Mind:
+def another(mind: Mind, prefix_cache_mb: int = 1) -> Mind:
     """A mind with the same base and adapters that has read nothing yet."""
-    return Mind(mind.base, mind.bank, ForageCodec(3), text_memory_mb)
+    return Mind(mind.base, mind.bank, ForageCodec(3), prefix_cache_mb)
 
 
 def test_fast_logits_equal_plain_logits_for_every_agent(mind):
@@ -83,7 +83,7 @@ def test_the_order_of_texts_does_not_matter(mind):
 
 
 def test_answers_do_not_depend_on_what_was_remembered(mind):
-    forgetful = another(mind, text_memory_mb=0)
+    forgetful = another(mind, prefix_cache_mb=0)
     for texts in (TEXTS[:2], TEXTS[1:4], TEXTS[:1], TEXTS[3:], TEXTS[:1] * 2):
         fresh = another(mind).action_logits(texts, torch.tensor([5]))
         torch.testing.assert_close(forgetful.action_logits(texts, torch.tensor([5])), fresh, **NEAR)

@@ -17,7 +17,7 @@ def test_an_impossible_adapter_is_refused_by_field(field, value):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("dtype", "int8"), ("trunk", "bfloat16"), ("text_memory_mb", 0), ("threads", -1)]
+    ("field", "value"), [("dtype", "int8"), ("trunk", "bfloat16"), ("prefix_cache_mb", 0), ("threads", -1)]
 )
 def test_an_impossible_model_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=rf"model\.{field} = .*: must be"):

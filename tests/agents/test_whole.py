@@ -5,11 +5,12 @@ import pickle
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from agents.types import MEMORIES, ModelConfig, UserError
+from agents.types import ModelConfig, UserError, WeightStorage
 from agents.weights.base_model import load_base_model
 
 
@@ -87,13 +88,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("storage", get_args(WeightStorage))
 @pytest.mark.parametrize("case", BROKEN)
-def test_it_is_refused_in_one_sentence(case, memory, folder):
+def test_it_is_refused_in_one_sentence(case, storage, folder):
     damage, reason = BROKEN[case]
     damage(folder)
     with pytest.raises(UserError, match=reason) as caught:
-        load_base_model(ModelConfig(name=str(folder), memory=memory))
+        load_base_model(ModelConfig(name=str(folder), weight_storage=storage))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
 
@@ -104,9 +105,9 @@ def test_large_numbers_whose_sum_is_infinite_are_no_infinity(folder):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     load_base_model(ModelConfig(name=str(folder)))
     with pytest.raises(
-        UserError, match=r"model\.memory = 'compact': must be full, as embedding holds numbers too large"
+        UserError, match=r"model\.weight_storage = 'compact': must be full, as embedding holds numbers too large"
     ):
-        load_base_model(ModelConfig(name=str(folder), memory="compact"))
+        load_base_model(ModelConfig(name=str(folder), weight_storage="compact"))
 
 
 # Code in a model folder
@@ -122,7 +123,7 @@ class Words(PreTrainedTokenizerFast): pass
 CLASSES = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoModel": "evil.Model"}
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("storage", get_args(WeightStorage))
 @pytest.mark.parametrize(
     ("kind", "words", "refusal"),
     [
@@ -135,7 +136,7 @@ CLASSES = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "A
         ),
     ],
 )
-def test_its_code_is_never_run_even_if_somebody_says_yes(kind, words, refusal, memory, folder, tmp_path, monkeypatch):
+def test_its_code_is_never_run_even_if_somebody_says_yes(kind, words, refusal, storage, folder, tmp_path, monkeypatch):
     mark = tmp_path / "was_run"
     (folder / "evil.py").write_text(EVIL.format(mark=str(mark), kind=kind))
     configure(folder, model_type=kind, architectures=["Model"], auto_map=CLASSES)
@@ -144,9 +145,9 @@ def test_its_code_is_never_run_even_if_somebody_says_yes(kind, words, refusal, m
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # transformers asks, unless it is told
     if refusal:
         with pytest.raises(UserError, match=refusal):
-            load_base_model(ModelConfig(name=str(folder), memory=memory))
+            load_base_model(ModelConfig(name=str(folder), weight_storage=storage))
     else:
-        base = load_base_model(ModelConfig(name=str(folder), memory=memory))
+        base = load_base_model(ModelConfig(name=str(folder), weight_storage=storage))
         assert all(type(part).__module__.startswith("transformers.") for part in (base.causal_lm, base.tokenizer))
     assert not mark.exists()
 

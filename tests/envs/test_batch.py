@@ -1,4 +1,4 @@
-"""The batched face: worlds are independent, its state is all there is, and it refuses nonsense."""
+"""The batched interface: worlds are independent, its state is all there is, and it refuses nonsense."""
 
 import io
 from dataclasses import replace

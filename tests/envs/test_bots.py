@@ -1,4 +1,4 @@
-"""The yardsticks are in order, and obey the rules they are measured by."""
+"""The baselines are in order, and obey the rules they are measured by."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The PettingZoo face: the contract, its official tests, and the traps those tests miss."""
+"""The PettingZoo interface: the contract, its official tests, and the traps those tests miss."""
 
 import copy
 import itertools
@@ -13,7 +13,7 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 from small_worlds import DEADLY, MODES, SMALL, small
 
 from envs import HELD_OUT, ForageBatch, forage_v0
-from envs.faces import SEED_STRIDE, Viewer
+from envs.interfaces import SEED_STRIDE, Viewer
 from envs.presets import PRESETS
 
 
@@ -21,7 +21,7 @@ from envs.presets import PRESETS
 def no_window(monkeypatch):
     """Draw windows nowhere, and do not wait between steps."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setattr("envs.faces.FPS", 1000)
+    monkeypatch.setattr("envs.interfaces.FPS", 1000)
 
 
 def choose(env, generator):

@@ -1,4 +1,4 @@
-"""The Gymnasium faces: official checks, the same worlds as all other faces, and the samples between two episodes."""
+"""The Gymnasium interfaces: official checks, the same worlds as the other ones, and samples between two episodes."""
 
 import json
 import warnings
@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs import HELD_OUT, ForageBatch, WorldConfig
 from envs.bots import bots
-from envs.faces import renewed, seed_after, seeds_from
 from envs.forage_gym import ForageEnv
 from envs.forage_vector import ForageVectorEnv
 from envs.generator import generate
+from envs.interfaces import renewed, seed_after, seeds_from
 from envs.presets import PRESETS
 
 NAME = "envs:Forage-v0"
@@ -29,7 +29,7 @@ OTHERS = ("empty", "random", "greedy", "forager", "planner")
 def no_window(monkeypatch):
     """Draw windows nowhere, and do not wait between steps."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setattr("envs.faces.FPS", 1000)
+    monkeypatch.setattr("envs.interfaces.FPS", 1000)
 
 
 def play(env, seed, actions):
@@ -123,10 +123,10 @@ def test_actions_that_do_not_exist_are_refused(action):
         ({"agents": 0}, r"WorldConfig\.agents = 0"),
     ],
 )
-@pytest.mark.parametrize("face", [ForageEnv, ForageVectorEnv])
-def test_impossible_arguments_are_refused_with_what_is_allowed(face, arguments, message):
+@pytest.mark.parametrize("interface", [ForageEnv, ForageVectorEnv])
+def test_impossible_arguments_are_refused_with_what_is_allowed(interface, arguments, message):
     with pytest.raises(ValueError, match=message):
-        face(**arguments)
+        interface(**arguments)
 
 
 def test_an_unknown_field_is_refused_with_those_there_are():

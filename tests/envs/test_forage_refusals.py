@@ -1,4 +1,4 @@
-"""The PettingZoo face: what it takes, and what it refuses with a sentence that says what is allowed."""
+"""The PettingZoo interface: what it takes, and what it refuses with a sentence that says what is allowed."""
 
 import re
 

@@ -18,7 +18,7 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_core_loads_nothing_heavy():
-    loaded = modules_after("import envs, envs.bots, envs.look.render")
+    loaded = modules_after("import envs, envs.bots, envs.rendering.render")
     assert not loaded & {"torch", "transformers", "stable_baselines3", "pettingzoo", "pygame", "scipy"}
 
 

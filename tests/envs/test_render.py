@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from envs.generator import generate
-from envs.look.render import STRIP, ansi, rgb_array, slots, view_array
-from envs.look.sprites import BERRY, POPULATIONS, agent_colour, agent_colours
 from envs.observe import observe, unpack
 from envs.presets import PRESETS
+from envs.rendering.render import STRIP, ansi, rgb_array, slots, view_array
+from envs.rendering.sprites import BERRY, POPULATIONS, agent_colour, agent_colours
 from envs.types import WorldConfig
 
 CONFIG = WorldConfig(height=6, width=8, agents=3, food=5, rocks=0.0, energy_start=80.0)

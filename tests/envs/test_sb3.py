@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 face: its VecEnv contract, and a replay on the batch."""
+"""The Stable-Baselines3 interface: its VecEnv contract, and a replay on the batch."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from envs import HELD_OUT, ForageBatch, WorldConfig
-from envs.faces import seed_after
+from envs.interfaces import seed_after
 from envs.presets import PRESETS
 from envs.sb3 import ForageVecEnv
 

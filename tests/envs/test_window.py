@@ -11,9 +11,9 @@ import pytest
 pygame = pytest.importorskip("pygame")
 
 from envs.generator import generate  # noqa: E402
-from envs.look.panel import walk, wrapped  # noqa: E402
-from envs.look.render import STRIP  # noqa: E402
-from envs.look.window import Window  # noqa: E402
+from envs.rendering.panel import walk, wrapped  # noqa: E402
+from envs.rendering.render import STRIP  # noqa: E402
+from envs.rendering.window import Window  # noqa: E402
 from envs.types import WorldConfig  # noqa: E402
 
 CONFIG = WorldConfig(height=6, width=8, agents=3, food=5, rocks=0.0)
@@ -224,7 +224,7 @@ def test_text_is_broken_between_words():
 
 
 def test_without_pygame_it_says_how_to_get_it():
-    code = "import sys; sys.modules['pygame'] = None; import envs.look.window"
+    code = "import sys; sys.modules['pygame'] = None; import envs.rendering.window"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "the window needs pygame: `pip install -e '.[render]'` brings it" in run.stderr
 

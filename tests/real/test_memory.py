@@ -13,7 +13,9 @@ from agents.weights.base_model import load_base_model
 @pytest.mark.long
 @pytest.mark.real
 def test_a_compact_run_stays_small(tmp_path):
-    load_base_model(ModelConfig(memory="compact"))  # writes the file of blocks if need be, which takes more memory
+    load_base_model(
+        ModelConfig(weight_storage="compact")
+    )  # writes the file of blocks if need be, which takes more memory
     file = tmp_path / "memory.json"
     command = [sys.executable, "-m", "benchmarks.memory", "--memory", "compact", "--generations", "1"]
     keys = ["--env.max_steps", "48", "--evolution.episodes", "1", "--held_out_episodes", "1"]

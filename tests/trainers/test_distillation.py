@@ -20,8 +20,8 @@ from trainers.records.checkpoint import checkpoints, load_checkpoint
 from trainers.records.opening import open_fittest
 from trainers.rollout import Trajectory
 from trainers.train import train
-from trainers.variants.distillation_teacher import RunTeacher
 from trainers.variants.distillation_model import WholeModel
+from trainers.variants.distillation_teacher import RunTeacher
 
 DISTIL = ["--learn.algorithm", "distil", "--evolution.enabled", "false", "--learn.max_kl", "10", "--learn.epochs", "6"]
 
@@ -231,7 +231,15 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
         (["--distillation.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
         (["--distillation.temperature", "2"], "temperature = 2.0: must be left out unless"),
         (
-            [*DISTIL, "--distillation.teacher", "x", "--distillation.trains", "model", "--model.memory", "compact"],
+            [
+                *DISTIL,
+                "--distillation.teacher",
+                "x",
+                "--distillation.trains",
+                "model",
+                "--model.weight_storage",
+                "compact",
+            ],
             "must be full with",
         ),
         (["--distillation.trains", "model"], "must be adapters, or left out unless learn.algorithm = distil"),

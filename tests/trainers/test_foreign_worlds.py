@@ -19,8 +19,8 @@ from envs import HELD_OUT
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.team_world import TeamWorld
 from trainers.cli.parser import parse
+from trainers.comparison import Chance, held_out_seeds
 from trainers.env_config import EnvConfig
-from trainers.evaluate import Chance, held_out_seeds
 from trainers.evaluate import main as evaluate
 from trainers.learning.config import LearnConfig
 from trainers.learning.learner import Learner

@@ -11,7 +11,7 @@ TEXTS = [" food north", " food south", " no food"]
 
 
 def read(text: np.ndarray) -> Trajectory:
-    """A life in which text (T, M) was read."""
+    """A trajectory in which text (T, M) was read."""
     zero, never = np.zeros(text.shape, np.float32), np.zeros(text.shape, bool)
     legal, alive = np.ones((*text.shape, 5), bool), ~never
     return Trajectory(TEXTS, text, legal, zero.astype(int), zero, zero, zero, alive, never, never, zero, alive)

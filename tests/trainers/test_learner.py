@@ -1,6 +1,4 @@
-"""The learner learns, each adapter for itself, and can be stopped."""
-
-from dataclasses import replace
+"""The learner learns, each adapter for itself and from its own samples, and can be stopped."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import torch
 
 from agents.types import TOKENS
 from trainers.learning.config import LearnConfig
-from trainers.learning.learner import Learner, approx_kl
+from trainers.learning.learner import approx_kl, make_learner, minibatches
 from trainers.rollout import Trajectory
 from trainers.stages import MAX_RATIO_ERROR
 
@@ -37,35 +35,41 @@ def no_entropy(policy):
     return torch.zeros(len(policy.mind.bank))
 
 
+def learn(learner, t, learning_rate, entropy_coef, rng) -> dict[str, float]:
+    """Improve all adapters and the critic from one rollout, as `trainers.stages.learn` does without variants."""
+    experience = learner.experience(t, learning_rate, entropy_coef)
+    return learner.learn(experience, rng) | learner.critic.learn(t, experience.returns, rng)
+
+
 @pytest.mark.parametrize(("algorithm", "tokens"), [("ppo", "answer"), ("ppo", "text"), ("reinforce", "answer")])
 def test_every_agent_solves_an_identity_task(tiny_policy, algorithm):
     tiny_policy.mind.bank.reset(seed=0)
-    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
+    learner = make_learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
     rng = np.random.default_rng(0)
     before = one_step_episodes(tiny_policy, rng).reward.mean()
     for _ in range(90):
         entropy_coef = torch.full((6,), 0.05)
-        learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy), entropy_coef, rng)
+        learn(learner, one_step_episodes(tiny_policy, rng), rates(tiny_policy), entropy_coef, rng)
     after = one_step_episodes(tiny_policy, rng, steps=64).reward.mean(axis=0)
     assert before < 0.5
     assert after.min() > 0.9, after
 
 
 def test_the_critic_comes_to_explain_returns(tiny_policy):
-    learner = Learner(tiny_policy, LearnConfig(algorithm="none", critic_learning_rate=0.01))
+    learner = make_learner(tiny_policy, LearnConfig(algorithm="none", critic_learning_rate=0.01))
     rng = np.random.default_rng(0)
     for _ in range(30):
         trajectory = one_step_episodes(tiny_policy, rng)
         trajectory = trajectory._replace(reward=trajectory.text.astype(np.float32))
-        figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
+        figures = learn(learner, trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert figures["explained_variance"] > 0.9
 
 
 def test_without_an_algorithm_no_adapter_moves(tiny_policy):
     before = tiny_policy.mind.bank.values.clone()
     rng = np.random.default_rng(0)
-    learner = Learner(tiny_policy, LearnConfig(algorithm="none"))
-    learner.learn(one_step_episodes(tiny_policy, rng), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    learner = make_learner(tiny_policy, LearnConfig(algorithm="none"))
+    learn(learner, one_step_episodes(tiny_policy, rng), rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert torch.equal(tiny_policy.mind.bank.values, before)
 
 
@@ -76,21 +80,21 @@ def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     alive = trajectory.is_alive.copy()
     alive[:, 1:] = False
     before = tiny_policy.mind.bank.values.clone()
-    learner = Learner(tiny_policy, LearnConfig())
-    learner.learn(trajectory._replace(is_alive=alive), rates(tiny_policy), no_entropy(tiny_policy), rng)
+    learner = make_learner(tiny_policy, LearnConfig())
+    learn(learner, trajectory._replace(is_alive=alive), rates(tiny_policy), no_entropy(tiny_policy), rng)
     changed = (tiny_policy.mind.bank.values != before).any(dim=1)
     assert changed.tolist() == [True, False, False, False, False, False]
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
+def test_an_adapter_that_exceeds_max_kl_is_projected_and_stopped(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
     config = LearnConfig(max_kl=0.02, epochs=8, minibatch=16)
     learning_rate = rates(tiny_policy, 1e-4)
     learning_rate[3] = 0.05
-    figures = Learner(tiny_policy, config).learn(trajectory, learning_rate, no_entropy(tiny_policy), rng)
-    assert figures["strayed"] == 1
+    figures = learn(make_learner(tiny_policy, config), trajectory, learning_rate, no_entropy(tiny_policy), rng)
+    assert figures["kl_exceeded"] == 1
     texts = [TEXTS[i] for i in trajectory.text[:, 3]]
     action, legal = torch.from_numpy(trajectory.action[:, 3]), torch.ones(32, 5, dtype=torch.bool)
     log_prob, _ = tiny_policy.evaluate(texts, torch.tensor([3]), action, legal)
@@ -98,7 +102,7 @@ def test_an_adapter_that_strays_is_reined_in_and_rests(tiny_policy):
     assert 0 < kl < 0.1
 
 
-def test_an_adapter_that_strays_in_its_last_step_is_reined_in_too(tiny_policy):
+def test_an_adapter_that_exceeds_max_kl_in_its_last_step_is_projected_too(tiny_policy):
     """Agent 3 dies early: it has one small minibatch an epoch, long before the others have theirs."""
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -108,8 +112,8 @@ def test_an_adapter_that_strays_in_its_last_step_is_reined_in_too(tiny_policy):
     learning_rate[3] = 0.05
     config = LearnConfig(max_kl=0.02, epochs=1, minibatch=8)
     short = trajectory._replace(is_alive=alive)
-    figures = Learner(tiny_policy, config).learn(short, learning_rate, no_entropy(tiny_policy), rng)
-    assert figures["strayed"] == 1
+    figures = learn(make_learner(tiny_policy, config), short, learning_rate, no_entropy(tiny_policy), rng)
+    assert figures["kl_exceeded"] == 1
     texts = [TEXTS[i] for i in trajectory.text[:6, 3]]
     action, legal = torch.from_numpy(trajectory.action[:6, 3]), torch.ones(6, 5, dtype=torch.bool)
     log_prob, _ = tiny_policy.evaluate(texts, torch.tensor([3]), action, legal)
@@ -123,9 +127,9 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     log_prob = trajectory.log_prob.copy()
     log_prob[:, 4] = np.nan
     before = tiny_policy.mind.bank.values.clone()
-    learner = Learner(tiny_policy, LearnConfig())
+    learner = make_learner(tiny_policy, LearnConfig())
     poisoned = trajectory._replace(log_prob=log_prob)
-    figures = learner.learn(poisoned, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    figures = learn(learner, poisoned, rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert all(np.isfinite(value) for value in figures.values())
     assert figures["not_finite"] == 1
     after = tiny_policy.mind.bank.values
@@ -141,7 +145,7 @@ class InOrder:
         return np.asarray(x if np.ndim(x) else np.arange(x))
 
 
-def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
+def test_chunks_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
     trajectory = one_step_episodes(tiny_policy, np.random.default_rng(0))
     begin, ends, gather = tiny_policy.mind.bank.values.clone(), [], tiny_policy.mind.bank.gathering
     for rows in (1, 16, 1000):
@@ -153,9 +157,9 @@ def test_cohorts_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
             return gather(learners)
 
         monkeypatch.setattr(tiny_policy.mind.bank, "gathering", note)
-        learner = Learner(tiny_policy, replace(LearnConfig(), minibatch=8))
-        learner.rows_at_once = rows
-        figures = learner.learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
+        tiny_policy.mind.rows_at_once = rows
+        learner = make_learner(tiny_policy, LearnConfig(minibatch=8))
+        figures = learn(learner, trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
         ends.append(tiny_policy.mind.bank.values.clone())
         assert max(gathered) == {1: 1, 16: 2, 1000: 6}[rows]
         assert figures["ratio_error"] < 1e-5
@@ -168,7 +172,9 @@ def test_the_ratio_is_far_from_one_if_others_acted(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
     tiny_policy.mind.bank.values[3] = tiny_policy.mind.bank.values[2]
-    figures = Learner(tiny_policy, LearnConfig()).learn(trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
+    figures = learn(
+        make_learner(tiny_policy, LearnConfig()), trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng
+    )
     assert figures["ratio_error"] > MAX_RATIO_ERROR, "one agent among six is enough"
 
 
@@ -176,37 +182,65 @@ def test_entropy_bonus_keeps_choices_open(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
     still = trajectory._replace(reward=np.zeros_like(trajectory.reward))
-    learner = Learner(tiny_policy, replace(LearnConfig(), max_kl=10.0, epochs=10))
-    first = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
-    last = learner.learn(still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
+    learner = make_learner(tiny_policy, LearnConfig(max_kl=10.0, epochs=10))
+    first = learn(learner, still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
+    last = learn(learner, still, rates(tiny_policy), torch.ones(6), rng)["entropy"]
     assert last > first
 
 
 @pytest.mark.parametrize(("algorithm", "returned"), [("ppo", 0.7), ("reinforce", 0.5)])
 def test_what_is_learned_from_are_lambda_returns_and_with_reinforce_whole_ones(tiny_policy, algorithm, returned):
     """Nothing, then 1 and the end, where the critic expects 2: the first step is worth 0.5 * (0.4 * 2 + 0.6 * 1)."""
-    rng = np.random.default_rng(0)
     reward, value = np.zeros((2, 6), np.float32), np.zeros((2, 6), np.float32)
     reward[1], value[1] = 1, 2
-    life = one_step_episodes(tiny_policy, rng, steps=2)._replace(reward=reward, value=value, is_terminal=reward > 0)
-    learner = Learner(tiny_policy, LearnConfig(algorithm=algorithm, discount=0.5, gae_lambda=0.6, replay=2))
-    learner.learn(life, rates(tiny_policy), no_entropy(tiny_policy), rng)
-    np.testing.assert_allclose(learner.replay.columns["returned"], [[returned, 1.0]] * 6, rtol=1e-5)
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=2)
+    t = t._replace(reward=reward, value=value, is_terminal=reward > 0)
+    learner = make_learner(tiny_policy, LearnConfig(algorithm=algorithm, discount=0.5, gae_lambda=0.6))
+    returns = learner.experience(t, rates(tiny_policy), no_entropy(tiny_policy)).returns
+    np.testing.assert_allclose(returns.view(2, 6), [[returned] * 6, [1.0] * 6], rtol=1e-5)
 
 
 @pytest.mark.parametrize("was_lived", [False, True])
 def test_where_nobody_lived_nothing_is_learned_and_from_the_dead_by_the_critic_alone(tiny_policy, was_lived):
-    life = one_step_episodes(tiny_policy, np.random.default_rng(0))
-    alive = life.is_alive.copy()
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0))
+    alive = t.is_alive.copy()
     alive[16:, 3:] = False
     critic = {name: tensor.clone() for name, tensor in tiny_policy.critic.state_dict().items()}
     begin, ends = tiny_policy.mind.bank.values.clone(), []
     for nonsense in (0.0, 100.0):
         tiny_policy.mind.bank.values[:] = begin
         tiny_policy.critic.load_state_dict(critic)
-        reward = np.where(alive, life.reward, np.float32(nonsense))
-        told = life._replace(reward=reward, is_alive=alive, is_lived=alive | was_lived)
-        Learner(tiny_policy, LearnConfig()).learn(told, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
+        reward = np.where(alive, t.reward, np.float32(nonsense))
+        changed = t._replace(reward=reward, is_alive=alive, is_lived=alive | was_lived)
+        learn(make_learner(tiny_policy, LearnConfig()), changed, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
         ends.append((tiny_policy.mind.bank.values.clone(), tiny_policy.values(TEXTS)))
     assert torch.equal(ends[0][0], ends[1][0])
     assert np.array_equal(ends[0][1], ends[1][1]) == (not was_lived)
+
+
+@pytest.mark.parametrize("chunk", [slice(0, 4), slice(1, 3), slice(3, 4)])
+def test_each_agent_of_the_chunk_gets_each_of_its_samples_once(chunk):
+    rng = np.random.default_rng(0)
+    alive = rng.random((20, 3, 4)) < 0.6
+    seen = [[] for _ in range(4)]
+    for batch in minibatches(alive, chunk, 8, rng, torch.zeros(4, dtype=torch.bool)):
+        assert batch.samples.shape[1] <= 8
+        for agent, samples, keep in zip(batch.groups, batch.samples, batch.keep, strict=True):
+            seen[agent].extend(samples[keep].tolist())
+    for agent in range(4):
+        own = [i for i in np.flatnonzero(alive.reshape(-1)) if i % 4 == agent]
+        assert sorted(seen[agent]) == (own if agent in range(4)[chunk] else [])
+
+
+def test_who_is_stopped_is_left_out_from_the_next_minibatch_on():
+    is_stopped = torch.zeros(3, dtype=torch.bool)
+    groups = []
+    for batch in minibatches(np.ones((12, 1, 3), bool), slice(0, 3), 4, np.random.default_rng(0), is_stopped):
+        groups.append(batch.groups.tolist())
+        is_stopped[1] = True
+    assert groups == [[0, 1, 2], [0, 2], [0, 2]]
+
+
+def test_a_chunk_without_samples_has_no_minibatch():
+    alive = np.zeros((5, 1, 2), bool)
+    assert not list(minibatches(alive, slice(0, 2), 4, np.random.default_rng(0), torch.zeros(2, dtype=torch.bool)))

@@ -124,7 +124,7 @@ def test_watch_plays_in_a_terminal_that_knows_ascii_alone(finished, monkeypatch)
 def test_a_missing_package_is_one_sentence_with_the_extra(
     finished, monkeypatch, capsys, program, missing, arguments, advice
 ):
-    for module in ("envs.look.window", "dashboard.server"):
+    for module in ("envs.rendering.window", "dashboard.server"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(SystemExit) as end:
@@ -163,7 +163,7 @@ def test_watch_opens_a_window_that_says_what_an_agent_read(finished, monkeypatch
         if len(shown) == 3:
             self.close()
 
-    monkeypatch.setattr("envs.look.window.Window.show", show)
+    monkeypatch.setattr("envs.rendering.window.Window.show", show)
     with pytest.raises(SystemExit) as closed:
         watch([str(finished[0]), "--window"])
     assert closed.value.code == 0

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from trainers.learning.config import LearnConfig
 from trainers.learning.critic import explained_variance
-from trainers.learning.learner import approx_kl
-from trainers.learning.ppo import ppo_loss, reinforce_loss
+from trainers.learning.learner import Evaluated, approx_kl
+from trainers.learning.ppo import PPO, ppo_loss
+from trainers.learning.reinforce import Reinforce
 
 
 def test_before_any_update_ppo_is_the_policy_gradient():
@@ -28,9 +30,12 @@ def test_ppo_stops_pushing_beyond_the_clip_but_always_pulls_back(ratio, advantag
     assert (log_prob.grad.item() != 0) == has_gradient
 
 
-def test_reinforce_weighs_log_probabilities_by_advantage():
-    result = reinforce_loss(torch.tensor([-0.5, -2.0]), torch.tensor([3.0, -1.0]))
-    assert result.tolist() == [1.5, -2.0]
+@pytest.mark.parametrize(("learner", "loss"), [(Reinforce, [1.5, -2.0]), (PPO, [-3.6, 0.8])])
+def test_reinforce_weighs_log_probabilities_by_advantage_and_ppo_clipped_ratios(tiny_policy, learner, loss):
+    log_prob, advantage = torch.tensor([-0.5, -2.0]), torch.tensor([3.0, -1.0])
+    old = torch.tensor([-1.5, -1.0])  # the ratios are e and 1 / e, beyond the clip
+    rows = Evaluated(torch.zeros(2, 5), log_prob, old, advantage, torch.ones(2, 5, dtype=torch.bool), None)
+    assert learner(tiny_policy, LearnConfig(clip=0.2)).loss(rows).tolist() == pytest.approx(loss)
 
 
 def test_approx_kl_is_zero_for_equal_policies_and_unbiased_for_others():

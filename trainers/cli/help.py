@@ -14,8 +14,13 @@ SECTIONS = ("run", "env", "model", "adapter", "learn", "evolution", "log", *VARI
 """What may follow `--help`."""
 
 
+_CHOICES = re.compile(r"type:\s+Literal\[[^]]*\],\s+")
+"""What jsonargparse says of the type of a choice, whose words stand beside the flag already."""
+
+
 def explain(everything: str, section: str | None, program: str) -> str:
     """The part of a parser's whole help that was asked for: the first level if `section` is None."""
+    everything = _CHOICES.sub("", everything)
     if section == "all":
         return everything
     parts = everything.split("\n\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.look.render import rgb_array
+from envs.rendering.render import rgb_array
 from envs.types import WorldState
 from envs.worlds.world import ForageWorld, Pictured
 from evolution.commands import command, script

@@ -5,11 +5,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-from agents.types import UserError, expand_user, require
+from agents.types import UserError, expand_user, require, require_word
 from envs.bots.planner import MAX_CELLS
 from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig, is_on
 
+Trained = Literal["adapters", "model"]
 PLANNER = "planner"
 """A teacher that is no run."""
 
@@ -22,13 +23,13 @@ class DistillationConfig(VariantConfig):
     """planner, or the folder of a run, whose fittest agent teaches; empty unless learn.algorithm = distil."""
     temperature: float = 1.0
     """How soft the distributions of teacher and student are made before they are compared."""
-    trains: Literal["adapters", "model"] = "adapters"
+    trains: Trained = "adapters"
     """What learns: adapters; or model, all weights of the model, which all agents then share."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         expand_user(self, "distillation.", "teacher")
-        require(self.trains in ("adapters", "model"), "distillation.trains", self.trains, "adapters or model")
+        require_word(self, "distillation", "trains", Trained)
         is_fine = isfinite(self.temperature) and self.temperature > 0
         require(is_fine, "distillation.temperature", self.temperature, "finite and above 0")
         is_plain = self.teacher != PLANNER or self.temperature == 1
@@ -62,7 +63,7 @@ class DistillationConfig(VariantConfig):
         for name in ("social", "replay"):
             require(not is_on(config, name), name, getattr(config, name, None), f"left out {condition}")
         require(not config.init_from, "init_from", config.init_from, f"empty {condition}: it brings adapters")
-        require(model.memory == "full", "model.memory", model.memory, f"full {condition}")
+        require(model.weight_storage == "full", "model.weight_storage", model.weight_storage, f"full {condition}")
         require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")
 
     def acting(self, config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:

@@ -1,9 +1,9 @@
 """The section `inheritance`: what children inherit of what their parents learned. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from agents.types import require
+from agents.types import require, require_word
 from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig, is_on
 
@@ -23,7 +23,7 @@ class InheritanceConfig(VariantConfig):
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
-        require(self.kind in get_args(Kind), "inheritance.kind", self.kind, " or ".join(get_args(Kind)))
+        require_word(self, "inheritance", "kind", Kind)
         step = self.reptile_step
         require(0 < step <= 1, "inheritance.reptile_step", step, "above 0 and at most 1")
 

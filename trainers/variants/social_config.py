@@ -1,9 +1,9 @@
 """The section `social`: whom agents imitate. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from agents.types import require
+from agents.types import require, require_word
 from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig, is_on
 
@@ -22,8 +22,7 @@ class SocialConfig(VariantConfig):
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
-        models = get_args(Model)
-        require(self.imitate in models, "social.imitate", self.imitate, f"one of {', '.join(models)}")
+        require_word(self, "social", "imitate", Model)
         require(self.window >= 1, "social.window", self.window, "1 or more")
 
     @property

@@ -1,6 +1,6 @@
-"""What the faces of the world share: which world is meant, which episode follows, what is legal, how it is shown.
+"""What the interfaces of the world share: which world is meant, which episode follows, what is legal, how it is shown.
 
-The faces are `forage` (PettingZoo), `forage_gym` and `forage_vector` (Gymnasium) and `sb3` (Stable-Baselines3).
+The interfaces are `forage` (PettingZoo), `forage_gym` and `forage_vector` (Gymnasium) and `sb3` (Stable-Baselines3).
 """
 
 import operator
@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from envs.generator import HELD_OUT, SEED_LIMIT, generate
-from envs.look import render
 from envs.observe import legal_from, observation_size
 from envs.presets import preset as preset_named
+from envs.rendering import render
 from envs.types import Action, WorldConfig, WorldState
 
 SEED_STRIDE = 0x4F1BBCDD
@@ -32,7 +32,7 @@ DEFAULT_PRESET = "meadow"
 
 
 def world_config(preset: str, config: WorldConfig | None, overrides: Mapping[str, Any]) -> WorldConfig:
-    """Return the world that the arguments of a face mean: a preset by name or a config, with other values in it.
+    """Return the world that the arguments of a interface mean: a preset by name or a config, with other values in it.
 
     overrides: fields of `WorldConfig`. Raises TypeError for an unknown field, ValueError for an unknown preset,
     for a value that no world can have, and for a config beside another preset than the default one.
@@ -131,7 +131,7 @@ class Viewer:
 
     def _opened(self) -> Any:
         if self._window is None:
-            from envs.look.window import Window  # here, so that pygame is needed by nobody else
+            from envs.rendering.window import Window  # here, so that pygame is needed by nobody else
 
             self._window = Window(self._config, FPS)
         return self._window

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.look import sprites
-from envs.look.strip import STRIP, draw_strip
-from envs.look.terminal import NIGHT_TINT, Trail, ansi, chequered, is_fertile, one_world
 from envs.observe import Observation
+from envs.rendering import sprites
+from envs.rendering.strip import STRIP, draw_strip
+from envs.rendering.terminal import NIGHT_TINT, Trail, ansi, chequered, is_fertile, one_world
 from envs.types import WorldConfig, WorldState, is_night, phase_left, population_of
 
 __all__ = ["SMALLEST_CELL", "STRIP", "Trail", "ansi", "rgb_array", "slots", "view_array"]

@@ -9,10 +9,10 @@ from itertools import groupby
 import numpy as np
 import pygame
 
-from envs.look import sprites
-from envs.look.render import view_array
-from envs.look.sprites import Colour, Sprite
 from envs.observe import observe, unpack
+from envs.rendering import sprites
+from envs.rendering.render import view_array
+from envs.rendering.sprites import Colour, Sprite
 from envs.types import MOVES, Action, WorldConfig, WorldState, members, population_of
 
 WIDTH = 272

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.look import sprites
+from envs.rendering import sprites
 from envs.types import WorldConfig, WorldState, is_night, members, phase_left
 
 Trail = Sequence[np.ndarray] | np.ndarray

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from envs.extras import advice
-from envs.look.render import SMALLEST_CELL, STRIP, rgb_array, slots
-from envs.look.terminal import one_world
+from envs.rendering.render import SMALLEST_CELL, STRIP, rgb_array, slots
+from envs.rendering.terminal import one_world
 from envs.types import WorldConfig, WorldState
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or it greets on standard output
@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the window needs pygame: {advice('render')} brings it") from error
 
-from envs.look import panel, sprites
+from envs.rendering import panel, sprites
 
 Details = Callable[[int], list[str]]
 """From an agent to lines of text about its memory."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from envs.look import sprites
-from envs.look.sprites import Colour
+from envs.rendering import sprites
+from envs.rendering.sprites import Colour
 from envs.types import WorldConfig, WorldState, is_night, members, population_of
 
 STRIP = 2
