@@ -25,7 +25,7 @@ from trainers.cli.command_line import run_command
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USUAL_PORT = 8600
 CONNECTIONS = 128
-"""The most that are open at a time; who comes then is told to come again."""
+"""The most that are open at a time; who comes then is turned away."""
 
 
 def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], ending: str = "") -> None:

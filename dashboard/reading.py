@@ -24,8 +24,8 @@ from trainers.config import TrainConfig
 from trainers.lineage import champion_of, family_tree, generations, line_of, read_events
 from trainers.records.episode import Recording, generation_of, read_recording, states
 
-KINDS = ("life", "held_out")
-"""What is recorded: a life in which agents learned, and one in a held-out world that is the same for all runs."""
+KINDS = ("rollout", "held_out")
+"""What is recorded: a rollout from which agents learned, and an episode in a held-out world, the same for all runs."""
 PATIENCE = 3.0
 """A run that has been silent for so many of its longest generations counts as interrupted."""
 LEAST_PATIENCE_S = 60.0
@@ -86,8 +86,8 @@ class Run:
         """By figure and by who, the mean in held-out worlds, known from the first generation on."""
         first = self._json("first.json")
         keys = ("fitness", "food_eaten", "lifetime")
-        told = {key: {who: row["mean"] for who, row in first.get(key, {}).items()} for key in keys}
-        return {key: {who: mean for who, mean in row.items() if who != "agents"} for key, row in told.items() if row}
+        means = {key: {who: row["mean"] for who, row in first.get(key, {}).items()} for key in keys}
+        return {key: {who: mean for who, mean in row.items() if who != "agents"} for key, row in means.items() if row}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of metrics.jsonl, lineage.jsonl or adapters.jsonl; read anew when the file has changed."""
@@ -108,20 +108,20 @@ class Run:
         return {"nodes": nodes, "champion": champion}
 
     def recordings(self) -> list[dict[str, Any]]:
-        """Kind and generation of each recorded life, by generation."""
+        """Kind and generation of each recording, by generation."""
         files = (self.folder / "recordings").glob("*.safetensors")
         found = [(generation_of(file), file.stem.rpartition("_")[0]) for file in files]
         return [{"kind": kind, "generation": generation} for generation, kind in sorted(found) if kind in KINDS]
 
     def recording(self, kind: str, generation: int) -> Recording:
-        """A recorded life; FileNotFoundError if there is none, ValueError if it is damaged."""
+        """A recorded episode; FileNotFoundError if there is none, ValueError if it is damaged."""
         file = self.folder / "recordings" / f"{kind}_{generation:04d}.safetensors"
         if kind not in KINDS or not self._is_readable(file):
             raise FileNotFoundError(f"{self.name} has no recording of that kind and generation")
         return read_recording(file)
 
     def stamps(self) -> dict[str, tuple[int, int]]:
-        """When each part was last written, and how long it is, for who waits for news."""
+        """When each part was last written, and how long it is, for whoever waits for news."""
         parts = {name: self._file(name) for name in ("metrics", "lineage", "adapters")}
         parts |= {"recordings": self.folder / "recordings", "results": self.folder / "results.json"}
         parts |= {"first": self.folder / "first.json"}

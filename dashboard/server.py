@@ -103,7 +103,7 @@ def _with_headers(send: Send) -> Send:
 
 
 class News:
-    """Tells all pages which parts of which runs have changed. Looks at the files once for all of them."""
+    """Sends all pages which parts of which runs have changed. Looks at the files once for all of them."""
 
     def __init__(self, runs: Sequence[Run]):
         self.runs = runs
@@ -116,9 +116,9 @@ class News:
             await asyncio.sleep(NEWS_EVERY_S)
             changed = await run_in_threadpool(self._changed)
             if changed:
-                await asyncio.gather(*(self._tell(page, changed) for page in list(self.pages)))
+                await asyncio.gather(*(self._send(page, changed) for page in list(self.pages)))
 
-    async def _tell(self, page: WebSocket, changed: dict[int, list[str]]) -> None:
+    async def _send(self, page: WebSocket, changed: dict[int, list[str]]) -> None:
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
             return await asyncio.wait_for(page.send_json({"changed": changed}), timeout=5)
         self.pages.discard(page)
@@ -195,7 +195,7 @@ class Answers:
             return body
 
 
-async def _told(answer: Callable[..., Any], *arguments: Any) -> Any:
+async def _result(answer: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return await run_in_threadpool(answer, *arguments)
     except FileNotFoundError as error:
@@ -213,7 +213,7 @@ def _run_routes(runs: Sequence[Run]) -> list[Route]:
             if number >= len(runs):
                 raise HTTPException(404, "there is no such run")
             run = runs[number]
-            body = await _told(answers.give, request.url.path, run, part, partial(answer, run, request))
+            body = await _result(answers.give, request.url.path, run, part, partial(answer, run, request))
             return Response(body, media_type="application/json")
 
         return Route(f"/runs/{{run:int}}/{part}{path}", give)
@@ -227,15 +227,15 @@ def _run_routes(runs: Sequence[Run]) -> list[Route]:
         return remembered(recording(run, request), request.path_params["agent"])
 
     async def overview(request: Request) -> Response:
-        return JSONResponse(await _told(lambda: [run.overview() for run in runs]))
+        return JSONResponse(await _result(lambda: [run.overview() for run in runs]))
 
-    life = "/{kind:str}/{generation:int}"
+    recorded = "/{kind:str}/{generation:int}"
     return [
         Route("/runs", overview),
         get("metrics", "", lambda run, _: run.lines("metrics")),
         get("adapters", "", lambda run, _: run.lines("adapters")),
         get("lineage", "", lambda run, _: run.lineage()),
         get("recordings", "", lambda run, _: run.recordings()),
-        get("recordings", life, lambda run, request: film(recording(run, request))),
-        get("recordings", life + "/memory/{agent:int}", memory),
+        get("recordings", recorded, lambda run, request: film(recording(run, request))),
+        get("recordings", recorded + "/memory/{agent:int}", memory),
     ]

@@ -11,9 +11,9 @@ from trainers.cli.command_line import run_command
 
 
 def main() -> None:
-    """Live, and tell of it."""
+    """Live, and say how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="end the life after so many steps (default: 300)")
+    parser.add_argument("--steps", type=int, default=300, help="end after so many steps (default: 300)")
     parser.add_argument("--model", default="smollm2-135m", help="a known name, a model folder or a GGUF file")
     options = parser.parse_args()
     steps_left = options.steps

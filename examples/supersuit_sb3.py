@@ -4,7 +4,7 @@
 
 Needs `pip install -e '.[sb3]' supersuit`. SuperSuit wants the same agents in every step, so the dead stay
 (`on_death="absorb"`), and PPO is not told whether a world ended or was cut off. `examples.sb3_ppo` gives the slots of
-the dead to newborns, tells ends apart, and steps faster.
+the dead to newborns, says which end it was, and steps faster.
 """
 
 import argparse

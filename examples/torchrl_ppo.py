@@ -29,7 +29,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 
 
-ENERGY = -4  # where an observation tells it
+ENERGY = -4  # its place in an observation
 
 env = PettingZooWrapper(forage_v0.parallel_env("meadow", on_death="absorb"), done_on_any=False, seed=0)
 OBSERVATION, LOGITS, VALUE = ("forager", "observation"), ("forager", "logits"), ("forager", "state_value")

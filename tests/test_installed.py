@@ -72,12 +72,12 @@ def test_the_wheel_has_all_that_a_run_needs(built):
         assert "terrarium = trainers.__main__:main" in wheel.read(entries).decode()
         (about,) = (name for name in names if name.endswith("METADATA"))
         assert "docs/" not in wheel.read(about).decode().split("\n\n", 1)[1].replace("`docs/", "")
-    rooms = ("envs", "agents", "evolution", "trainers", "dashboard")
-    modules = {str(f.relative_to(ROOT)) for room in rooms for f in (ROOT / room).rglob("*.py")}
+    packages = ("envs", "agents", "evolution", "trainers", "dashboard")
+    modules = {str(f.relative_to(ROOT)) for package in packages for f in (ROOT / package).rglob("*.py")}
     page = {str(f.relative_to(ROOT)) for f in (ROOT / "dashboard" / "page").iterdir()}
     configs = {f"trainers/configs/{f.name}" for f in (ROOT / "configs").glob("*.yaml")}
-    assert modules | page | configs | {f"{room}/py.typed" for room in rooms} <= names
-    assert {name.split("/")[0] for name in names if "dist-info" not in name} == set(rooms)
+    assert modules | page | configs | {f"{package}/py.typed" for package in packages} <= names
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == set(packages)
 
 
 def test_the_source_distribution_has_what_the_repository_has(built):

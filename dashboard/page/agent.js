@@ -114,9 +114,9 @@ export class AgentPanel {
 
   async askForMaps(scene, key) {
     const [kind, generation] = scene.chosen.split(":");
-    const told = await get(`runs/${scene.run}/recordings/${kind}/${generation}/memory/${scene.agent}`).catch(() => ({ maps: [] }));
+    const remembered = await get(`runs/${scene.run}/recordings/${kind}/${generation}/memory/${scene.agent}`).catch(() => ({ maps: [] }));
     if (key !== this.key) return;
-    this.maps = told.maps;
+    this.maps = remembered.maps;
     this.drawMap(this.maps[scene.step] ?? []);
   }
 

@@ -1,20 +1,20 @@
 // The page as a whole: which run, which view, what is new, which keys.
 
 import { AgentPanel } from "./agent.js";
-import { CURVES, RUNS, STROKES, apart, curve, norms, plotly } from "./charts.js";
+import { CURVES, RUNS, STROKES, curve, distances, norms, plotly } from "./charts.js";
 import { Compare } from "./compare.js";
 import { element } from "./dom.js";
 import { byFamily, familyTree } from "./family.js";
 import { get } from "./film.js";
-import { Scene, whyNoLife } from "./scene.js";
+import { Scene, whyNoFilm } from "./scene.js";
 
 const VIEWS = ["world", "curves", "adapters", "family", "compare"];
 const EMPTY = {
-  world: whyNoLife,
-  curves: () => "No generation has been lived yet.\nCurves begin with the end of the first one.",
+  world: whyNoFilm,
+  curves: () => "No generation is complete yet.\nCurves begin with the end of the first one.",
   adapters: () => "No adapters have been measured yet.\nThey are, at the end of each generation.",
   family: () => "Nobody has been born yet.",
-  compare: (run) => `Nothing to compare yet.\n${whyNoLife(run)} Give several folders, python -m dashboard RUN_DIR RUN_DIR, to compare runs.`,
+  compare: (run) => `Nothing to compare yet.\n${whyNoFilm(run)} Give several folders, python -m dashboard RUN_DIR RUN_DIR, to compare runs.`,
 };
 const at = (id) => document.getElementById(id);
 
@@ -80,13 +80,13 @@ const SHOW = {
     }
     if (!metrics.some((lines) => lines.length)) return page.runs.length > 1 && numbers.length === 0;
     const isKnown = ([key]) => runs.some((run) => run.metrics.some((line) => line[key] !== undefined));
-    const isTold = ([, , keys]) => keys.some(isKnown);
+    const hasFigures = ([, , keys]) => keys.some(isKnown);
     CURVES.forEach((about, i) => {
       const figure = host.children[i];
-      figure.hidden = !isTold(about);
+      figure.hidden = !hasFigures(about);
       [...figure.children[1].children].forEach((stroke, line) => (stroke.hidden = !isKnown(about[2][line])));
     });
-    await Promise.all(CURVES.map((about, i) => isTold(about) && curve(host.children[i].lastChild, about, runs, at("axis").value)));
+    await Promise.all(CURVES.map((about, i) => hasFigures(about) && curve(host.children[i].lastChild, about, runs, at("axis").value)));
     return true;
   },
   async adapters() {
@@ -97,20 +97,20 @@ const SHOW = {
     slider.max = lines.length - 1;
     if (isAtEnd) slider.value = slider.max;
     const line = lines[Number(slider.value)];
-    at("when-told").textContent = line.generation;
+    at("when-value").textContent = line.generation;
     const kinds = ["all", ...line.modules];
     if (at("module").options.length !== kinds.length) at("module").replaceChildren(...kinds.map((kind) => element("option", { textContent: kind })));
     const module = at("module").value || "all";
     const order = byFamily(line.ids, lineage.nodes ?? []);
     const place = line.modules.indexOf(module);
     const most = Math.max(...lines.flatMap((l) => l.norms.flat().map((row) => (place < 0 ? Math.hypot(...row) : row[place]))));
-    await Promise.all([norms(at("norms"), line, module, order, most), apart(at("distances"), line, order)]);
+    await Promise.all([norms(at("norms"), line, module, order, most), distances(at("distances"), line, order)]);
     return true;
   },
   async family() {
     const lineage = await part(page.run, "lineage");
     if (!lineage.nodes?.length) return false;
-    at("family-told").textContent = `${lineage.nodes.length} individuals; the champion's line: ${lineage.champion.join(" → ") || "not known yet"}`;
+    at("family-note").textContent = `${lineage.nodes.length} individuals; the champion's line: ${lineage.champion.join(" → ") || "not known yet"}`;
     await familyTree(at("tree"), lineage, visit);
     return true;
   },
@@ -122,8 +122,8 @@ const SHOW = {
   },
 };
 
-function pick({ name, yardsticks }) {
-  return { name, yardsticks };
+function pick({ name, baselines }) {
+  return { name, baselines };
 }
 
 // To the world, where this individual can be seen
@@ -132,12 +132,12 @@ async function visit(id) {
   const { nodes } = await part(page.run, "lineage");
   const node = nodes.find((n) => n.id === id);
   const lived = Object.keys(node.fitness).map(Number);
-  const recording = recordings.find((r) => r.kind === "life" && lived.includes(r.generation));
+  const recording = recordings.find((r) => r.kind === "rollout" && lived.includes(r.generation));
   if (!recording) return;
   open("world");
   await scene.show(page.run);
   scene.setFollow(false);
-  await scene.choose(`life:${recording.generation}`);
+  await scene.choose(`rollout:${recording.generation}`);
   scene.select(scene.film.ids.indexOf(id));
 }
 
@@ -226,11 +226,11 @@ function explain() {
   const tip = element("div", { id: "tip", hidden: true });
   document.body.append(tip);
   const about = (event) => {
-    const told = event.target.closest?.("[data-tip]");
-    tip.hidden = !told;
-    if (!told) return;
-    tip.textContent = told.dataset.tip;
-    const box = told.getBoundingClientRect();
+    const explained = event.target.closest?.("[data-tip]");
+    tip.hidden = !explained;
+    if (!explained) return;
+    tip.textContent = explained.dataset.tip;
+    const box = explained.getBoundingClientRect();
     const { width, height } = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(6, Math.min(box.left, innerWidth - width - 6))}px`;
     tip.style.top = `${box.bottom + height + 10 > innerHeight ? box.top - height - 6 : box.bottom + 6}px`;

@@ -4,28 +4,28 @@ import { tone } from "./dom.js";
 
 export const RUNS = 8; // colours that style.css has
 export const STROKES = ["solid", "dot", "dash", "dashdot"];
-const YARDSTICKS = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
+const BASELINES = { planner: "dot", forager: "dashdot", frozen: "longdash", random: "dash" };
 
 function ofPopulations(figure) {
   return [0, 1, 2, 3].map((population) => [`${figure}_${population}`, `population ${population}`]);
 }
 
-// Each: title, explanation, the lines of it as [key, name], the figure whose yardsticks are drawn
+// Each: title, explanation, the lines of it as [key, name], the figure whose baselines are drawn
 export const CURVES = [
   ["Fitness", "Mean return in worlds common to all agents, after learning. The band is one standard deviation of the agents.", [["fitness_mean", "mean"], ["fitness_max", "best"]], "fitness", "fitness_std"],
-  ["Food eaten", "Items an agent eats in a life, mean over the agents. Dashed: random, frozen model, planner, in held-out worlds.", [["food_eaten_mean", "food"]], "food_eaten"],
+  ["Food eaten", "Items an agent eats in an episode, mean over the agents. Dashed: random, frozen model, planner, in held-out worlds.", [["food_eaten_mean", "food"]], "food_eaten"],
   ["Lifetime", "Steps lived, mean over the agents.", [["lifetime_mean", "steps"]], "lifetime"],
   ["Reward", "Mean reward of a step while learning.", [["reward_mean", "reward"]]],
   ["Entropy", "Of the actions, in nats: 1.6 is pure chance among five, 0 is certainty. And the mutual information of action and text: 0 if what is read does not matter.", [["entropy", "entropy"], ["mutual_information", "mutual information"]]],
-  ["KL", "How far policies have moved: in one life, from the model without adapters, and children from their parents.", [["approx_kl", "in a life"], ["kl_to_base", "from the base"], ["kl_to_parent", "from parents"]]],
+  ["KL", "How far policies have moved: in one rollout, from the model without adapters, and children from their parents.", [["approx_kl", "in a rollout"], ["kl_to_base", "from the base"], ["kl_to_parent", "from parents"]]],
   ["Explained variance", "Share of the returns' variance that the critic foresees; 1 is all.", [["explained_variance", "explained variance"]]],
   ["Rating", "Of each population's champion, on Elo's scale, from all matches of champions so far; 400 points more are odds of ten to one.", ofPopulations("rating")],
   ["Matches won", "Share of worlds in which a population's champion ate more than past champions of the others.", ofPopulations("won")],
-  ["Examples", "Steps of others that an agent saw in a life and may imitate, mean over the agents.", [["examples_mean", "examples"]]],
-  ["Distance from the teacher", "KL of the student's actions from its teacher's on what the student read, both softened alike; mean over the lesson.", [["teacher_kl", "KL"]]],
+  ["Examples", "Steps of others that an agent saw in a rollout and may imitate, mean over the agents.", [["examples_mean", "examples"]]],
+  ["Distance from the teacher", "KL of the student's actions from its teacher's on what the student read, both softened alike; mean over what it learns from a rollout.", [["teacher_kl", "KL"]]],
   ["Diversity", "Mean distance between what two adapters do.", [["diversity", "diversity"]]],
-  ["Decision time", "Milliseconds in which all agents together decide, median of a life.", [["decide_ms", "ms"]]],
-  ["Learning time", "Seconds in which all adapters learn from a life.", [["learn_s", "s"]]],
+  ["Decision time", "Milliseconds in which all agents together decide, median over a rollout.", [["decide_ms", "ms"]]],
+  ["Learning time", "Seconds in which all adapters learn from a rollout.", [["learn_s", "s"]]],
 ];
 
 let library = null;
@@ -84,7 +84,7 @@ function xs(metrics, axis) {
   });
 }
 
-// runs: of each {number, name, metrics, yardsticks}
+// runs: of each {number, name, metrics, baselines}
 export function curve(host, [, , keys, figure, spread], runs, axis) {
   const traces = [];
   for (const run of runs) {
@@ -97,7 +97,7 @@ export function curve(host, [, , keys, figure, spread], runs, axis) {
       traces.push({ x, y, name: plain(runs.length > 1 ? `${run.name}: ${name}` : name), mode: "lines+markers", marker: { size: 4 }, line: { color: colour, width: i ? 1.3 : 2, dash: STROKES[i] }, hovertemplate: "%{y:.3~g}<extra>%{fullData.name}</extra>" });
     });
   }
-  const shapes = figure && runs.length ? references(runs[0].yardsticks[figure]) : { shapes: [], annotations: [] };
+  const shapes = figure && runs.length ? references(runs[0].baselines[figure]) : { shapes: [], annotations: [] };
   return draw(host, traces, { xaxis: { title: { text: X_TITLES[axis], font: { size: 10 } } }, ...shapes });
 }
 
@@ -108,7 +108,7 @@ function band(run, x, key, spread, colour) {
 }
 
 function references(means = {}) {
-  const known = Object.entries(YARDSTICKS).filter(([who]) => who in means);
+  const known = Object.entries(BASELINES).filter(([who]) => who in means);
   const colour = tone("quiet");
   return {
     shapes: known.map(([who, dash]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: means[who], y1: means[who], line: { color: colour, width: 1, dash } })),
@@ -128,7 +128,7 @@ export function norms(host, line, module, order, most) {
     { xaxis: { title: { text: "layer" }, dtick: 1 }, yaxis: { autorange: "reversed" }, margin: { l: 64, r: 8, t: 8, b: 36 } });
 }
 
-export function apart(host, line, order) {
+export function distances(host, line, order) {
   const z = order.map((a) => order.map((b) => line.distances[a][b]));
   const names = order.map((slot) => `agent ${slot}`);
   return draw(host, [{ type: "heatmap", z, x: names, y: names, colorscale: scale(), zmin: 0, colorbar: { thickness: 10 }, hovertemplate: "%{y}, %{x}: %{z:.2f}<extra></extra>" }],

@@ -1,9 +1,9 @@
-// Two recorded lives side by side by one clock: a run's first generation and its last, or two runs.
+// Two recorded episodes side by side by one clock: a run's first generation and its last, or two runs.
 
 import { colourOfRun, draw, plain } from "./charts.js";
 import { element } from "./dom.js";
 import { Player } from "./player.js";
-import { Scene, whyNoLife } from "./scene.js";
+import { Scene, whyNoFilm } from "./scene.js";
 
 export class Compare {
   constructor(left, right, together) {
@@ -39,9 +39,9 @@ export class Compare {
   // Of one run the first generation and the last, of two runs the last of both; in the same held-out world if it can be
   pick(number, recordings) {
     const isOneRun = this.sides[0].run.value === this.sides[1].run.value;
-    const [lives, held] = ["life", "held_out"].map((kind) => recordings.filter((r) => r.kind === kind));
-    const most = isOneRun && held.length < 2 && lives.length > held.length ? lives : held.length ? held : lives;
-    this.sides[number].scene.rank = isOneRun && number && most.length === 1 ? 1 : 0; // one life: its two best
+    const [rollouts, held] = ["rollout", "held_out"].map((kind) => recordings.filter((r) => r.kind === kind));
+    const most = isOneRun && held.length < 2 && rollouts.length > held.length ? rollouts : held.length ? held : rollouts;
+    this.sides[number].scene.rank = isOneRun && number && most.length === 1 ? 1 : 0; // one episode: its two best
     return most.at(isOneRun && !number ? 0 : -1);
   }
 
@@ -62,7 +62,7 @@ export class Compare {
       const isEmpty = !scene.recordings.length;
       stage.hidden = agent.hidden = isEmpty;
       note.hidden = !isEmpty;
-      note.textContent = isEmpty ? whyNoLife(this.runs[run.value]) : "";
+      note.textContent = isEmpty ? whyNoFilm(this.runs[run.value]) : "";
     }));
     this.player.show();
   }

@@ -69,11 +69,11 @@ function championLine(line) {
 
 function dots(nodes, line) {
   const first = (node) => node.fitness[node.generation] ?? null;
-  const told = (node) => plain(`individual ${node.id}, ${node.operator}`) + `<br>parents ${node.parents.join(", ") || "none"}<br>`
+  const about = (node) => plain(`individual ${node.id}, ${node.operator}`) + `<br>parents ${node.parents.join(", ") || "none"}<br>`
     + (first(node) === null ? "not measured yet" : `fitness ${first(node).toFixed(2)} when young`) + `, lived ${Object.keys(node.fitness).length} generations`;
   return {
     x: nodes.map((node) => node.generation), y: nodes.map((node) => node.slot), mode: "markers", name: "individuals",
-    customdata: nodes.map((node) => node.id), text: nodes.map(told), hovertemplate: "%{text}<extra></extra>",
+    customdata: nodes.map((node) => node.id), text: nodes.map(about), hovertemplate: "%{text}<extra></extra>",
     marker: {
       size: nodes.map((node) => (line.has(node.id) ? 12 : 8)), opacity: 1, color: nodes.map(first), colorscale: scale(), showscale: true,
       colorbar: { thickness: 10, title: { text: "fitness", font: { size: 10 } } },

@@ -1,4 +1,4 @@
-// A recorded life, with its arrays taken out of their base64, and what the server is asked for.
+// A recorded episode, with its arrays taken out of their base64, and what the server is asked for.
 
 export async function get(path) {
   const answer = await fetch(path);
@@ -11,10 +11,10 @@ export function bytes(base64) {
 }
 
 export class Film {
-  constructor(told) {
-    Object.assign(this, told);
+  constructor(recording) {
+    Object.assign(this, recording);
     this.cells = this.height * this.width;
-    const raw = Object.fromEntries(Object.entries(told.arrays).map(([name, text]) => [name, bytes(text)]));
+    const raw = Object.fromEntries(Object.entries(recording.arrays).map(([name, text]) => [name, bytes(text)]));
     this.raw = { ...raw, text: new Uint32Array(raw.text.buffer), value: new Float32Array(raw.value.buffer) };
   }
 

@@ -25,12 +25,12 @@ export class Player {
     this.play.dataset.tip = "Play or pause (space)";
     this.scrub = element("input", { type: "range", className: "scrub", min: 0, value: 0 });
     this.scrub.setAttribute("aria-label", "step");
-    this.told = element("output");
+    this.output = element("output");
     this.faster = element("select");
     this.faster.setAttribute("aria-label", "speed");
     this.faster.append(...SPEEDS.map((s) => element("option", { value: s, textContent: `${s} steps/s` })));
     this.faster.value = this.speed;
-    this.controls = [this.play, this.scrub, this.told, this.faster];
+    this.controls = [this.play, this.scrub, this.output, this.faster];
     this.play.onclick = () => this.setPlaying(!this.isPlaying);
     this.scrub.oninput = () => {
       this.setPlaying(false);
@@ -66,7 +66,7 @@ export class Player {
 
   show() {
     this.scenes.forEach((scene) => scene.draw());
-    this.tell();
+    this.report();
   }
 
   tick(now) {
@@ -78,7 +78,7 @@ export class Player {
     this.time = Math.min(this.steps, this.time + passed * this.speed);
     if (this.time >= this.steps && !this.isHeld) this.again();
     this.scenes.forEach((scene) => scene.draw());
-    if (this.step !== step) this.tell();
+    if (this.step !== step) this.report();
   }
 
   // At the end: after a moment, from the beginning
@@ -90,10 +90,10 @@ export class Player {
     }, 1200);
   }
 
-  tell() {
+  report() {
     this.scrub.max = this.steps;
     this.scrub.value = this.step;
-    this.told.textContent = `step ${this.step} / ${this.steps}`;
-    this.scenes.forEach((scene) => scene.tell());
+    this.output.textContent = `step ${this.step} / ${this.steps}`;
+    this.scenes.forEach((scene) => scene.report());
   }
 }

@@ -1,16 +1,16 @@
-// A world that is shown, and what of it is recorded. Whoever uses it is told of each new step.
+// A world that is shown, and what of it is recorded. It reports each new step.
 
 import { element } from "./dom.js";
 import { Film, get } from "./film.js";
 import { Player } from "./player.js";
 import { World } from "./world.js";
 
-const KINDS = { life: "learning", held_out: "held-out world" };
+const KINDS = { rollout: "learning", held_out: "held-out world" };
 
 export class Scene {
   // onStep(scene): a new step, film or agent is shown. shared: a player by which others play, too, and
   // pick(recordings): the one to begin with, where that is not the newest
-  constructor(host, onStep, shared = null, pick = newestLife) {
+  constructor(host, onStep, shared = null, pick = newestRollout) {
     this.onStep = onStep;
     this.pick = pick;
     this.run = null;
@@ -27,10 +27,10 @@ export class Scene {
     this.canvas = element("canvas", { className: "land", tabIndex: 0 });
     this.canvas.setAttribute("role", "img");
     this.which = element("select", { className: "which" });
-    this.which.setAttribute("aria-label", "recorded life");
+    this.which.setAttribute("aria-label", "recorded episode");
     this.follow = element("input", { type: "checkbox", checked: this.followsNewest });
     const label = element("label", { hidden: !controls.length }, [this.follow, " newest"]);
-    label.dataset.tip = "Go on to the newest life when one has been lived";
+    label.dataset.tip = "Go on to the newest rollout when there is one";
     host.replaceChildren(this.canvas, element("div", { className: "controls" }, [...controls, this.which, label]));
     this.which.onchange = () => {
       this.setFollow(false);
@@ -93,7 +93,7 @@ export class Scene {
     const key = `${this.run}/${name}`;
     if (!this.films.has(key)) {
       const [kind, generation] = name.split(":");
-      this.films.set(key, get(`runs/${this.run}/recordings/${kind}/${generation}`).then((told) => new Film(told)));
+      this.films.set(key, get(`runs/${this.run}/recordings/${kind}/${generation}`).then((recording) => new Film(recording)));
       while (this.films.size > 12) this.films.delete(this.films.keys().next().value);
     }
     return this.films.get(key);
@@ -119,7 +119,7 @@ export class Scene {
     if (this.film) this.world.draw(this.time, this.agent);
   }
 
-  tell() {
+  report() {
     if (!this.film) return;
     const living = Array.from({ length: this.film.agents }, (_, n) => this.film.isAlive(this.step, n)).filter(Boolean);
     this.canvas.setAttribute("aria-label", `generation ${this.film.generation}, step ${this.step}: ${living.length} agents alive`);
@@ -128,16 +128,16 @@ export class Scene {
   }
 }
 
-function newestLife(recordings) {
-  const lives = recordings.filter((r) => r.kind === "life");
-  return (lives.length ? lives : recordings).at(-1);
+function newestRollout(recordings) {
+  const rollouts = recordings.filter((r) => r.kind === "rollout");
+  return (rollouts.length ? rollouts : recordings).at(-1);
 }
 
 // run: its overview
-export function whyNoLife(run) {
+export function whyNoFilm(run) {
   if (!run.is_forage) return `${run.name} lives in ${run.preset}: of worlds other than forage there is no picture.`;
-  if (!run.records) return `${run.name} records no lives: its log.recordings_mb is 0.`;
-  return `No life of ${run.name} has been recorded yet. The first one comes with the end of the first generation.`;
+  if (!run.records) return `${run.name} records no episodes: its log.recordings_mb is 0.`;
+  return `No episode of ${run.name} has been recorded yet. The first one comes with the end of the first generation.`;
 }
 
 export function nameOf(recording) {

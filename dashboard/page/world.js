@@ -1,4 +1,4 @@
-// Draws a recorded life: land, food, homes, and the agents between their steps.
+// Draws a recorded episode: land, food, homes, and the agents between their steps.
 
 import { tone } from "./dom.js";
 

@@ -51,12 +51,12 @@ def test_in_a_terminal_it_stays_until_ctrl_c(two_runs):
         command, stdout=theirs, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
     ) as run:
         os.close(theirs)
-        told = ""
-        while "Ctrl-C ends it" not in told:
-            told += os.read(ours, 4096).decode()
-        assert "(stays when the run has ended)" in told
-        assert "lived" in told
-        place = re.search(r"http://localhost:\d+", told)[0]
+        shown = ""
+        while "Ctrl-C ends it" not in shown:
+            shown += os.read(ours, 4096).decode()
+        assert "(stays when the run has ended)" in shown
+        assert "lived" in shown
+        place = re.search(r"http://localhost:\d+", shown)[0]
         assert is_served(place)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to all that run in it
         assert run.wait(20) == 0

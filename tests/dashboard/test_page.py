@@ -91,7 +91,7 @@ def test_agents_move_and_stop_and_can_be_followed_step_by_step(opened):
 def test_scrubbing_and_turning_back_to_an_earlier_generation(opened):
     page = opened()
     page.wait_for_selector("#scene canvas.land[data-step]")
-    assert page.input_value("#scene select.which") == "life:2"
+    assert page.input_value("#scene select.which") == "rollout:2"
     page.keyboard.press("[")
     page.keyboard.press("[")
     until(page, "document.querySelector('#scene canvas').getAttribute('aria-label').startsWith('generation 1')")
@@ -103,7 +103,7 @@ def test_scrubbing_and_turning_back_to_an_earlier_generation(opened):
 def test_a_click_on_an_agent_opens_it(opened, two_runs):
     from dashboard.reading import Run
 
-    recording = Run(two_runs[0]).recording("life", 2)
+    recording = Run(two_runs[0]).recording("rollout", 2)
     page = opened()
     page.wait_for_selector("#scene canvas.land[data-step]")
     page.locator("#scene input.scrub").fill("4")
@@ -136,8 +136,8 @@ def test_charts_have_a_point_for_each_generation_of_each_run(opened):
     until(page, "document.querySelectorAll('#charts .js-plotly-plot').length === 10")
     traces = "document.querySelectorAll('#charts .js-plotly-plot')[1].data.map(t => [t.name, t.y.length])"
     assert page.evaluate(traces) == [["first: food", 3], ["&lt;img src=x onerror=alert(1)&gt;: food", 3]]
-    told = page.locator("#charts figure").nth(1).locator(".annotation-text").all_text_contents()
-    assert {"planner", "forager", "random", "frozen"} == set(told)
+    named = page.locator("#charts figure").nth(1).locator(".annotation-text").all_text_contents()
+    assert {"planner", "forager", "random", "frozen"} == set(named)
     page.select_option("#axis", "steps")
     until(page, "document.querySelectorAll('#charts .js-plotly-plot')[0].data.at(-1).x.at(-1) > 100")
     page.locator("#runs input").nth(1).uncheck()
@@ -152,7 +152,7 @@ def test_the_heatmap_has_a_cell_for_each_agent_and_layer_in_each_generation(open
     assert page.evaluate(size, "distances") == [6, 6]
     newest = page.evaluate("document.getElementById('norms').data[0].z.flat()")
     page.locator("#when").fill("0")
-    until(page, "document.getElementById('when-told').textContent === '0'")
+    until(page, "document.getElementById('when-value').textContent === '0'")
     until(page, f"document.getElementById('norms').data[0].z.flat().join() !== '{','.join(map(str, newest))}'")
 
 
@@ -164,7 +164,7 @@ def test_the_tree_has_everybody_and_leads_to_them(opened, two_runs):
     until(page, "document.getElementById('tree').data?.at(-1).x.length > 0")
     assert page.evaluate("document.getElementById('tree').data.at(-1).x.length") == len(lineage["nodes"])
     champion = lineage["champion"][-1]
-    assert page.inner_text("#family-told").endswith(str(champion))
+    assert page.inner_text("#family-note").endswith(str(champion))
     page.evaluate(f"document.getElementById('tree').emit('plotly_click', {{points: [{{customdata: {champion}}}]}})")
     page.wait_for_selector("#world:not([hidden])")
     until(page, f"document.querySelector('#agent h2')?.textContent.endsWith('individual {champion}')")
@@ -223,8 +223,8 @@ def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving
     with serving(two_runs[0], other) as place:
         page = opened(place, view="compare")
         page.wait_for_selector("#left canvas.land[data-step]")
-        told = "lake lives in FrozenLake-v1: of worlds other than forage there is no picture."
-        assert page.inner_text("#right .empty") == told
+        reason = "lake lives in FrozenLake-v1: of worlds other than forage there is no picture."
+        assert page.inner_text("#right .empty") == reason
         assert not page.is_visible("#right canvas")
         assert not page.is_visible("#left .empty")
         until(page, "document.querySelector('#together .js-plotly-plot')?.data.length === 1")
@@ -234,14 +234,14 @@ def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving
         page.select_option("#run", "1")
         page.keyboard.press("Escape")
         page.click("[data-view=world]")
-        until(page, f"document.getElementById('empty').textContent === {json.dumps(told)}")
+        until(page, f"document.getElementById('empty').textContent === {json.dumps(reason)}")
         page.close()
 
 
 def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, serving, two_runs, tmp_path):
     folder = shutil.copytree(two_runs[0], tmp_path / "run")
     for generation, best in ((1, 3), (2, 4)):
-        file = folder / "recordings" / f"life_{generation:04d}.safetensors"
+        file = folder / "recordings" / f"rollout_{generation:04d}.safetensors"
         recording = read_recording(file)
         eaten = recording.food_eaten.copy()
         eaten[-1, best] = 99
@@ -249,12 +249,12 @@ def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, serving, 
     with serving(folder) as place:
         page = opened(place)
         until(page, "document.querySelector('#agent h2')?.textContent.startsWith('agent 4')")
-        page.select_option("#scene select.which", "life:1")
+        page.select_option("#scene select.which", "rollout:1")
         until(page, "document.querySelector('#agent h2').textContent.startsWith('agent 3')")
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("a")
         assert page.inner_text("#agent h2").startswith("agent 4")
-        page.select_option("#scene select.which", "life:0")
+        page.select_option("#scene select.which", "rollout:0")
         until(page, "document.querySelector('#scene canvas').getAttribute('aria-label').startsWith('generation 0')")
         assert page.inner_text("#agent h2").startswith("agent 4")
         page.close()

@@ -1,4 +1,4 @@
-"""What is told of a run is what is in its folder, whole or half-written, and nothing from beside it."""
+"""What is said of a run is what is in its folder, whole or half-written, and nothing from beside it."""
 
 import base64
 import json
@@ -20,12 +20,12 @@ def copied(two_runs, tmp_path):
 
 
 def test_an_overview_tells_what_the_run_is(two_runs):
-    told = Run(two_runs[0]).overview()
-    assert (told["name"], told["seed"], told["preset"], told["agents"]) == ("first", 0, "meadow", 6)
-    assert (told["generations"], told["done"], told["status"]) == (3, 3, "finished")
+    overview = Run(two_runs[0]).overview()
+    assert (overview["name"], overview["seed"], overview["preset"], overview["agents"]) == ("first", 0, "meadow", 6)
+    assert (overview["generations"], overview["done"], overview["status"]) == (3, 3, "finished")
     first = json.loads((two_runs[0] / "first.json").read_text())
-    assert told["baselines"]["food_eaten"]["planner"] == first["food_eaten"]["planner"]["mean"]
-    assert told["baselines"]["fitness"].keys() == {"frozen", "random", "greedy", "forager", "planner"}
+    assert overview["baselines"]["food_eaten"]["planner"] == first["food_eaten"]["planner"]["mean"]
+    assert overview["baselines"]["fitness"].keys() == {"frozen", "random", "greedy", "forager", "planner"}
 
 
 def test_a_run_without_results_is_running_until_it_has_been_silent_for_long(copied):
@@ -66,14 +66,14 @@ def test_damage_elsewhere_is_not_passed_over(copied):
 
 
 def test_lineage_has_everybody_with_parents_and_the_champion_s_line(two_runs):
-    told = Run(two_runs[0]).lineage()
+    lineage = Run(two_runs[0]).lineage()
     births = [e for e in map(json.loads, (two_runs[0] / "lineage.jsonl").open()) if e["event"] == "birth"]
-    assert {node["id"] for node in told["nodes"]} == {birth["id"] for birth in births}
-    assert {node["id"]: sorted(node["parents"]) for node in told["nodes"]} == {
+    assert {node["id"] for node in lineage["nodes"]} == {birth["id"] for birth in births}
+    assert {node["id"]: sorted(node["parents"]) for node in lineage["nodes"]} == {
         birth["id"]: sorted(set(birth["parents"])) for birth in births
     }
-    last = {node["id"]: node["fitness"][2] for node in told["nodes"] if 2 in node["fitness"]}
-    assert told["champion"][-1] == max(last, key=last.get)
+    last = {node["id"]: node["fitness"][2] for node in lineage["nodes"] if 2 in node["fitness"]}
+    assert lineage["champion"][-1] == max(last, key=last.get)
 
 
 def test_adapters_have_a_norm_for_each_module_and_a_distance_for_each_pair(two_runs):
@@ -92,30 +92,30 @@ def test_adapters_have_a_norm_for_each_module_and_a_distance_for_each_pair(two_r
 def test_every_generation_is_recorded_and_some_in_a_world_that_all_runs_share(two_runs):
     first, second = map(Run, two_runs)
     kinds = [(r["kind"], r["generation"]) for r in first.recordings()]
-    assert kinds == [("held_out", 0), ("life", 0), ("life", 1), ("held_out", 2), ("life", 2)]
+    assert kinds == [("held_out", 0), ("rollout", 0), ("rollout", 1), ("held_out", 2), ("rollout", 2)]
     ours, theirs = (run.recording("held_out", 2) for run in (first, second))
     np.testing.assert_array_equal(ours.rock, theirs.rock)
-    assert (first.recording("life", 2).rock != second.recording("life", 2).rock).any()
+    assert (first.recording("rollout", 2).rock != second.recording("rollout", 2).rock).any()
 
 
 def test_a_film_has_all_that_is_drawn(two_runs):
-    recording = Run(two_runs[0]).recording("life", 1)
-    told = film(recording)
+    recording = Run(two_runs[0]).recording("rollout", 1)
+    shown = film(recording)
 
     def array(name, kind=np.uint8):
-        return np.frombuffer(base64.b64decode(told["arrays"][name]), kind)
+        return np.frombuffer(base64.b64decode(shown["arrays"][name]), kind)
 
-    assert (told["steps"], told["agents"], told["height"], told["width"]) == (len(recording.text), 6, 9, 9)
+    assert (shown["steps"], shown["agents"], shown["height"], shown["width"]) == (len(recording.text), 6, 9, 9)
     np.testing.assert_array_equal(array("food").reshape(recording.food.shape), recording.food)
     np.testing.assert_array_equal(array("position").reshape(recording.position.shape), recording.position)
     np.testing.assert_array_equal(array("text", "<u4").reshape(recording.text.shape), recording.text)
     np.testing.assert_allclose(array("energy") / 255 * 100, recording.energy.ravel(), atol=0.3)
-    assert told["actions"] == ["stay", "north", "south", "east", "west"]
-    json.dumps(told, allow_nan=False)
+    assert shown["actions"] == ["stay", "north", "south", "east", "west"]
+    json.dumps(shown, allow_nan=False)
 
 
 def test_memory_begins_with_what_is_in_view_and_grows(two_runs):
-    recording = Run(two_runs[0]).recording("life", 2)
+    recording = Run(two_runs[0]).recording("rollout", 2)
     agent = int(recording.is_alive.sum(axis=0).argmax())
     maps = remembered(recording, agent)["maps"]
     assert len(maps) == len(recording.position)
@@ -131,13 +131,13 @@ def test_memory_begins_with_what_is_in_view_and_grows(two_runs):
 def test_what_leads_out_of_the_folder_is_not_read(copied, tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text('{"generation": 0, "wall_s": 1, "secret": true}\n')
-    for name in ("metrics.jsonl", "first.json", "recordings/life_0001.safetensors"):
+    for name in ("metrics.jsonl", "first.json", "recordings/rollout_0001.safetensors"):
         (copied / name).unlink()
         (copied / name).symlink_to(secret)
     run = Run(copied)
     assert run.lines("metrics") == []
     assert run.overview()["baselines"] == {}
-    for kind, generation in (("life", 1), ("../life", 0), ("checkpoint", 0)):
+    for kind, generation in (("rollout", 1), ("../rollout", 0), ("checkpoint", 0)):
         with pytest.raises(FileNotFoundError):
             run.recording(kind, generation)
 

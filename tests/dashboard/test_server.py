@@ -52,8 +52,8 @@ def test_it_tells_of_all_runs(address):
         ("/runs/1/adapters", b"norms"),
         ("/runs/0/lineage", b"champion"),
         ("/runs/0/recordings", b"held_out"),
-        ("/runs/0/recordings/life/1", b"probability"),
-        ("/runs/0/recordings/life/1/memory/3", b"maps"),
+        ("/runs/0/recordings/rollout/1", b"probability"),
+        ("/runs/0/recordings/rollout/1/memory/3", b"maps"),
     ],
 )
 def test_it_gives_what_there_is(address, path, has):
@@ -68,14 +68,14 @@ def test_it_gives_what_there_is(address, path, has):
         ("/runs/2/metrics", 404),
         ("/runs/-1/metrics", 404),
         ("/runs/0/config", 404),
-        ("/runs/0/recordings/life/9", 404),
+        ("/runs/0/recordings/rollout/9", 404),
         ("/runs/0/recordings/checkpoint/1", 404),
-        ("/runs/0/recordings/life/1/memory/9", 422),
+        ("/runs/0/recordings/rollout/1/memory/9", 422),
         ("/../pyproject.toml", 404),
         ("/%2e%2e/pyproject.toml", 404),
         ("/..%2f..%2fetc/passwd", 404),
         ("/runs/0/recordings/..%2f..%2fcheckpoints/1", 404),
-        ("/runs/0/recordings/%2e%2e%2flife/1", 404),
+        ("/runs/0/recordings/%2e%2e%2frollout/1", 404),
         ("//etc/passwd", 404),
         ("/app.js%00.html", 404),
     ],
@@ -102,10 +102,10 @@ def test_there_is_nothing_else(address, path, expected):
 )
 def test_other_names_and_other_pages_are_turned_away(address, headers, expected):
     port = urlsplit(address).port
-    status, told, body = ask(address, **{name: value.format(port=port) for name, value in headers.items()})
+    status, answered, body = ask(address, **{name: value.format(port=port) for name, value in headers.items()})
     assert status == expected
     assert (b"seed" in body) == (expected == 200)
-    assert "access-control-allow-origin" not in told
+    assert "access-control-allow-origin" not in answered
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
@@ -234,7 +234,7 @@ def test_an_address_is_written_as_browsers_write_it(host, port, expected):
     assert authority(host, port) == expected
 
 
-def test_what_a_run_writes_is_told_at_once_though_answers_are_remembered(two_runs, serving, tmp_path):
+def test_what_a_run_writes_is_shown_at_once_though_answers_are_remembered(two_runs, serving, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(two_runs[0], folder)
     with serving(folder) as address:
