@@ -246,42 +246,30 @@ class Mind:
         self.base.decoder(torch.tensor([self._front_ids]), use_cache=False, attend_as=reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
-    def _read(self, texts: Sequence[str]) -> list[ReadText]:
-        size = self.rows_at_once // 4  # a text has many tokens, each a row
-        return [
-            read for first in range(0, len(texts), size) for read in self._read_together(texts[first : first + size])
-        ]
-
     @torch.no_grad()
-    def _read_together(self, texts: Sequence[str]) -> list[ReadText]:
-        """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
-        tokens = [self._tokens(text) for text in texts]
-        lengths = torch.tensor([len(row) for row in tokens])
-        longest = int(lengths.max())
-        self.check_length(longest)
-        ids = torch.tensor([row + [self.answer_id] * (longest - len(row)) for row in tokens])
-        positions = torch.arange(longest)[None] + len(self._front_ids)
-        reading = Reading(self._instructions, self.first_layer, lengths)
+    def _read(self, text: str) -> ReadText:
+        """What the bare base makes of a text, which is read alone (`agents.text_memory` says why)."""
+        tokens = self._tokens(text)
+        self.check_length(len(tokens))
+        positions = torch.arange(len(tokens))[None] + len(self._front_ids)
+        reading = Reading(self._instructions, self.first_layer, torch.tensor([len(tokens)]))
         entering: list[Tensor] = []
         reader = get_ident()
 
         def note(_: object, args: tuple[Tensor, ...]) -> None:
             if get_ident() == reader:  # another thread may be answering meanwhile
-                entering.append(args[0])
+                entering.append(args[0][0])
 
         hook = self._top.layers[0].register_forward_pre_hook(note)
         try:
-            self._reader(ids, position_ids=positions, use_cache=False, attend_as=reading)
+            self._reader(torch.tensor([tokens]), position_ids=positions, use_cache=False, attend_as=reading)
         finally:
             hook.remove()
+        (states,) = entering  # (S, D)
         if self._acts_on_text:
-            states = [entering[0][i, : len(row)] for i, row in enumerate(tokens)]
-            return [ReadText(state, state[-1].clone()) for state in states]
-        keys_values = torch.stack([torch.stack(pair) for pair in reading.recorded])  # (K, 2, B, V, S, d)
-        return [
-            ReadText(keys_values[:, :, i, :, : len(row) - 1], entering[0][i, len(row) - 1].clone())
-            for i, row in enumerate(tokens)
-        ]
+            return ReadText(states, states[-1].clone())
+        keys_values = torch.stack([torch.stack(pair) for pair in reading.recorded])  # (K, 2, 1, V, S, d)
+        return ReadText(keys_values[:, :, 0, :, :-1], states[-1].clone())
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.

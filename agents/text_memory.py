@@ -5,9 +5,11 @@ kept of each token is up to `agents.mind`: for adapters on the answer token only
 tokens in the K adapted layers; for adapters on the whole text, the hidden states with which all tokens enter those
 layers. Besides, the hidden state with which the answer token enters them is kept of each text.
 
-A product of matrices can differ in its last bit with the number of rows in it, so a text's numbers depend on the
-batch in which it was read. `reading_order` therefore tells which batches to read again, and in what order, to have
-the very same memory in another process: a resumed run equals one that was never stopped.
+Texts are read one by one, and so a text's numbers are the same to the last bit whatever was read with it or before.
+In a batch they are not: oneDNN multiplies more than 32 rows in bfloat16 otherwise than fewer, where a processor has
+AMX (hidden states of SmolLM2 near 10,000 were then off by 1), and torch computes the last few numbers of an array one
+by one, with other last bits than whole vectors (seen in a model 48 wide). One by one costs more where many new texts
+come at once: six times as much CPU time for 16 texts of SmolLM2. In a run of about a hundred texts most come alone.
 """
 
 from collections import OrderedDict
@@ -38,19 +40,18 @@ class Recalled(NamedTuple):
 class _Entry(NamedTuple):
     slots: Tensor  # (S,) token places in the arena
     entering: Tensor  # (D,)
-    batch: int  # number of the batch in which it was read
 
 
 class TextMemory:
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
-    `read` maps a list of new texts to their `ReadText`s, in one batch. `shape`: (..., d), of what is kept of a token.
+    `read` maps a new text to its `ReadText`. `shape`: (..., d), of what is kept of a token.
     The bound gives way only to a single call whose own texts need more.
     """
 
     def __init__(
         self,
-        read: Callable[[Sequence[str]], list[ReadText]],
+        read: Callable[[str], ReadText],
         shape: tuple[int, ...],
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
@@ -61,8 +62,6 @@ class TextMemory:
         self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype)
         self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._batches: dict[int, list[str]] = {}
-        self._next_batch = 0
         self._asked = self._misses = 0
 
     def __len__(self) -> int:
@@ -93,7 +92,7 @@ class TextMemory:
             self._forget(text)
 
     def recall(self, texts: Sequence[str]) -> Recalled:
-        """What the base made of B texts, reading those that are new in one batch."""
+        """What the base made of B texts, reading those that are new."""
         distinct = self._ensure(texts)
         return self._gather(texts, distinct)
 
@@ -103,7 +102,7 @@ class TextMemory:
         return torch.stack([self._entries[t].entering for t in texts])
 
     def _ensure(self, texts: Sequence[str]) -> list[str]:
-        """Read what is new of `texts` in one batch, mark all as used, and return them without repetition."""
+        """Read what is new of `texts`, mark all as used, and return them without repetition."""
         distinct = list(dict.fromkeys(texts))
         new = [t for t in distinct if t not in self._entries]
         self._asked += len(distinct)
@@ -111,8 +110,7 @@ class TextMemory:
         for text in distinct:
             if text in self._entries:
                 self._entries.move_to_end(text)
-        if new:
-            self._keep(new, self._read(new), protected=set(distinct))
+        self._keep({text: self._read(text) for text in new}, protected=set(distinct))
         return distinct
 
     def _gather(self, texts: Sequence[str], distinct: list[str]) -> Recalled:
@@ -124,14 +122,12 @@ class TextMemory:
         lengths = torch.tensor([len(e.slots) for e in entries])[rows]
         return Recalled(tokens, torch.stack([e.entering for e in entries])[rows], lengths)
 
-    def _keep(self, texts: Sequence[str], read: list[ReadText], protected: set[str]) -> None:
-        self._make_room(sum(r.tokens.shape[-2] for r in read), protected)
-        for text, (tokens, entering) in zip(texts, read, strict=True):
+    def _keep(self, read: dict[str, ReadText], protected: set[str]) -> None:
+        self._make_room(sum(tokens.shape[-2] for tokens, _ in read.values()), protected)
+        for text, (tokens, entering) in read.items():
             slots = torch.tensor([self._free.pop() for _ in range(tokens.shape[-2])], dtype=torch.long)
             self._arena.index_copy_(-2, slots, tokens)
-            self._entries[text] = _Entry(slots, entering, self._next_batch)
-        self._batches[self._next_batch] = list(texts)
-        self._next_batch += 1
+            self._entries[text] = _Entry(slots, entering)
 
     def _make_room(self, needed: int, protected: set[str]) -> None:
         for text in list(self._entries):
@@ -146,28 +142,4 @@ class TextMemory:
             self._free.extend(range(places, places + lacking))
 
     def _forget(self, text: str) -> None:
-        entry = self._entries.pop(text)
-        self._free.extend(entry.slots.tolist())
-        if not any(t in self._entries and self._entries[t].batch == entry.batch for t in self._batches[entry.batch]):
-            del self._batches[entry.batch]
-
-    def reading_order(self) -> dict[str, list]:
-        """Plain lists from which `read_again` makes the same memory: batches still alive, and texts by last use."""
-        numbers = list(self._batches)
-        place = {number: i for i, number in enumerate(numbers)}
-        return {
-            "batches": [self._batches[n] for n in numbers],
-            "texts": [[text, place[e.batch]] for text, e in self._entries.items()],
-        }
-
-    def read_again(self, order: dict[str, list]) -> None:
-        """Forget everything and read the batches of `order` again, keeping what it keeps."""
-        for text in list(self._entries):
-            self._forget(text)
-        batch_of = {text: batch for text, batch in order["texts"]}
-        for number, batch in enumerate(order["batches"]):
-            alive = [(t, r) for t, r in zip(batch, self._read(batch), strict=True) if batch_of.get(t) == number]
-            self._keep([t for t, _ in alive], [r for _, r in alive], protected=set(batch_of))
-            self._batches[self._next_batch - 1] = list(batch)
-        for text in batch_of:
-            self._entries.move_to_end(text)
+        self._free.extend(self._entries.pop(text).slots.tolist())

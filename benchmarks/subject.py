@@ -59,4 +59,4 @@ def forget_texts(backend: object) -> None:
     """Clear the texts that a backend has cached, if it caches any."""
     memory = getattr(backend, "memory", None)
     if memory is not None:
-        memory.read_again({"batches": [], "texts": []})
+        memory.clear()

@@ -21,8 +21,7 @@ class Onnx:
     """Answers as `mind` does, with the adapters that its bank has at each answer.
 
     quantised: texts are read in int8 (`onnxruntime.quantization.quantize_dynamic`). Instructions and answers stay
-    float32: with all in int8 the KL to float32 was ten times larger, and answers were no faster. One range holds for
-    all hidden states of a batch, so what is read of a text depends on the texts beside it.
+    float32: with all in int8 the KL to float32 was ten times larger, and answers were no faster.
     UserError if the architecture cannot be written as ONNX, or if adapters act on more than the answer token.
     """
 
@@ -73,17 +72,11 @@ class Onnx:
             return values
         return np.where(groups[:, None] < 0, np.float32(0), values[groups])
 
-    def _read(self, texts: Sequence[str]) -> list[ReadText]:
-        """Read texts in one batch. Short ones are filled up behind their answer token, where nobody looks."""
-        tokens = [[*self.mind.base.tokens(text), self.mind.answer_id] for text in texts]
-        longest = max(map(len, tokens))
-        self.mind.check_length(longest)
-        read = self._run_reader([row + [self.mind.answer_id] * (longest - len(row)) for row in tokens])
-        keys_values, entering = (torch.from_numpy(array) for array in read)
-        top = keys_values[self.mind.first_layer :]
-        return [
-            ReadText(top[:, :, :, i, : len(row) - 1], entering[i, len(row) - 1].clone()) for i, row in enumerate(tokens)
-        ]
+    def _read(self, text: str) -> ReadText:
+        tokens = [*self.mind.base.tokens(text), self.mind.answer_id]
+        self.mind.check_length(len(tokens))
+        keys_values, entering = (torch.from_numpy(array) for array in self._run_reader([tokens]))
+        return ReadText(keys_values[self.mind.first_layer :, :, :, 0, :-1], entering[0, -1].clone())
 
     def _run_reader(self, ids: list[list[int]]) -> list[np.ndarray]:
         """Keys and values (L, 2, V, B, S, d), and the hidden states (B, S, D) that enter the adapted layers."""

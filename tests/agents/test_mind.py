@@ -97,13 +97,32 @@ def test_instructions_and_texts_are_read_once_and_only_what_adapters_act_on_is_c
     layers[-1].register_forward_pre_hook(lambda _, args: last.append(tuple(args[0].shape[:2])))
     for agents in ([0], [1], None):
         mind.action_logits(TEXTS, None if agents is None else torch.tensor(agents))
-    longest = max(len(mind.base.tokens(text)) for text in TEXTS) + 1
+    lengths = [len(mind.base.tokens(text)) + 1 for text in TEXTS]
     if tokens == "answer":
-        assert first == [(5, longest)]
-        assert last == [(5, longest), (5, 1), (5, 1), (5, 1)]
+        assert first == [(1, length) for length in lengths]
+        assert last == [*first, (5, 1), (5, 1), (5, 1)]
     else:
-        assert first == [(5, 1 + longest)]
-        assert last == [(5, 1 + longest)] * 3, "the bare base needs no more than what enters the adapted layers"
+        assert first == [(1, 1 + length) for length in lengths]
+        assert last == [(5, 1 + max(lengths))] * 3, "the bare base needs no more than what enters the adapted layers"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_read_of_a_text_is_the_same_to_the_last_bit_in_any_order_and_company(
+    tiny_model, tokens, dtype, processor
+):
+    memory = policy_on(tiny_model, AdapterConfig(rank=2, top_layers=2, tokens=tokens), 1, dtype).mind.memory
+    texts = [" food" + " north" * n + m for n in range(4) for m in ("", " two", ", home here", " one west", " three")]
+    rng, known = np.random.default_rng(0), {}
+    for size in (1, 20, 2, 3, 5, 7, 13, 20):
+        memory.clear()
+        for first in range(0, 20, size):
+            company = [texts[i] for i in rng.permutation(20)[first : first + size]]
+            recalled = memory.recall(company)
+            for row, text in enumerate(company):
+                read = recalled.tokens[..., row, : recalled.lengths[row], :], recalled.entering[row]
+                before = known.setdefault(text, read)
+                assert all(torch.equal(now, then) for now, then in zip(read, before, strict=True))
+    assert len(known) == 20
 
 
 def test_features_are_the_answer_tokens_hidden_state_below_the_adapters(mind, tiny_model):

@@ -1,10 +1,5 @@
-"""What is recalled is what was read, the memory keeps to its bound, and it can be made again exactly.
+"""What is recalled is what was read, and the memory keeps to its bound. A fake `read` stands for the model."""
 
-A fake `read` stands for the model. Its numbers depend on the text and on the batch it was read in, as those of a
-real one do in their last bits.
-"""
-
-import json
 import zlib
 from math import prod
 
@@ -22,23 +17,19 @@ PLACES = 8
 
 
 class Reader:
-    """Reads a text of n letters as n tokens, and remembers its batches and the last numbers of each text."""
+    """Reads a text of n letters as n tokens, and remembers what it read."""
 
     def __init__(self, shape):
         self.shape = shape
-        self.batches: list[list[str]] = []
+        self.asked: list[str] = []
         self.truth: dict[str, ReadText] = {}
 
-    def __call__(self, texts):
-        self.batches.append(list(texts))
-        read = [self._read(text, list(texts)) for text in texts]
-        self.truth.update(zip(texts, read, strict=True))
-        return read
-
-    def _read(self, text, batch):
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{text} in {batch}".encode()))
+    def __call__(self, text):
+        self.asked.append(text)
+        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
         numbers = torch.randn(*self.shape[:-1], len(text), self.shape[-1], generator=generator)
-        return ReadText(numbers, torch.randn(5, generator=generator))
+        self.truth[text] = ReadText(numbers, torch.randn(5, generator=generator))
+        return self.truth[text]
 
 
 def memory_of(places: int, shape: tuple[int, ...] = KEYS_VALUES) -> tuple[TextMemory, Reader]:
@@ -58,7 +49,7 @@ def check_recalled(memory: TextMemory, reader: Reader, texts: list[str]) -> None
 
 def held(memory: TextMemory) -> list[str]:
     """Texts in memory, the least recently used first."""
-    return [text for text, _ in memory.reading_order()["texts"]]
+    return memory.latest(len(memory))
 
 
 words = st.integers(0, 11).map(lambda i: "abcdefghijkl"[i] * (1 + i % 4))
@@ -66,13 +57,13 @@ calls = st.lists(words, min_size=1, max_size=6)
 small_calls = st.lists(words, min_size=1, max_size=6).filter(lambda texts: sum(map(len, set(texts))) <= PLACES)
 
 
-def test_only_new_texts_are_read_each_once_and_in_one_batch():
+def test_only_new_texts_are_read_each_once():
     memory, reader = memory_of(50)
     memory.recall(["b", "aa", "b"])
     memory.recall(["b", "ccc", "aa", "d"])
     assert memory.take_counts() == (6, 4)
     memory.entering(["d", "e"])
-    assert reader.batches == [["b", "aa"], ["ccc", "d"], ["e"]]
+    assert reader.asked == ["b", "aa", "ccc", "d", "e"]
     assert (memory.take_counts(), memory.take_counts()) == ((2, 1), (0, 0))
     assert len(memory) == 5
     assert memory.bytes_used == 8 * TOKEN
@@ -89,7 +80,7 @@ def test_the_least_recently_used_is_forgotten_first():
     memory.recall(["ee"])
     assert held(memory) == ["bb", "d", "ee"]
     memory.recall(["aa"])
-    assert reader.batches[-1] == ["aa"]
+    assert reader.asked[-1] == "aa"
 
 
 def test_no_more_is_forgotten_than_needs_to_be():
@@ -148,62 +139,11 @@ def test_a_bound_of_nothing_still_remembers_one_call():
         check_recalled(memory, reader, texts)
 
 
-def read_again(order: dict, places: int = PLACES) -> tuple[TextMemory, Reader]:
-    memory, reader = memory_of(places)
-    memory.recall(["xx", "yy"])
-    reader.batches.clear()
-    memory.read_again(json.loads(json.dumps(order)))
-    return memory, reader
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(small_calls, max_size=10), st.lists(small_calls, max_size=6))
-def test_a_memory_made_again_is_the_same_bit_for_bit_and_goes_on_the_same(past, future):
-    memory, reader = memory_of(PLACES)
-    for texts in past:
-        memory.recall(texts)
-    order = memory.reading_order()
-    again, rereader = read_again(order)
-    assert again.reading_order() == order
-    assert rereader.batches == order["batches"]
-    for text in held(memory):
-        assert torch.equal(rereader.truth[text].entering, reader.truth[text].entering)
-
-    reader.batches.clear()
-    rereader.batches.clear()
-    for texts in future:
-        one, other = memory.recall(texts), again.recall(texts)
-        assert torch.equal(one.entering, other.entering)
-        for row, length in enumerate(one.lengths.tolist()):
-            assert torch.equal(one.tokens[..., row, :length, :], other.tokens[..., row, :length, :])
-    assert rereader.batches == reader.batches
-    assert again.reading_order() == memory.reading_order()
-
-
-def test_a_text_read_anew_in_a_later_batch_is_read_again_in_that_one():
+def test_what_is_cleared_is_read_anew_and_its_places_are_free():
     memory, reader = memory_of(4)
-    for texts in (["a", "bb"], ["cc"], ["bb"], ["a", "d"]):
-        memory.recall(texts)
-    assert reader.batches == [["a", "bb"], ["cc"], ["a", "d"]]
-    again, rereader = read_again(memory.reading_order(), places=4)
-    assert rereader.batches == [["a", "bb"], ["a", "d"]]
-    for text in ("a", "bb", "d"):
-        assert torch.equal(again.entering([text]), memory.entering([text]))
-    assert rereader.batches == [["a", "bb"], ["a", "d"]]
-
-
-def test_a_memory_that_once_exceeded_its_bound_goes_on_the_same_when_made_again():
-    memory, _ = memory_of(4)
-    for texts in (["aaaa", "bb", "cc"], ["ddd"]):
-        memory.recall(texts)
-    again, _ = read_again(memory.reading_order(), places=4)
-    for one in (memory, again):
-        one.recall(["e"])
-    assert held(again) == held(memory)
-
-
-def test_batches_of_which_nothing_is_left_are_dropped():
-    memory, _ = memory_of(3)
-    for texts in (["aa", "b"], ["cc"], ["d"]):
-        memory.recall(texts)
-    assert memory.reading_order() == {"batches": [["cc"], ["d"]], "texts": [["cc", 0], ["d", 1]]}
+    memory.recall(["aa", "bb"])
+    memory.clear()
+    assert (len(memory), memory.bytes_used) == (0, 0)
+    check_recalled(memory, reader, ["bb", "cc"])
+    assert reader.asked == ["aa", "bb", "bb", "cc"]
+    assert memory.bytes_used == 4 * TOKEN

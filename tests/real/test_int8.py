@@ -45,9 +45,7 @@ def test_the_texts_beside_a_text_do_not_matter():
     mind = policy_with("int8").mind
     texts, agent = forage_texts(20), torch.tensor([1])
     together = mind.action_logits(texts, agent)
-    mind.memory.read_again(mind.memory.reading_order())
-    assert torch.equal(mind.action_logits(texts, agent), together)
-    mind.memory.read_again({"batches": [], "texts": []})
-    for text in texts:
+    mind.memory.clear()
+    for text in reversed(texts):
         mind.memory.recall([text])
     assert torch.equal(mind.action_logits(texts, agent), together)

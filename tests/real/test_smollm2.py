@@ -9,7 +9,6 @@ from agents.forage_codec import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import TOKENS, AdapterConfig, ModelConfig
 from agents.weights.fetch import MODELS, known_gguf, sha256_of
-from agents.weights.products import has_packed
 from envs import WorldConfig
 
 pytestmark = pytest.mark.real
@@ -61,11 +60,10 @@ def test_the_fast_way_gives_what_the_slow_way_gives(policy):
 @torch.no_grad()
 def test_what_is_read_of_a_text_does_not_depend_on_the_texts_beside_it(policy):
     def read(*batches: list[str]) -> torch.Tensor:
-        policy.mind.memory.read_again({"batches": [], "texts": []})
+        policy.mind.memory.clear()
         return torch.cat([policy.mind.features(batch) for batch in batches])
 
-    same = torch.equal if has_packed(torch.float32) else torch.allclose  # plain products are torch's own
-    assert same(read(TEXTS), read(*([text] for text in TEXTS)))
+    assert torch.equal(read(TEXTS), read(*([text] for text in TEXTS)))
 
 
 @torch.no_grad()

@@ -31,7 +31,11 @@ STABLE_KEYS = {
     *("generation", "env_steps", "wall_s", "fitness_mean", "fitness_max", "food_eaten_mean", "lifetime_mean"),
     *("diversity", "entropy", "approx_kl", "clip_fraction", "explained_variance", "decide_ms", "learn_s"),
 }
-TIMINGS = {"wall_s", "decide_ms", "learn_s", "update_ms"}
+OF_A_PROCESS = {
+    *("wall_s", "decide_ms", "learn_s", "update_ms"),
+    *("texts_known", "texts_read", "text_hit_rate", "text_memory_mb"),
+}
+"""Figures of the process and not of the run: a resumed run has read no text yet."""
 
 
 def lines(file):
@@ -39,7 +43,7 @@ def lines(file):
 
 
 def without_timings(records):
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in records]
+    return [{k: v for k, v in record.items() if k not in OF_A_PROCESS} for record in records]
 
 
 OF_THE_CACHE = {"texts_known", "texts_read", "text_hit_rate", "prefix_cache_mb"}

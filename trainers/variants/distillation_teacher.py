@@ -68,8 +68,9 @@ class RunTeacher:
         self.name = hashlib.sha256(adapter + json.dumps(weights_sha256(policy)).encode()).hexdigest()
 
     def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:
-        """Needs no states."""
+        """Answers anew: answers that are kept depend on which texts were asked together."""
         t = rollout.trajectory
+        self.policy.forget_answers()
         logits = self.policy.logits(t.texts, np.full(len(t.texts), self.agent)) / self.temperature
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return among_legal(odds[t.text], t.legal)
