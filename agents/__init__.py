@@ -1,4 +1,4 @@
-"""The mind: language model agents with LoRA adapters, many on one frozen base. Part of Terrarium."""
+"""The network: language model agents with LoRA adapters, many on one frozen base. Part of Terrarium."""
 
 from typing import TYPE_CHECKING
 

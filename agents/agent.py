@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.codec import TextCodec
-from agents.forage_codec import ForageCodec
+from agents.codecs.codec import TextCodec
+from agents.codecs.forage import ForageCodec
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
@@ -144,7 +144,7 @@ class TinyLLMAgent:
         if isinstance(adapter, Mapping):
             self._bank.write(self._row, adapter)
         else:
-            self._shared.policy.mind.load_adapter(self._row, adapter)
+            self._shared.policy.network.load_adapter(self._row, adapter)
         self._shared.optimiser.forget(self._row)
 
     @property
@@ -154,7 +154,7 @@ class TinyLLMAgent:
 
     @property
     def _bank(self) -> AdapterBank:
-        return self._shared.policy.mind.bank
+        return self._shared.policy.network.bank
 
     def enter(self, world: SoloWorld) -> None:
         """Be born into a world: take a position there, remembering nothing of worlds before."""
@@ -213,7 +213,7 @@ class TinyLLMAgent:
     def save_lora(self, folder: str | Path) -> Path:
         """Write the adapter in PEFT's format; "{id}" and "{gen}" in the name are filled in. Returns the folder."""
         name = str(folder).replace("{id}", str(self.id)).replace("{gen}", str(self.generation))
-        return self._shared.policy.mind.save_adapter(self._row, name)
+        return self._shared.policy.network.save_adapter(self._row, name)
 
     def _texts(self, seen: np.ndarray) -> list[str]:
         if self._memory is None:
@@ -226,4 +226,4 @@ def _share(
 ) -> _Shared:
     codec = codec or ForageCodec(WorldConfig().view_radius)
     policy = make_policy(ModelConfig(name=base_model, dtype=dtype), adapters or AdapterConfig(), codec, count, seed)
-    return _Shared(policy, codec, StackedAdam(policy.mind.bank))
+    return _Shared(policy, codec, StackedAdam(policy.network.bank))

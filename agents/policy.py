@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from agents.backends import Backend
-from agents.codec import TextCodec
+from agents.codecs.codec import TextCodec
 from agents.lora import AdapterBank
-from agents.mind import Mind
+from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig, UserError, log
 from agents.value_head import ValueHead
 from agents.weights.base_model import load_base_model
@@ -34,9 +34,9 @@ class Policy:
     Answers are remembered per (adapter, text) until the bank changes: a world repeats itself.
     """
 
-    def __init__(self, mind: Mind, critic: ValueHead):
-        self.mind, self.critic = mind, critic
-        self.backend: Backend = mind  # who answers; only torch learns
+    def __init__(self, network: PolicyNetwork, critic: ValueHead):
+        self.network, self.critic = network, critic
+        self.backend: Backend = network  # who answers; only torch learns
         self._answers: dict[tuple[int, str], np.ndarray] = {}
         self._answers_version = -1
 
@@ -61,12 +61,12 @@ class Policy:
     @torch.no_grad()
     def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Action logits (M, A), computed only where this adapter has not met this text since it last changed."""
-        version = self.mind.bank.acting_version
+        version = self.network.bank.acting_version
         if self._answers_version != version:
             self.forget_answers()
             self._answers_version = version
         if not len(texts):
-            return np.zeros((0, len(self.mind.action_ids)), np.float32)
+            return np.zeros((0, len(self.network.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
         new = {key for key in keys if key not in self._answers}
         if self.backend.is_batched:  # whoever acts now will meet these texts too: one pass serves all
@@ -82,7 +82,7 @@ class Policy:
     def values(self, texts: Sequence[str]) -> np.ndarray:
         """The critic's estimates (M,) of M texts."""
         distinct = list(dict.fromkeys(texts))
-        estimates = dict(zip(distinct, self.critic(self.mind.features(distinct)).tolist(), strict=True))
+        estimates = dict(zip(distinct, self.critic(self.network.features(distinct)).tolist(), strict=True))
         return np.array([estimates[t] for t in texts], np.float32)
 
     def evaluate(self, texts: Sequence[str], adapters: Tensor, actions: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ class Policy:
     def weigh(self, texts: Sequence[str], adapters: Tensor) -> Tensor:
         """Action logits (B, A) of B texts, differentiable with respect to the adapters; as in `evaluate`."""
         distinct, index = _distinct(texts, len(adapters))
-        return self.mind.action_logits(distinct, adapters)[index]
+        return self.network.action_logits(distinct, adapters)[index]
 
 
 def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:
@@ -113,10 +113,10 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     if told := shortcoming(dtype):
         log.warning(f"note: {told}")
     freeze(base.decoder, base.blocks, first_adapted, dtype)
-    mind = Mind(base, bank, codec, model.prefix_cache_mb)
+    network = PolicyNetwork(base, bank, codec, model.prefix_cache_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)
-    return Policy(mind, ValueHead(mind.width, seed=seed))
+    return Policy(network, ValueHead(network.width, seed=seed))
 
 
 def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], Tensor]:

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.backends import Backend
-from agents.forage_codec import ForageCodec
-from agents.mind import Mind
+from agents.codecs.forage import ForageCodec
 from agents.policy import log_softmax
+from agents.policy_network import PolicyNetwork
 from agents.types import UserError
 from benchmarks.subject import forget_texts, mature_policy, milliseconds, runtimes
 from envs.presets import PRESETS
@@ -85,12 +85,12 @@ def step_milliseconds(backend: Backend, texts: Sequence[str], agents: int) -> fl
 
 
 def measure(
-    network: Mind, texts: Sequence[str], adapters: int, formats: Sequence[str]
+    network: PolicyNetwork, texts: Sequence[str], adapters: int, formats: Sequence[str]
 ) -> Iterator[tuple[str, Agreement | None, float]]:
     """Each backend's name, its agreement over all texts and the first few adapters, and milliseconds of a step."""
     exact, agents = answers(network, texts, adapters), len(network.bank)
     yield "torch float32", None, step_milliseconds(network, texts, agents)
-    half: tuple[str, Backend] = "torch bfloat16", mature_policy(agents, "bfloat16").mind
+    half: tuple[str, Backend] = "torch bfloat16", mature_policy(agents, "bfloat16").network
     with tempfile.TemporaryDirectory() as box:
         for name, backend in chain([half], runtimes(network, formats, Path(box))):
             near = agreement(exact, answers(backend, texts, adapters))
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{options.texts} texts, {options.adapters} adapters and the bare base")
     print(f"{here['cpu']}, {here['threads']} threads, load average {os.getloadavg()[0]:.1f}")
     print(f"{'backend':20s} {'largest difference':>19s} {'mean KL':>9s} {'equal choices':>14s} {'step':>9s}")
-    network = mature_policy(options.agents, "float32").mind
+    network = mature_policy(options.agents, "float32").network
     for name, near, ms in measure(network, forage_texts(options.texts), options.adapters, options.gguf):
         figures = f"{near[0]:19.1e} {near[1]:9.1e} {near[2]:13.1%}" if near else f"{'the baseline':>44s}"
         print(f"{name:20s} {figures} {ms:7.0f} ms", flush=True)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from agents.forage_codec import ForageCodec
-from agents.memory import ForageMemory
+from agents.codecs.forage import ForageCodec
+from agents.codecs.forage_map import ForageMap
 from agents.weights.fetch import cache_dir, model_folder
 from envs import WorldConfig
 
@@ -19,7 +19,7 @@ class Forgetful(ForageCodec):
     def __init__(self, config: WorldConfig):
         super().__init__(config.view_radius)
 
-    def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray) -> ForageMemory:
+    def remember(self, memory: ForageMap | None, observation: np.ndarray, action: np.ndarray) -> ForageMap:
         """A map of what is in view at this step."""
         return super().remember(None, observation, np.full_like(action, -1))
 

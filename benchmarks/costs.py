@@ -49,7 +49,7 @@ def _measure_here(run_dir: Path, storage: WeightStorage) -> dict[str, float]:
     rng, world = np.random.default_rng(0), ForageWorld(config.env)
     acted = collect_rollout(population.policy, population.codec, world, held_out_seeds(1, 0), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    base = population.policy.mind.base
+    base = population.policy.network.base
     if storage == "compact":
         size = compact_file(base.folder, base.name, lambda: None).stat().st_size
     else:

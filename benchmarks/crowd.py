@@ -53,7 +53,7 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     import torch
     from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
 
-    from agents.forage_codec import ForageCodec
+    from agents.codecs.forage import ForageCodec
     from benchmarks.subject import mature_policy
     from envs.worlds.world import ForageWorld
     from trainers.learning.config import LearnConfig

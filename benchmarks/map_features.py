@@ -1,7 +1,7 @@
 """What an agent's texts are made of, as numbers for a plain network, which need not learn to keep a map or find a way.
 
 There is a number for each move and each kind of goal: 1 / (1 + steps) to the nearest goal if the first step is that
-move (0 where there is none), as `agents.memory` finds them. Three more say whether it is day, dusk or night.
+move (0 where there is none), as `agents.codecs.forage_map` finds them. Three more say whether it is day, dusk or night.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from agents.memory import ForageMemory, Ways, newborn, remember, ways
-from agents.wayfinding import NO_WAY
+from agents.codecs.forage_map import ForageMap, Ways, newborn, remember, ways
+from agents.codecs.wayfinding import NO_WAY
 from envs.sb3 import ForageVecEnv
 from envs.types import MOVES
 
@@ -23,7 +23,7 @@ class MapFeatures:
 
     def __init__(self, view_radius: int):
         self.view_radius = view_radius
-        self._memory: ForageMemory | None = None
+        self._memory: ForageMap | None = None
 
     def update(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Features (M, FEATURES) after `actions` (M,) led to observations (M, O); action -1: a new agent."""
@@ -34,7 +34,7 @@ class MapFeatures:
         """The same, without keeping the new maps."""
         return _features_of(self._after(observations, actions))
 
-    def _after(self, observations: np.ndarray, actions: np.ndarray) -> ForageMemory:
+    def _after(self, observations: np.ndarray, actions: np.ndarray) -> ForageMap:
         return remember(self._memory or newborn(len(observations)), observations, actions, self.view_radius)
 
 
@@ -66,6 +66,6 @@ class MapVecEnv(VecEnvWrapper):
         return self._features.update(seen, np.where(dones, -1, self._actions)), rewards, dones, infos  # type: ignore[arg-type]
 
 
-def _features_of(memory: ForageMemory) -> np.ndarray:
+def _features_of(memory: ForageMap) -> np.ndarray:
     closeness = [np.where(steps < NO_WAY, 1 / (1 + steps), 0) for steps in ways(memory)]
     return np.concatenate([*closeness, np.eye(HOURS)[memory.hour]], axis=1).astype(np.float32)

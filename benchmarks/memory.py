@@ -50,7 +50,7 @@ def main() -> None:
         arguments = ["--run_dir", f"{folder}/run", "--generations", str(options.generations)]
         run = begin(parse([*arguments, "--model.weight_storage", options.memory, *keys])[0], None)
         all_generations(run)
-    network, learner = run.population.policy.mind, run.population.learner
+    network, learner = run.population.policy.network, run.population.learner
     rows = {
         "Python": python,
         "bare imports": imports,
@@ -58,7 +58,7 @@ def main() -> None:
         "highest, over imports": highest_mb() - imports,
         "of it: adapters": network.bank.values.nbytes / 2**20,
         "of it: Adam's moments (compact: in a file)": 2 * learner.optimiser.mean.nbytes / 2**20,
-        "of it: texts": network.memory.bytes_used / 2**20,
+        "of it: texts": network.cache.bytes_used / 2**20,
     }
     for name, mb in rows.items():
         print(f"{name:44s} {mb:7.0f} MiB")

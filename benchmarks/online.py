@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.policy import Policy
 from benchmarks.subject import mature_policy
 from envs.presets import preset
@@ -37,7 +37,7 @@ WAYS = {
 
 def measure(policy: Policy, config: LearnConfig, seed: int) -> dict[str, float]:
     """One rollout: its agent-steps in a second, and the figures of learning."""
-    agents = len(policy.mind.bank)
+    agents = len(policy.network.bank)
     settings = torch.full((agents,), LEARNING_RATE), torch.full((agents,), ENTROPY_COEF)
     world = replace(preset("meadow"), agents=agents, energy_start=100.0, cost_step=0.0)
     learner = make_learner(policy, config)

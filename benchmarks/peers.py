@@ -1,4 +1,4 @@
-"""PEFT with the adapters of a policy, used in several ways, for `benchmarks.mind` to compare with."""
+"""PEFT with the adapters of a policy, used in several ways, for `benchmarks.network` to compare with."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from agents.mind import Mind
 from agents.policy import Policy
+from agents.policy_network import PolicyNetwork
 
 
 class Peft:
@@ -18,7 +18,7 @@ class Peft:
     """
 
     def __init__(self, policy: Policy, folder: Path, dtype: torch.dtype):
-        self.network, self.names = policy.mind, [f"agent_{i}" for i in range(len(policy.mind.bank))]
+        self.network, self.names = policy.network, [f"agent_{i}" for i in range(len(policy.network.bank))]
         base = AutoModelForCausalLM.from_pretrained(self.network.base.folder, dtype=dtype, trust_remote_code=False)
         for i, name in enumerate(self.names):
             self.network.save_adapter(i, folder / name)
@@ -90,7 +90,7 @@ class Peft:
         optimiser.step()
 
 
-def prompt(network: Mind, text: str) -> list[int]:
+def prompt(network: PolicyNetwork, text: str) -> list[int]:
     """All tokens of a prompt: instructions, text and answer token."""
     return [*network.instruction_ids, *network.base.tokens(text), network.answer_id]
 

@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from envs import WorldConfig
 from envs.worlds.world import ForageWorld
 from trainers.cli.command_line import run_command

@@ -9,10 +9,10 @@ import torch
 from gguf import GGMLQuantizationType
 
 from agents.backends import BACKENDS, Backend, open_backend
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.formats.gguf import recode_gguf
-from agents.mind import Mind
 from agents.policy import Policy, make_policy
+from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, Dtype, ModelConfig, UserError
 from envs import WorldConfig
 
@@ -22,7 +22,7 @@ def mature_policy(agents: int, dtype: Dtype = "auto") -> Policy:
     codec = ForageCodec(WorldConfig().view_radius)
     policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
     generator = torch.Generator().manual_seed(0)
-    for row in policy.mind.bank.values:
+    for row in policy.network.bank.values:
         row += 0.06 * torch.randn(row.shape, generator=generator)
     return policy
 
@@ -38,7 +38,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def runtimes(
-    network: Mind, formats: Sequence[str], box: Path, without: Sequence[str] = ()
+    network: PolicyNetwork, formats: Sequence[str], box: Path, without: Sequence[str] = ()
 ) -> Iterator[tuple[str, Backend]]:
     """Every other runtime that is installed, one after the other; llama.cpp also in some number `formats`."""
     for name in (name for name in BACKENDS if name not in without):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from envs import WorldConfig
 from trainers.cli.command_line import run_command
 

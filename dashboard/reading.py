@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.forage_codec import ForageCodec
-from agents.memory import NEVER, ForageMemory
+from agents.codecs.forage import ForageCodec
+from agents.codecs.forage_map import NEVER, ForageMap
 from envs.observe import observe
 from envs.rendering.terminal import is_fertile, one_world
 from envs.types import is_night
@@ -203,7 +203,7 @@ def remembered(recording: Recording, agent: int) -> dict[str, Any]:
     return {"maps": maps}
 
 
-def _letters(memory: ForageMemory) -> list[str]:
+def _letters(memory: ForageMap) -> list[str]:
     letters = np.full(memory.age.shape[1:], ".")
     letters[memory.age[0] == NEVER] = " "
     for plane, letter in ((memory.grew, "g"), (memory.food, "f"), (memory.home, "h"), (memory.rock, "#")):

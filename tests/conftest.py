@@ -9,9 +9,9 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.codec import NUMBERS
-from agents.forage_codec import ForageCodec
-from agents.other_codecs import CODECS
+from agents.codecs.codec import NUMBERS
+from agents.codecs.forage import ForageCodec
+from agents.codecs.others import CODECS
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights import products
@@ -86,7 +86,7 @@ def tiny_policy(tiny_model: Path, tokens: str) -> Policy:
     model, adapter = ModelConfig(name=str(tiny_model), dtype="float32"), replace(TINY_ADAPTER, tokens=tokens)
     policy = make_policy(model, adapter, ForageCodec(view_radius=3), agents=6, seed=0)
     generator = torch.Generator().manual_seed(1)
-    bank = policy.mind.bank
+    bank = policy.network.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=generator)
     return policy
 

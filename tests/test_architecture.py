@@ -17,7 +17,7 @@ ALLOWED = {
     "agents": {"envs.types", "envs.observe", "evolution.genome", "evolution.own", "evolution.commands"},
     "trainers": {"envs", "agents", "evolution"},
     "dashboard": {
-        *("envs", "agents.forage_codec", "agents.memory", "agents.types"),
+        *("envs", "agents.codecs.forage", "agents.codecs.forage_map", "agents.types"),
         *("evolution.own", "evolution.commands"),
         *("trainers.cli.command_line", "trainers.cli.parser", "trainers.config", "trainers.lineage"),
         "trainers.records.episode",
@@ -95,7 +95,7 @@ def test_a_variant_is_deleted_with_its_files_and_one_line(variant, tmp_path):
 
 
 SETTINGS_AND_WORLDS = (
-    *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.other_codecs"),
+    *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.codecs.others"),
     *("trainers.config", "trainers.cli.parser", "trainers.worlds", "trainers.lineage", "trainers.export"),
     *("evolution.config", "dashboard.server"),
 )

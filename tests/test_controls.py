@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from agents.forage_codec import ForageCodec
-from agents.memory import newborn, remember, ways
-from agents.wayfinding import NO_WAY
+from agents.codecs.forage import ForageCodec
+from agents.codecs.forage_map import newborn, remember, ways
+from agents.codecs.wayfinding import NO_WAY
 from benchmarks.controls import Forgetful
 from benchmarks.map_features import FEATURES, MapFeatures, MapVecEnv
 from envs import ForageBatch, WorldConfig

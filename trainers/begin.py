@@ -54,7 +54,7 @@ def _found(config: TrainConfig, run_dir: Path) -> tuple[TrainConfig, Population,
     population, history = found_population(config), History()
     if config.init_from:
         history = History(age=init_from(population, config, Path(config.init_from)))
-    config = replace(config, model=replace(config.model, dtype=product_dtype(population.policy.mind.base.decoder)))
+    config = replace(config, model=replace(config.model, dtype=product_dtype(population.policy.network.base.decoder)))
     population.variants = open_variants(config, population, run_dir)
     return config, population, history
 

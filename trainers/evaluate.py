@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         from trainers.records.opening import open_run
 
         population, config, generation = open_run(options.run_dir, options.generation)
-        population.policy.backend = open_backend(options.backend, population.policy.mind)
+        population.policy.backend = open_backend(options.backend, population.policy.network)
         env = config.env.other_preset(options.preset) if options.preset else config.env
         with counted(len(contestants(env))) as show:
             result = compare(population, env, options.episodes, options.seed, show)

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agents.codec import TextCodec, named_class
-from agents.forage_codec import ForageCodec
-from agents.other_codecs import CODECS
+from agents.codecs.codec import TextCodec, named_class
+from agents.codecs.forage import ForageCodec
+from agents.codecs.others import CODECS
 from agents.types import UserError, require
 from evolution.commands import a_path, command
 from trainers.cli.command_line import run_command
@@ -26,14 +26,14 @@ from trainers.cli.parser import read_config
 from trainers.variants import acting_config
 
 if TYPE_CHECKING:
-    from agents.mind import Mind
+    from agents.policy_network import PolicyNetwork
 
 
 class Agent(NamedTuple):
     """One agent of a run, alone on its base."""
 
     folder: Path  # its adapter in PEFT's format
-    mind: "Mind"  # with this one adapter
+    network: "PolicyNetwork"  # with this one adapter
     codec: TextCodec
     name: str
 
@@ -103,12 +103,12 @@ def open_agent(run_dir: Path, folder: Path, name: str) -> Agent:
 
     config = acting_config(read_config(run_dir), run_dir, generation=0, newest=0)  # of the model there is only one
     codec = codec_of(config.env.id, config.env.codec)
-    mind = make_policy(config.model, config.adapter, codec, agents=1, seed=0).mind
+    network = make_policy(config.model, config.adapter, codec, agents=1, seed=0).network
     try:
-        mind.load_adapter(0, folder)
+        network.load_adapter(0, folder)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Agent(folder, mind, codec, name)
+    return Agent(folder, network, codec, name)
 
 
 def codec_of(env_id: str, own: str) -> Any:
@@ -133,10 +133,10 @@ def _gguf(agent: Agent, out: Path) -> None:
     from agents.backends import require_answer_token
     from agents.formats.gguf import Shape, save_gguf_adapter
 
-    mind = agent.mind
-    require_answer_token(mind, "an agent in GGUF")
-    shape, alpha = Shape.of(mind.base.causal_lm.config), mind.bank.config.alpha
-    save_gguf_adapter(out, mind.bank.read(0), shape, alpha=alpha, answer_id=mind.answer_id, name=agent.name)
+    network = agent.network
+    require_answer_token(network, "an agent in GGUF")
+    shape, alpha = Shape.of(network.base.causal_lm.config), network.bank.config.alpha
+    save_gguf_adapter(out, network.bank.read(0), shape, alpha=alpha, answer_id=network.answer_id, name=agent.name)
     _write_words(agent, out)
     _write_card(agent, out, LORA_CARD)
 
@@ -145,8 +145,8 @@ def _merged(agent: Agent, out: Path) -> None:
     from agents.backends import require_answer_token
     from agents.formats.gguf import Shape, merge_gguf
 
-    require_answer_token(agent.mind, "an agent in GGUF")
-    base, bank = agent.mind.base, agent.mind.bank
+    require_answer_token(agent.network, "an agent in GGUF")
+    base, bank = agent.network.base, agent.network.bank
     shape = Shape.of(base.causal_lm.config)
     merge_gguf(base.gguf, out, bank.read(0), shape, scaling=bank.scaling, name=agent.name)
     _write_words(agent, out)
@@ -159,7 +159,7 @@ def _onnx(agent: Agent, out: Path) -> None:
     require_installed("format = 'onnx'", "onnx", "onnx", "onnxscript")
     from agents.formats.onnx import export as write_onnx
 
-    write_onnx(agent.mind, 0, out, card=f"Agent: {agent.name}.")
+    write_onnx(agent.network, 0, out, card=f"Agent: {agent.name}.")
 
 
 FORMATS: dict[str, tuple[Callable[[Agent, Path], None], str]] = {
@@ -173,28 +173,30 @@ FORMATS: dict[str, tuple[Callable[[Agent, Path], None], str]] = {
 
 def _write_words(agent: Agent, out: Path) -> None:
     """Write beside `out`, as JSON, the parts of the prompt and the tokens that answer."""
-    mind, codec = agent.mind, agent.codec
+    network, codec = agent.network, agent.codec
     words = {
-        "base_model": mind.base.public_name,
+        "base_model": network.base.public_name,
         "prompt": "{instructions}{text} {answer}",
         "instructions": codec.instructions,
         "answer": codec.answer,
         "action_words": list(codec.action_words),
-        "beginning_ids": mind.base.beginning,
-        "answer_id": mind.answer_id,
-        "action_ids": mind.action_ids,
-        "alora_invocation_tokens": [mind.answer_id],
+        "beginning_ids": network.base.beginning,
+        "answer_id": network.answer_id,
+        "action_ids": network.action_ids,
+        "alora_invocation_tokens": [network.answer_id],
     }
     out.with_name(out.name + ".json").write_text(json.dumps(words, indent=2) + "\n")
 
 
 def _write_card(agent: Agent, out: Path, how: str) -> None:
-    codec, base = agent.codec, agent.mind.base.public_name
+    codec, base = agent.codec, agent.network.base.public_name
     prompt = f"{codec.instructions}{{text}} {codec.answer}"
     request = {
         "prompt": prompt.replace("{text}", " ..."),
         "n_predict": 1,
-        "logit_bias": [[token, 100] for token in agent.mind.action_ids],  # a grammar would let " st" pass for " stay"
+        "logit_bias": [
+            [token, 100] for token in agent.network.action_ids
+        ],  # a grammar would let " st" pass for " stay"
         "temperature": 1,  # this and the rest: drawn as the policy draws
         "top_k": 0,
         "top_p": 1,

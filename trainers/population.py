@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.codec import TextCodec
+from agents.codecs.codec import TextCodec
 from agents.policy import Policy, make_policy
 from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
@@ -41,7 +41,7 @@ class Population:
 
     def inherited(self) -> list[Genome]:
         """The genomes with the adapters that they pass on: as learned by now, unless a variant has others."""
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         found = (variant.inherited() for variant in self.variants.values())
         rows = next((rows for rows in found if rows is not None), bank.values)
         return [replace(g, adapter=bank.unflatten(row.clone())) for g, row in zip(self.genomes, rows, strict=True)]
@@ -51,7 +51,7 @@ class Population:
 
         in_rollout: the others are in the middle of a rollout.
         """
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         is_new = np.array([new.id != old.id for new, old in zip(genomes, self.genomes, strict=True)])
         for slot in np.flatnonzero(is_new).tolist():
             bank.write(slot, genomes[slot].adapter)
@@ -73,13 +73,13 @@ class Population:
 
     def snapshots(self, genomes: Sequence[Genome]) -> list[Genome]:
         """These genomes, slot by slot, with copies of the adapters that the bank has now."""
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         return [replace(genome, adapter=bank.read(slot)) for slot, genome in enumerate(genomes)]
 
     def measure(self, outcome: Outcome) -> None:
         """Note each agent's fitness, its mean return over the worlds of `outcome`, and the adapter it now has."""
         fitness = outcome.episode_return.mean(axis=0).tolist()
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         self.genomes = [
             g.measured(f, bank.row(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
         ]
@@ -103,10 +103,10 @@ class Population:
         They are of rollouts that were learned from: what is read to be judged or shown must change nothing. In the
         first rollout there is none before it, but nothing was shown yet either.
         """
-        mind = self.policy.mind
-        texts = (self.latest_texts or mind.memory.latest(probes))[-probes:]
-        values = torch.stack([mind.bank.flatten(a) for a in adapters])
-        logits = mind.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
+        network = self.policy.network
+        texts = (self.latest_texts or network.cache.latest(probes))[-probes:]
+        values = torch.stack([network.bank.flatten(a) for a in adapters])
+        logits = network.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
         return torch.from_numpy(logits).log_softmax(1).view(len(adapters), len(texts), -1)
 
     def hyperparameter(self, name: str) -> Tensor:
@@ -118,7 +118,7 @@ def found_population(config: TrainConfig) -> Population:
     """Load the model and make the founders: equal adapters, equal hyperparameters."""
     codec = make_codec(config.env)
     policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
-    bank = policy.mind.bank
+    bank = policy.network.bank
     hyperparameters = {"learning_rate": config.learn.learning_rate, "entropy_coef": config.learn.entropy_coef}
     founders = [Genome(i, bank.read(i), hyperparameters) for i in range(config.env.agents)]
     return Population(policy, codec, make_learner(policy, config.learn), founders, named_streams(config.seed))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.codec import TextCodec, naming
-from agents.forage_codec import ForageCodec
+from agents.codecs.codec import TextCodec, naming
+from agents.codecs.forage import ForageCodec
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import World
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agents.codec import TextCodec
+from agents.codecs.codec import TextCodec
 from agents.policy import Decision
 from agents.types import UserError
 from envs.worlds.foreign import ForeignWorld

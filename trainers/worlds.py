@@ -5,9 +5,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from agents.codec import CODEC_CLASS, TextCodec, named_class, naming
-from agents.forage_codec import ForageCodec
-from agents.other_codecs import built_in
+from agents.codecs.codec import CODEC_CLASS, TextCodec, named_class, naming
+from agents.codecs.forage import ForageCodec
+from agents.codecs.others import built_in
 from agents.types import UserError
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.mixed_world import MixedWorld

@@ -10,11 +10,11 @@ import numpy as np
 from agents.types import UserError, require
 
 if TYPE_CHECKING:
-    from agents.mind import Mind
+    from agents.policy_network import PolicyNetwork
 
 
 class Backend(Protocol):
-    """What answers; `agents.mind.Mind` is one, and the others are held to it by tests/agents/test_backends.py."""
+    """What answers. `agents.policy_network.PolicyNetwork` is one; tests/agents/test_backends.py compares others with it."""
 
     is_batched: bool
     """Whether many rows cost little more than one, so that it pays to ask for what will be asked soon."""
@@ -31,23 +31,23 @@ BACKENDS = {
 """Module, class and extra of each backend but torch."""
 
 
-def open_backend(name: str, mind: "Mind") -> Backend:
-    """A backend that answers as `mind` does, with the adapters that its bank has now.
+def open_backend(name: str, network: "PolicyNetwork") -> Backend:
+    """A backend that answers as `network` does, with the adapters that its bank has now.
 
     UserError for an unknown name, for a package that is not installed, or for a model or adapters that the backend
     cannot run.
     """
     if name == "torch":
-        return mind
+        return network
     if name not in BACKENDS:
         raise UserError(f"backend = {name!r}: must be one of torch, {', '.join(BACKENDS)}")
-    require_answer_token(mind, f"backend {name}")
+    require_answer_token(network, f"backend {name}")
     module, class_name, extra = BACKENDS[name]
     try:
         loaded = import_module(module)
     except ImportError as error:
         raise UserError(f"backend = {name!r}: needs `pip install -e '.[{extra}]'` ({error})") from error
-    return getattr(loaded, class_name)(mind)
+    return getattr(loaded, class_name)(network)
 
 
 def require_installed(user: str, extra: str, *packages: str) -> None:
@@ -57,7 +57,7 @@ def require_installed(user: str, extra: str, *packages: str) -> None:
             raise UserError(f"{user}: needs `pip install -e '.[{extra}]'` ({package} is not installed)")
 
 
-def require_answer_token(mind: "Mind", user: str) -> None:
+def require_answer_token(network: "PolicyNetwork", user: str) -> None:
     """UserError, naming the `user`, where adapters act on more than the answer token: as yet torch alone does that."""
-    tokens = mind.bank.config.tokens
+    tokens = network.bank.config.tokens
     require(tokens == "answer", "adapter.tokens", tokens, f"'answer' for {user}; only torch computes the other")

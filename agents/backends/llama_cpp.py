@@ -23,7 +23,7 @@ from agents.formats.gguf import Shape, save_gguf_adapter
 from agents.types import UserError
 
 if TYPE_CHECKING:
-    from agents.mind import Mind
+    from agents.policy_network import PolicyNetwork
 
 CELLS = 1024
 """Tokens of texts and answers that are held at once."""
@@ -65,7 +65,7 @@ class Place(NamedTuple):
 
 
 class LlamaCpp:
-    """Answers as `mind` does, within the rounding of the GGUF file's number format and of llama.cpp's activations.
+    """Answers as `network` does, within the rounding of the GGUF file's number format and of llama.cpp's activations.
 
     gguf: another file of the same model, as one in another number format; the base's own if None.
     threads: torch's number if 0.
@@ -73,21 +73,23 @@ class LlamaCpp:
 
     is_batched = False
 
-    def __init__(self, mind: "Mind", gguf: Path | None = None, threads: int = 0):
-        require_answer_token(mind, "llama.cpp")
-        self.mind = mind
-        self._shape = Shape.of(mind.base.causal_lm.config)
-        self._prefix = len(mind.instruction_ids)
-        self._runtime = Runtime(gguf or mind.base.gguf, self._prefix + CELLS, threads or torch.get_num_threads())
-        if self._runtime.vocabulary != mind.base.causal_lm.config.vocab_size:
-            raise UserError(f"{gguf or mind.base.gguf}: has {self._runtime.vocabulary} tokens, not {mind.base.name}'s")
-        self._runtime.decode([Token(token, i, 0) for i, token in enumerate(mind.instruction_ids)])
+    def __init__(self, network: "PolicyNetwork", gguf: Path | None = None, threads: int = 0):
+        require_answer_token(network, "llama.cpp")
+        self.network = network
+        self._shape = Shape.of(network.base.causal_lm.config)
+        self._prefix = len(network.instruction_ids)
+        self._runtime = Runtime(gguf or network.base.gguf, self._prefix + CELLS, threads or torch.get_num_threads())
+        if self._runtime.vocabulary != network.base.causal_lm.config.vocab_size:
+            raise UserError(
+                f"{gguf or network.base.gguf}: has {self._runtime.vocabulary} tokens, not {network.base.name}'s"
+            )
+        self._runtime.decode([Token(token, i, 0) for i, token in enumerate(network.instruction_ids)])
         self._version = -1
         self._load_adapters()
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A) of the action words after B texts; adapters (B,): rows of the bank, -1 for the bare base."""
-        if self._version != self.mind.bank.version:
+        if self._version != self.network.bank.version:
             self._load_adapters()
         keys = list(zip(adapters.tolist(), texts, strict=True))
         answers: dict[tuple[int, str], np.ndarray] = {}
@@ -98,7 +100,7 @@ class LlamaCpp:
                 logits = self._act(adapter, [portion[text] for text in own])
                 answers.update({(adapter, text): row for text, row in zip(own, logits, strict=True)})
         rows = [answers[key] for key in keys]
-        return np.array(rows, np.float32).reshape(len(texts), len(self.mind.action_ids))
+        return np.array(rows, np.float32).reshape(len(texts), len(self.network.action_ids))
 
     def _read(self, portion: dict[str, Place]) -> None:
         """Decode texts together with no adapter, each after the instructions."""
@@ -116,8 +118,8 @@ class LlamaCpp:
         """Logits (T, A) after the answer token of T texts that have been read, with an adapter."""
         self._runtime.set_adapter(None if adapter < 0 else self._adapters[adapter])
         end = [(self._prefix + len(place.ids), place.sequence) for place in places]
-        tokens = [Token(self.mind.answer_id, position, sequence) for position, sequence in end]
-        logits = self._runtime.decode(tokens, columns=self.mind.action_ids)
+        tokens = [Token(self.network.answer_id, position, sequence) for position, sequence in end]
+        logits = self._runtime.decode(tokens, columns=self.network.action_ids)
         self._runtime.forget(tokens)
         return logits
 
@@ -126,7 +128,7 @@ class LlamaCpp:
         portions: list[dict[str, Place]] = []
         room = 0
         for text in texts:
-            ids = self.mind.base.tokens(text)
+            ids = self.network.base.tokens(text)
             if len(ids) >= CELLS:
                 raise UserError(f"a text has {len(ids)} tokens: must be below {CELLS} for llama_cpp")
             if len(ids) >= room or len(portions[-1]) == SEQUENCES:
@@ -137,7 +139,7 @@ class LlamaCpp:
         return portions
 
     def _load_adapters(self) -> None:
-        bank = self.mind.bank
+        bank = self.network.bank
         with tempfile.TemporaryDirectory() as box:
             files = [
                 save_gguf_adapter(
@@ -145,7 +147,7 @@ class LlamaCpp:
                     bank.read(i),
                     self._shape,
                     alpha=bank.config.alpha,
-                    answer_id=self.mind.answer_id,
+                    answer_id=self.network.answer_id,
                 )
                 for i in range(len(bank))
             ]

@@ -1,8 +1,8 @@
 """Answers by MLX, Apple's array library: meant for the graphics unit of a Mac, right but slow on other processors.
 
 The layers are those of mlx-lm, which reads the same model folder; nothing of an architecture is written again here.
-As in `agents.mind`, instructions and texts are read by the bare base, and only the answer token meets adapters: the
-stacked A and B of all agents are multiplied by `gather_mm`, which picks for each row those of its agent.
+As in `agents.policy_network`, instructions and texts are read by the bare base, and only the answer token meets
+adapters: the stacked A and B of all agents are multiplied by `gather_mm`, which picks for each row those of its agent.
 
 Run and tested with `mlx[cpu]` on Linux, where torch is many times faster. It was never run on a Mac, nor timed there.
 To import mlx-lm lowers the process's limit of open files to 2048.
@@ -20,7 +20,7 @@ from mlx_lm.models.cache import KVCache
 from mlx_lm.utils import load_model
 
 from agents.backends import require_answer_token
-from agents.mind import Mind
+from agents.policy_network import PolicyNetwork
 from agents.types import UserError, require
 from agents.weights.frozen import product_dtype
 
@@ -29,7 +29,7 @@ PROBE = " one two three"
 
 
 class Mlx:
-    """An `agents.backends.Backend` on the model folder and the adapters of a mind.
+    """An `agents.backends.Backend` on the model folder and the adapters of a network.
 
     dtype: of the frozen weights; adapters and the last step are float32. UserError for a model that mlx-lm does not
     know, or understands otherwise than transformers does.
@@ -37,42 +37,42 @@ class Mlx:
 
     is_batched = True
 
-    def __init__(self, mind: Mind, dtype: str = "float32"):
+    def __init__(self, network: PolicyNetwork, dtype: str = "float32"):
         require(dtype in DTYPES, "dtype", dtype, f"one of {', '.join(DTYPES)}")
-        require_answer_token(mind, "MLX")
-        self._mind = mind
-        self._decoder, layers, self._head = _load(mind, getattr(mx, dtype))
+        require_answer_token(network, "MLX")
+        self._network = network
+        self._decoder, layers, self._head = _load(network, getattr(mx, dtype))
         self._choice = _Choice()
-        self._adapted = {path: self._adapt(layers, path) for path in _paths(mind)}
+        self._adapted = {path: self._adapt(layers, path) for path in _paths(network)}
         self._version = -1
         caches: list[Any] = [KVCache() for _ in layers]
-        self._decoder(mx.array([mind.instruction_ids]), caches)
+        self._decoder(mx.array([network.instruction_ids]), caches)
         self._instructions = [(c.keys[..., : c.offset, :], c.values[..., : c.offset, :]) for c in caches]
         mx.eval(self._instructions)
-        self._check(0.01 if dtype == "float32" and product_dtype(mind.base.decoder) == "float32" else 0.1)
+        self._check(0.01 if dtype == "float32" and product_dtype(network.base.decoder) == "float32" else 0.1)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
         if not len(texts):
-            return np.empty((0, len(self._mind.action_ids)), np.float32)
-        if max(adapters) >= len(self._mind.bank):
-            raise IndexError(f"adapter {max(adapters)}: must be at most {len(self._mind.bank) - 1}")
+            return np.empty((0, len(self._network.action_ids)), np.float32)
+        if max(adapters) >= len(self._network.bank):
+            raise IndexError(f"adapter {max(adapters)}: must be at most {len(self._network.bank) - 1}")
         self._refresh()
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         caches = self._read(list(place), mx.array([place[text] for text in texts]))
-        self._choice.rows = mx.array(np.asarray(adapters) % (len(self._mind.bank) + 1))  # the bare base is the last
-        hidden = self._decoder(mx.full((len(texts), 1), self._mind.answer_id), caches)
+        self._choice.rows = mx.array(np.asarray(adapters) % (len(self._network.bank) + 1))  # the bare base is the last
+        hidden = self._decoder(mx.full((len(texts), 1), self._network.answer_id), caches)
         self._choice.rows = None
-        return np.array(hidden[:, 0].astype(mx.float32) @ self._head.T) + self._mind.head_bias.numpy()
+        return np.array(hidden[:, 0].astype(mx.float32) @ self._head.T) + self._network.head_bias.numpy()
 
     def _read(self, texts: list[str], rows: mx.array) -> list["_Continuation"]:
         """Read T texts with the bare base. Returns each layer's cache for B rows, which go on from the texts `rows`."""
-        tokens = [self._mind.base.tokens(text) for text in texts]
+        tokens = [self._network.base.tokens(text) for text in texts]
         longest = max(1, *map(len, tokens))
-        self._mind.check_length(longest + 1)
+        self._network.check_length(longest + 1)
         ids = mx.array([row + [0] * (longest - len(row)) for row in tokens])  # filled up behind, where nobody looks
         first = mx.zeros(len(texts), mx.int32)
-        before = mx.array([len(self._mind.instruction_ids)])
+        before = mx.array([len(self._network.instruction_ids)])
         reading = [_Continuation(k, v, before, first) for k, v in self._instructions]
         self._decoder(ids, reading)
         lengths = before + mx.array([len(row) for row in tokens])
@@ -85,13 +85,13 @@ class Mlx:
         for step in parents:
             parent = parent.get(step, {})
         if not isinstance(parent.get(name), nn.Linear):
-            raise UserError(f"model.name = {self._mind.base.name!r}: in mlx-lm it has no linear module {path}")
-        parent[name] = _AdaptedLinear(parent[name], self._choice, self._mind.bank.scaling)
+            raise UserError(f"model.name = {self._network.base.name!r}: in mlx-lm it has no linear module {path}")
+        parent[name] = _AdaptedLinear(parent[name], self._choice, self._network.bank.scaling)
         return parent[name]
 
     def _refresh(self) -> None:
         """Take over the bank's adapters if they have changed; behind them comes the bare base's, which is zero."""
-        bank = self._mind.bank
+        bank = self._network.bank
         if self._version == bank.version:
             return
         rows = [bank.unflatten(row) for row in (*bank.values, torch.zeros(bank.size))]
@@ -103,11 +103,11 @@ class Mlx:
     def _check(self, tolerance: float) -> None:
         """UserError if the bare base answers otherwise than torch's: mlx-lm passes over settings it does not know."""
         ours = self.answer([PROBE], np.array([-1]))[0]
-        theirs = self._mind.plain_logits(PROBE, None).numpy()
+        theirs = self._network.plain_logits(PROBE, None).numpy()
         difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
         if not difference <= tolerance:
             raise UserError(
-                f"model.name = {self._mind.base.name!r}: mlx-lm understands this model otherwise than transformers, "
+                f"model.name = {self._network.base.name!r}: mlx-lm understands this model otherwise than transformers, "
                 f"logits differ by {difference:.1%}: must be at most {tolerance:.0%}"
             )
 
@@ -163,7 +163,7 @@ class _Continuation:
     def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
         """Who sees whom (B, 1, N, L + N): all that was read, and new tokens up to oneself.
 
-        No window shortens it: `Mind.check_length` refuses what is longer than a window.
+        No window shortens it: `PolicyNetwork.check_length` refuses what is longer than a window.
         """
         was_read = mx.arange(self.keys.shape[2]) < self.offset[:, None]  # (B, L)
         old = mx.broadcast_to(was_read[:, None, None], (len(self.rows), 1, tokens, self.keys.shape[2]))
@@ -171,23 +171,23 @@ class _Continuation:
         return mx.concatenate([old, new], axis=3)
 
 
-def _load(mind: Mind, dtype: mx.Dtype) -> tuple[Any, list[nn.Module], mx.array]:
+def _load(network: PolicyNetwork, dtype: mx.Dtype) -> tuple[Any, list[nn.Module], mx.array]:
     """mlx-lm's model without its output head, its layers, and the head's rows (A, D) of the action words."""
-    folder = mind.base.folder
+    folder = network.base.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
         # model_file would be a module of the folder, which mlx-lm runs
         model, _ = load_model(folder, model_config=_older_names(config) | {"model_file": None})
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"model.name = {mind.base.name!r}: mlx-lm cannot load it: {error}") from error
+        raise UserError(f"model.name = {network.base.name!r}: mlx-lm cannot load it: {error}") from error
     decoder = model.get("model", {})
     head = model.get("lm_head") or decoder.get("embed_tokens")
     if head is None:
         raise UserError(
-            f"model.name = {mind.base.name!r}: mlx-lm builds {config['model_type']} in a way of its own; "
+            f"model.name = {network.base.name!r}: mlx-lm builds {config['model_type']} in a way of its own; "
             "must be an architecture like Llama, Qwen, Gemma or Phi"
         )
-    weight = head.weight[mx.array(mind.action_ids)].astype(mx.float32)
+    weight = head.weight[mx.array(network.action_ids)].astype(mx.float32)
     model.set_dtype(dtype)
     return decoder, model.layers, weight
 
@@ -207,6 +207,6 @@ def _older_names(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _paths(mind: Mind) -> list[str]:
+def _paths(network: PolicyNetwork) -> list[str]:
     """Paths of the adapted modules, by transformers' names."""
-    return [name.removesuffix(".lora_A.weight") for name in mind.bank.shapes if name.endswith(".lora_A.weight")]
+    return [name.removesuffix(".lora_A.weight") for name in network.bank.shapes if name.endswith(".lora_A.weight")]

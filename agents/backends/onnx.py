@@ -1,7 +1,7 @@
 """ONNX Runtime in torch's place: the graphs of `agents.formats.onnx`, with the bank's adapters as they are now.
 
-As in `agents.mind`, instructions and texts are read once and remembered, and only the answer token of each row is
-computed for an agent. Runs on the CPU, with as many threads as torch has.
+As in `agents.policy_network`, instructions and texts are read once and cached, and only the answer token of each row
+is computed for an agent. Runs on the CPU, with as many threads as torch has.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ import torch
 
 from agents.backends import require_answer_token
 from agents.formats.onnx import graph_folder, quantised_folder
-from agents.mind import Mind
-from agents.text_memory import ReadText, TextMemory
+from agents.policy_network import PolicyNetwork
+from agents.prefix_cache import PrefixCache, ReadText
 
 
 class Onnx:
-    """Answers as `mind` does, with the adapters that its bank has at each answer.
+    """Answers as `network` does, with the adapters that its bank has at each answer.
 
     quantised: texts are read in int8 (`onnxruntime.quantization.quantize_dynamic`). Instructions and answers stay
     float32: with all in int8 the KL to float32 was ten times larger, and answers were no faster.
@@ -27,23 +27,23 @@ class Onnx:
 
     is_batched = True
 
-    def __init__(self, mind: Mind, quantised: bool = False, prefix_cache_mb: int = 64):
-        require_answer_token(mind, "ONNX Runtime")
-        graphs = graph_folder(mind)
-        self.mind = mind
+    def __init__(self, network: PolicyNetwork, quantised: bool = False, prefix_cache_mb: int = 64):
+        require_answer_token(network, "ONNX Runtime")
+        graphs = graph_folder(network)
+        self.network = network
         self._reader = _session(graphs / "read.onnx")
         layers, two, heads, _, width = self._reader.get_inputs()[1].shape
         self._instructions = np.zeros((layers, two, heads, 0, width), np.float32)  # nothing is before them
-        self._instructions = self._run_reader([mind.instruction_ids])[0][:, :, :, 0]  # (L, 2, V, I, d)
+        self._instructions = self._run_reader([network.instruction_ids])[0][:, :, :, 0]  # (L, 2, V, I, d)
         if quantised:
             del self._reader  # first, so that the next two lie in the memory that it leaves
-            self._reader = _session(quantised_folder(mind) / "read.onnx")
+            self._reader = _session(quantised_folder(network) / "read.onnx")
         self._answerer = _session(graphs / "answer.onnx")
-        self.memory = TextMemory(self._read, (layers - mind.first_layer, two, heads, width), prefix_cache_mb << 20)
+        self.cache = PrefixCache(self._read, (layers - network.first_layer, two, heads, width), prefix_cache_mb << 20)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
-        logits = np.empty((len(texts), len(self.mind.action_ids)), np.float32)
+        logits = np.empty((len(texts), len(self.network.action_ids)), np.float32)
         if not len(texts):
             return logits
         groups, group = np.unique(adapters, return_inverse=True)
@@ -52,31 +52,31 @@ class Onnx:
         place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
         rows = np.zeros((len(groups), counts.max()), int)  # what is not filled answers the first text again
         rows[group[order], place] = order
-        recalled = self.memory.recall([texts[row] for row in rows.flatten().tolist()])
+        recalled = self.cache.recall([texts[row] for row in rows.flatten().tolist()])
         inputs = {
             "entering": recalled.entering.numpy(),
             "lengths": recalled.lengths.numpy(),
-            "instructions": self._instructions[self.mind.first_layer :],
+            "instructions": self._instructions[self.network.first_layer :],
             "texts": recalled.tokens.numpy(),
             "adapters": self._adapters(groups),
-            "head": self.mind.head.numpy(),
+            "head": self.network.head.numpy(),
         }
         answers = self._answerer.run(["logits"], inputs)[0].reshape(*rows.shape, -1)
         logits[order] = answers[group[order], place]
-        return logits + self.mind.head_bias.numpy()
+        return logits + self.network.head_bias.numpy()
 
     def _adapters(self, groups: np.ndarray) -> np.ndarray:
         """Rows (G, F) of the bank; a bare base is an adapter of zeros."""
-        values = self.mind.bank.values.numpy()
+        values = self.network.bank.values.numpy()
         if np.array_equal(groups, np.arange(len(values))):
             return values
         return np.where(groups[:, None] < 0, np.float32(0), values[groups])
 
     def _read(self, text: str) -> ReadText:
-        tokens = [*self.mind.base.tokens(text), self.mind.answer_id]
-        self.mind.check_length(len(tokens))
+        tokens = [*self.network.base.tokens(text), self.network.answer_id]
+        self.network.check_length(len(tokens))
         keys_values, entering = (torch.from_numpy(array) for array in self._run_reader([tokens]))
-        return ReadText(keys_values[self.mind.first_layer :, :, :, 0, :-1], entering[0, -1].clone())
+        return ReadText(keys_values[self.network.first_layer :, :, :, 0, :-1], entering[0, -1].clone())
 
     def _run_reader(self, ids: list[list[int]]) -> list[np.ndarray]:
         """Keys and values (L, 2, V, B, S, d), and the hidden states (B, S, D) that enter the adapted layers."""

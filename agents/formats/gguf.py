@@ -5,7 +5,7 @@
 switches it on one token too early (seen in build 11549: `alora_invocation_start - 1`), which on a float32 base gave a
 mean KL of 0.0016 nats over the action words.
 
-`merge_gguf` is for programs that know no adapters, and is another mind: merged, the adapter acts on the instructions
+`merge_gguf` is for programs that know no adapters, and is another network: merged, the adapter acts on the instructions
 and the text as well, which it never did while it learned. Measured on SmolLM2's 4-bit file, over 100 texts, against the
 agents' real answers: for five agents after eight generations the mean KL is 0.003 to 0.010 nats, and the likeliest word
 the same in 94 to 97 % of cases; for five random adapters 0.004 to 0.018, and 87 to 96 %. (The LoRA file on the same

@@ -1,6 +1,6 @@
-"""A mind as ONNX graphs: two that `agents.backends.onnx` runs for all agents, and one that holds a single agent.
+"""A network as ONNX graphs: two that `agents.backends.onnx` runs for all agents, and one that holds a single agent.
 
-`read` and `answer` do what `agents.mind` does. `read`: token ids of texts, behind the keys and values of the
+`read` and `answer` do what `agents.policy_network` does. `read`: token ids of texts, behind the keys and values of the
 instructions, to their own keys and values and the hidden states that enter the adapted layers. `answer`: the answer
 token of each row through the adapted layers, to action logits. Adapters are inputs of `answer`, so one pair of graphs
 serves all agents of all generations. An agent that leaves home (`export`) is both in one, with its adapter and the
@@ -31,39 +31,39 @@ from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
-from agents.mind import Mind, some_layers
+from agents.policy_network import PolicyNetwork, some_layers
 from agents.types import UserError, log
 from agents.weights.fetch import cache_dir, made, sha256_of
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
-"""Architectures of which tests hold the graphs to the mind; others may do as well."""
+"""Architectures of which tests hold the graphs to the network; others may do as well."""
 
 
-def graph_folder(mind: Mind) -> Path:
+def graph_folder(network: PolicyNetwork) -> Path:
     """The cached folder with `read.onnx` and `answer.onnx` of this base and this shape of adapters, made at need.
 
     UserError if torch cannot export the architecture.
     """
 
     def write(folder: Path) -> None:
-        reader, answerer = _modules(mind)
-        instructions = _no_keys_values(mind.base.causal_lm.config, mind.base.layers, 5)
+        reader, answerer = _modules(network)
+        instructions = _no_keys_values(network.base.causal_lm.config, network.base.layers, 5)
         reads = {"ids": (torch.zeros(3, 7, dtype=torch.long), 0, 1), "instructions": (instructions, 3)}
-        _write(mind, reader, reads, ["keys_values", "entering"], folder / "read.onnx")
+        _write(network, reader, reads, ["keys_values", "entering"], folder / "read.onnx")
         answers = {
-            "entering": (torch.zeros(6, mind.width), 0),
+            "entering": (torch.zeros(6, network.width), 0),
             "lengths": (torch.full((6,), 4), 0),
-            "instructions": (instructions[mind.first_layer :], 3),
-            "texts": (_no_keys_values(mind.base.causal_lm.config, mind.bank.config.top_layers, 6, 7), 3, 4),
-            "adapters": (torch.zeros(2, mind.bank.size), 0),
-            "head": (torch.zeros(len(mind.action_ids), mind.width), 0),
+            "instructions": (instructions[network.first_layer :], 3),
+            "texts": (_no_keys_values(network.base.causal_lm.config, network.bank.config.top_layers, 6, 7), 3, 4),
+            "adapters": (torch.zeros(2, network.bank.size), 0),
+            "head": (torch.zeros(len(network.action_ids), network.width), 0),
         }
-        _write(mind, answerer, answers, ["logits"], folder / "answer.onnx")
+        _write(network, answerer, answers, ["logits"], folder / "answer.onnx")
 
-    return _kept(_identity(mind), write)
+    return _kept(_identity(network), write)
 
 
-def quantised_folder(mind: Mind) -> Path:
+def quantised_folder(network: PolicyNetwork) -> Path:
     """The cached folder with `read.onnx` in int8: weights by output channel, hidden states by the range of all rows."""
 
     def write(folder: Path) -> None:
@@ -71,7 +71,7 @@ def quantised_folder(mind: Mind) -> Path:
 
         with _quiet():
             quantize_dynamic(
-                graph_folder(mind) / "read.onnx",
+                graph_folder(network) / "read.onnx",
                 folder / "read.onnx",
                 op_types_to_quantize=["MatMul"],
                 per_channel=True,
@@ -79,10 +79,10 @@ def quantised_folder(mind: Mind) -> Path:
                 extra_options={"MatMulConstBOnly": True},
             )
 
-    return _kept(f"{_identity(mind)}-int8", write)
+    return _kept(f"{_identity(network)}-int8", write)
 
 
-def export(mind: Mind, index: int, folder: Path | str, card: str = "") -> Path:
+def export(network: PolicyNetwork, index: int, folder: Path | str, card: str = "") -> Path:
     """Write agent `index` for any ONNX runtime to `folder` (made at need), and return it.
 
     `model.onnx` maps `input_ids` (B, S), the tokens of B texts of equal length and then the answer token, to `logits`
@@ -92,14 +92,14 @@ def export(mind: Mind, index: int, folder: Path | str, card: str = "") -> Path:
     IndexError if there is no such agent; UserError if torch cannot export the architecture, or if adapters act on more
     than the answer token.
     """
-    require_answer_token(mind, "an agent in ONNX")
-    adapter = torch.cat([tensor.flatten() for tensor in mind.bank.read(index).values()])[None]
+    require_answer_token(network, "an agent in ONNX")
+    adapter = torch.cat([tensor.flatten() for tensor in network.bank.read(index).values()])[None]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    agent = Agent(*_modules(mind), torch.tensor([mind.instruction_ids]), adapter, mind.head, mind.head_bias)
+    agent = Agent(*_modules(network), torch.tensor([network.instruction_ids]), adapter, network.head, network.head_bias)
     with tempfile.TemporaryDirectory(dir=folder) as box:
         _write(
-            mind,
+            network,
             agent,
             {"input_ids": (torch.zeros(3, 7, dtype=torch.long), 0, 1)},
             ["logits"],
@@ -107,17 +107,17 @@ def export(mind: Mind, index: int, folder: Path | str, card: str = "") -> Path:
         )
         for file in Path(box).iterdir():
             file.replace(folder / file.name)
-    shutil.copyfile(mind.base.folder / "tokenizer.json", folder / "tokenizer.json")
-    words = [mind.base.tokenizer.decode([token]).strip() for token in mind.action_ids]
+    shutil.copyfile(network.base.folder / "tokenizer.json", folder / "tokenizer.json")
+    words = [network.base.tokenizer.decode([token]).strip() for token in network.action_ids]
     about = {
-        "base_model": mind.base.public_name,
-        "instruction_ids": mind.instruction_ids,
-        "answer_id": mind.answer_id,
+        "base_model": network.base.public_name,
+        "instruction_ids": network.instruction_ids,
+        "answer_id": network.answer_id,
         "action_words": words,
-        "action_ids": mind.action_ids,
+        "action_ids": network.action_ids,
     }
     (folder / "agent.json").write_text(json.dumps(about, indent=2) + "\n")
-    (folder / "README.md").write_text(README.format(base_model=mind.base.public_name, card=card), encoding="utf-8")
+    (folder / "README.md").write_text(README.format(base_model=network.base.public_name, card=card), encoding="utf-8")
     return folder
 
 
@@ -288,16 +288,16 @@ def _attend(
 AttentionInterface.register("terrarium_onnx", _attend)
 
 
-def _modules(mind: Mind) -> tuple[Reader, Answerer]:
-    """What is traced: a plain model of its own, so that the mind's stays as it is."""
+def _modules(network: PolicyNetwork) -> tuple[Reader, Answerer]:
+    """What is traced: a plain model of its own, so that the network's stays as it is."""
     causal_lm: Any = AutoModelForCausalLM.from_pretrained(
-        mind.base.folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        network.base.folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
     if not hasattr(causal_lm.base_model, "layers"):
-        raise _cannot(mind, "it is built the old way in transformers")
+        raise _cannot(network, "it is built the old way in transformers")
     causal_lm.eval().requires_grad_(False).set_attn_implementation("terrarium_onnx")
-    reader = Reader(causal_lm, mind.first_layer)
-    return reader.eval(), Answerer(causal_lm, mind.first_layer, mind.bank.shapes, mind.bank.scaling).eval()
+    reader = Reader(causal_lm, network.first_layer)
+    return reader.eval(), Answerer(causal_lm, network.first_layer, network.bank.shapes, network.bank.scaling).eval()
 
 
 def _no_keys_values(config: Any, layers: int, *sizes: int) -> Tensor:
@@ -307,7 +307,7 @@ def _no_keys_values(config: Any, layers: int, *sizes: int) -> Tensor:
     return torch.zeros(layers, 2, getattr(config, "num_key_value_heads", None) or heads, *sizes, width)
 
 
-def _write(mind: Mind, module: nn.Module, inputs: dict[str, tuple], outputs: list[str], file: Path) -> None:
+def _write(network: PolicyNetwork, module: nn.Module, inputs: dict[str, tuple], outputs: list[str], file: Path) -> None:
     """Trace `module` into `file`. inputs: for each name an example, and which of its sizes may vary."""
     require_installed("ONNX graphs", "onnx", "onnx", "onnxscript")
     examples = {name: example for name, (example, *_) in inputs.items()}
@@ -324,13 +324,13 @@ def _write(mind: Mind, module: nn.Module, inputs: dict[str, tuple], outputs: lis
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise _cannot(mind, str(error)) from error
+        raise _cannot(network, str(error)) from error
 
 
-def _cannot(mind: Mind, reason: str) -> UserError:
-    architecture = mind.base.causal_lm.config.model_type
+def _cannot(network: PolicyNetwork, reason: str) -> UserError:
+    architecture = network.base.causal_lm.config.model_type
     return UserError(
-        f"model.name = {mind.base.name!r}: {architecture} cannot be written as ONNX: {reason}; "
+        f"model.name = {network.base.name!r}: {architecture} cannot be written as ONNX: {reason}; "
         f"must be an architecture like {', '.join(TRIED)}"
     )
 
@@ -347,19 +347,19 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _identity(mind: Mind) -> str:
+def _identity(network: PolicyNetwork) -> str:
     """A name that changes with all that a graph is made of: weights, shapes, and this file."""
-    folder = mind.base.folder
+    folder = network.base.folder
     weights = [sha256_of(file) for file in sorted(folder.glob("*.safetensors"))]
     made_of = [
         weights,
         (folder / "config.json").read_text(encoding="utf-8"),
-        mind.bank.shapes,
-        mind.bank.scaling,
-        mind.first_layer,
+        network.bank.shapes,
+        network.bank.scaling,
+        network.first_layer,
     ]
     digest = hashlib.sha256(json.dumps(made_of).encode() + Path(__file__).read_bytes()).hexdigest()
-    return f"{Path(mind.base.name).stem}-{digest[:12]}"
+    return f"{Path(network.base.name).stem}-{digest[:12]}"
 
 
 def _kept(name: str, write: Callable[[Path], None]) -> Path:

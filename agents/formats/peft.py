@@ -1,8 +1,8 @@
 """An adapter on disk, in the format of PEFT: any tool that opens a LoRA opens one of ours.
 
 A folder holds adapter_model.safetensors, adapter_config.json (with the token from which the adapter acts as
-`alora_invocation_tokens`, see `agents.mind`) and a model card. Reads refuse what PEFT passes over in silence: a tensor
-that is missing, unknown, misshapen or not finite.
+`alora_invocation_tokens`, see `agents.policy_network`) and a model card. Reads refuse what PEFT passes over in silence:
+a tensor that is missing, unknown, misshapen or not finite.
 """
 
 import json
@@ -34,7 +34,7 @@ def save_adapter(
     """Write an adapter to `folder` (made at need) and return it.
 
     base_model: name or path that a reader should load. layers: how many the base has. invocations: as in
-    `Mind.invocations`. card: text for the README.
+    `PolicyNetwork.invocations`. card: text for the README.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def save_adapter(
 def load_adapter(
     folder: Path | str, shapes: dict[str, tuple[int, int]], config: AdapterConfig, invocations: Mapping[str, int]
 ) -> Adapter:
-    """Read an adapter that fits a bank of `shapes` and `config`; invocations: as in `Mind.invocations`.
+    """Read an adapter that fits a bank of `shapes` and `config`; invocations: as in `PolicyNetwork.invocations`.
 
     Raises ValueError, naming the folder, if it is absent or damaged, or if PEFT would apply it in another way.
     """

@@ -11,7 +11,7 @@ single text of 9 tokens takes as long as in bfloat16. The action distribution's 
 texts, is 0.0015 (0.0011 with the other layers in float32), with adapters as without; bfloat16's is below 0.00005.
 
 A last bit tips a rounding, and layer upon layer makes of it as much as 8 bits lose in all: logits that differ by 1, a
-KL of 0.002. So nothing may depend on the texts beside a text, which is read alone (`agents.text_memory`).
+KL of 0.002. So nothing may depend on the texts beside a text, which is read alone (`agents.prefix_cache`).
 """
 
 from typing import Any

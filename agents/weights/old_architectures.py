@@ -1,7 +1,7 @@
 """GPT-2 and GPT-Neo, which transformers still builds the old way, made to work like the others.
 
-`agents.mind` needs three things of a decoder: its blocks under the name `layers`, a hidden state that may enter at any
-of them, and attention that is told by `attend_as` whom to look at. Llama and its relatives offer them; these two do
+`agents.policy_network` needs three things of a decoder: its blocks under the name `layers`, a hidden state that may
+enter at any of them, and attention that is told by `attend_as` whom to look at. Llama and its relatives offer them; these two do
 not. They add learned positions to whatever enters; GPT-Neo's attention asks no attention function, and its blocks hand
 no keywords down; GPT-2's linear modules are Conv1D, which hold their weight transposed.
 
@@ -22,7 +22,7 @@ from agents.attention import Reading, Recollection, terrarium_attention
 
 
 def modernise(causal_lm: Any) -> None:
-    """Give a GPT-2 or GPT-Neo, in place, what `agents.mind` needs; leave every other model alone."""
+    """Give a GPT-2 or GPT-Neo, in place, what `agents.policy_network` needs; leave every other model alone."""
     if causal_lm.config.model_type not in ("gpt2", "gpt_neo"):
         return
     decoder = causal_lm.transformer
@@ -36,7 +36,7 @@ def modernise(causal_lm: Any) -> None:
         block.attn.attention.__class__ = OpenGPTNeoAttention
     causal_lm.set_attn_implementation = lambda _: None  # it has but one, and would warn that it cannot be changed
     if "local" in causal_lm.config.attention_layers:
-        # The name that newer architectures have for it: a longer prompt is refused by `Mind`.
+        # The name that newer architectures have for it: a longer prompt is refused by `PolicyNetwork`.
         causal_lm.config.sliding_window = causal_lm.config.window_size
 
 

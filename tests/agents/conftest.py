@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.forage_codec import ForageCodec
-from agents.memory import REACH, ForageMemory
+from agents.codecs.forage import ForageCodec
+from agents.codecs.forage_map import REACH, ForageMap
 from envs import Action, ForageBatch, WorldConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -55,7 +55,7 @@ class Walk:
             state.rock[0][cell] = True
         state.home[:], state.position[:] = home, position
         self.observation = self._world.set_state(state)[0]  # (1, O)
-        self.memory: ForageMemory = self.codec.remember(None, self.observation, BORN)
+        self.memory: ForageMap = self.codec.remember(None, self.observation, BORN)
 
     def go(self, *actions: Action) -> "Walk":
         for action in actions:

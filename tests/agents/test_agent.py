@@ -178,7 +178,7 @@ def test_learning_changes_only_its_own_row(trio):
 def test_a_population_shares_one_base_and_begins_equal(trio):
     assert [agent.id for agent in trio] == [0, 1, 2]
     assert [agent.energy for agent in trio] == [20.0] * 3
-    assert len({id(agent._shared.policy.mind.base.causal_lm) for agent in trio}) == 1
+    assert len({id(agent._shared.policy.network.base.causal_lm) for agent in trio}) == 1
     assert same(trio[0].adapter, trio[2].adapter)
 
 

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.lora import default_modules
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
@@ -61,7 +61,7 @@ def policy_on(folder, modules=(), tokens="answer") -> Policy:
     adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=2, modules=list(modules), tokens=tokens)
     model = ModelConfig(name=str(folder), dtype="float32")
     policy = make_policy(model, adapter, ForageCodec(view_radius=3), agents=3, seed=0)
-    bank = policy.mind.bank
+    bank = policy.network.bank
     bank.values += 0.3 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(1))
     return policy
 
@@ -75,48 +75,48 @@ def known(request, tiny_model, tmp_path, tokens):
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_what_is_remembered_answers_as_what_is_read_anew(known):
-    mind = known[0].mind
+    network = known[0].network
     with torch.no_grad():
-        fast = mind.action_logits(TEXTS, torch.arange(3))
-        slow = torch.stack([mind.plain_logits(text, agent) for agent, text in enumerate(TEXTS)])
-        bare = mind.action_logits(TEXTS, None)
-        anew = AutoModelForCausalLM.from_pretrained(mind.base.folder)
-        ids = [*mind.instruction_ids, *mind.base.tokens(TEXTS[2]), mind.answer_id]
-        plain = anew(torch.tensor([ids])).logits[0, -1, mind.action_ids]
+        fast = network.action_logits(TEXTS, torch.arange(3))
+        slow = torch.stack([network.plain_logits(text, agent) for agent, text in enumerate(TEXTS)])
+        bare = network.action_logits(TEXTS, None)
+        anew = AutoModelForCausalLM.from_pretrained(network.base.folder)
+        ids = [*network.instruction_ids, *network.base.tokens(TEXTS[2]), network.answer_id]
+        plain = anew(torch.tensor([ids])).logits[0, -1, network.action_ids]
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(bare[2], plain, atol=1e-5, rtol=1e-4)
     assert (fast - bare).abs().max() > 0.05, "the adapters must matter"
 
 
-def test_onnx_runtime_answers_as_the_mind_does(known, tmp_path, monkeypatch):
+def test_onnx_runtime_answers_as_the_network_does(known, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     onnx = pytest.importorskip("agents.backends.onnx")
     monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path))
-    mind, agents = known[0].mind, np.array([2, -1, 0])
-    if mind.base.causal_lm.config.model_type in ("gpt2", "gpt_neo"):
+    network, agents = known[0].network, np.array([2, -1, 0])
+    if network.base.causal_lm.config.model_type in ("gpt2", "gpt_neo"):
         with pytest.raises(UserError, match="cannot be written as ONNX: it is built the old way"):
-            onnx.Onnx(mind)
+            onnx.Onnx(network)
         return
-    np.testing.assert_allclose(onnx.Onnx(mind).answer(TEXTS, agents), mind.answer(TEXTS, agents), atol=1e-4)
+    np.testing.assert_allclose(onnx.Onnx(network).answer(TEXTS, agents), network.answer(TEXTS, agents), atol=1e-4)
 
 
 def test_the_modules_are_those_that_suit_the_architecture(known):
     policy, modules = known
-    assert sorted(policy.mind.bank.config.modules) == sorted(modules)
+    assert sorted(policy.network.bank.config.modules) == sorted(modules)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_gradients_reach_every_adapter_tensor(known):
-    bank = known[0].mind.bank
+    bank = known[0].network.bank
     with bank.gathering(slice(0, 3)) as gradients:
-        known[0].mind.action_logits(TEXTS, torch.arange(3)).square().sum().backward()
+        known[0].network.action_logits(TEXTS, torch.arange(3)).square().sum().backward()
     for name, gradient in bank.unflatten(gradients[1]).items():
         assert gradient.abs().max() > 0, name
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
-    policy, bank = known[0], known[0].mind.bank
+    policy, bank = known[0], known[0].network.bank
     before = bank.values.clone()
     legal, north = torch.ones(3, 5, dtype=torch.bool), torch.ones(3, dtype=torch.long)
     log_prob, _ = policy.evaluate(TEXTS, torch.tensor([1]), north, legal)
@@ -133,13 +133,13 @@ def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
 @pytest.mark.parametrize("tokens", TOKENS)
 @torch.no_grad()
 def test_a_saved_adapter_answers_the_same_in_peft(known, tmp_path):
-    mind = known[0].mind
-    mind.save_adapter(1, tmp_path / "adapter")
-    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(mind.base.folder), tmp_path / "adapter")
+    network = known[0].network
+    network.save_adapter(1, tmp_path / "adapter")
+    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(network.base.folder), tmp_path / "adapter")
     for text in TEXTS:
-        ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
-        theirs = peft.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids]
-        torch.testing.assert_close(mind.action_logits([text], torch.tensor([1]))[0], theirs, atol=1e-5, rtol=1e-4)
+        ids = torch.tensor([[*network.instruction_ids, *network.base.tokens(text), network.answer_id]])
+        theirs = peft.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, network.action_ids]
+        torch.testing.assert_close(network.action_logits([text], torch.tensor([1]))[0], theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ def test_a_model_that_computes_in_a_way_unknown_here_is_refused(tiny_model, tmp_
 
 def test_the_output_heads_bias_counts(tiny_model, tmp_path):
     folder = write_checkpoint(tmp_path / "model", tiny_model, "phi", SHAPE)
-    before = policy_on(folder).mind.action_logits(TEXTS, None)
+    before = policy_on(folder).network.action_logits(TEXTS, None)
     weights = load_file(folder / "model.safetensors")
     weights["lm_head.bias"] += torch.arange(len(weights["lm_head.bias"]))
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    mind = policy_on(folder).mind
-    expected = before + torch.tensor(mind.action_ids)
-    torch.testing.assert_close(mind.action_logits(TEXTS, None), expected, rtol=1e-4, atol=1e-4)
+    network = policy_on(folder).network
+    expected = before + torch.tensor(network.action_ids)
+    torch.testing.assert_close(network.action_logits(TEXTS, None), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_where_nobody_knows_what_to_adapt_the_names_are_told():
@@ -203,4 +203,4 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_is_obeyed(tiny_model, t
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<unk> $A", special_tokens=[("<unk>", 0)])
     tokenizer.save_pretrained(folder)
     assert load_base_model(ModelConfig(name=str(folder))).beginning == [0]
-    assert policy_on(folder).mind.instruction_ids[0] == 0
+    assert policy_on(folder).network.instruction_ids[0] == 0

@@ -65,10 +65,10 @@ def policy(architecture, tiny_model, tmp_path) -> Policy:
 
 
 def test_answers_are_those_of_torch(name, policy, near):
-    mind = policy.mind
-    backend = open_backend(name, mind)
-    agents = len(mind.bank)
-    exact, theirs = answers(mind, TEXTS, agents), answers(backend, TEXTS, agents)
+    network = policy.network
+    backend = open_backend(name, network)
+    agents = len(network.bank)
+    exact, theirs = answers(network, TEXTS, agents), answers(backend, TEXTS, agents)
     assert theirs.shape == exact.shape == (len(TEXTS) * (agents + 1), 5)
     assert theirs.dtype == np.float32
     np.testing.assert_allclose(theirs, exact, **near)
@@ -77,27 +77,27 @@ def test_answers_are_those_of_torch(name, policy, near):
 
 
 def test_rows_come_back_in_the_order_asked_whatever_else_is_asked(name, policy, near):
-    mind, rng = policy.mind, np.random.default_rng(0)
-    backend = open_backend(name, mind)
+    network, rng = policy.network, np.random.default_rng(0)
+    backend = open_backend(name, network)
     texts = [TEXTS[i] for i in rng.integers(len(TEXTS), size=40)]
-    adapters = rng.integers(-1, len(mind.bank), size=40)
+    adapters = rng.integers(-1, len(network.bank), size=40)
     together = backend.answer(texts, adapters)
-    np.testing.assert_allclose(together, mind.answer(texts, adapters), **near)
+    np.testing.assert_allclose(together, network.answer(texts, adapters), **near)
     for i in (0, 17, 39):
         np.testing.assert_allclose(backend.answer(texts[i : i + 1], adapters[i : i + 1])[0], together[i], **near)
 
 
 def test_no_question_has_no_answers(name, policy):
-    assert open_backend(name, policy.mind).answer([], np.zeros(0, int)).shape == (0, 5)
+    assert open_backend(name, policy.network).answer([], np.zeros(0, int)).shape == (0, 5)
 
 
 def test_changed_adapters_change_the_answers(name, policy, near):
-    bank, everyone = policy.mind.bank, np.arange(3)
-    backend = open_backend(name, policy.mind)
+    bank, everyone = policy.network.bank, np.arange(3)
+    backend = open_backend(name, policy.network)
     before = backend.answer(TEXTS[:3], everyone)
     bank.values[1] *= -1.5
     after = backend.answer(TEXTS[:3], everyone)
-    np.testing.assert_allclose(after, policy.mind.answer(TEXTS[:3], everyone), **near)
+    np.testing.assert_allclose(after, policy.network.answer(TEXTS[:3], everyone), **near)
     assert np.abs(after[1] - before[1]).max() > 0.1
     np.testing.assert_allclose(after[[0, 2]], before[[0, 2]], **near)
 
@@ -105,7 +105,7 @@ def test_changed_adapters_change_the_answers(name, policy, near):
 def test_a_policy_acts_by_it(name, policy, near):
     legal, everyone = np.ones((3, 5), bool), np.arange(3)
     by_torch = policy.act(TEXTS[:3], everyone, legal, np.random.default_rng(0))
-    policy.backend = open_backend(name, policy.mind)
+    policy.backend = open_backend(name, policy.network)
     policy.forget_answers()
     decision = policy.act(TEXTS[:3], everyone, legal, np.random.default_rng(0))
     assert decision.action.tolist() == by_torch.action.tolist()
@@ -119,11 +119,11 @@ def test_more_texts_than_llama_cpp_holds_at_once_are_answered_in_portions(policy
     words = [" food", " no food", " home", " rock", " north", " south", " east", " west", " here"]
     texts = [a + b for a in words for b in words]  # 81, of which 64 are held at once
     adapters = np.arange(len(texts)) % 3
-    exact = policy.mind.answer(texts, adapters)
-    np.testing.assert_allclose(open_backend("llama_cpp", policy.mind).answer(texts, adapters), exact, **near)
+    exact = policy.network.answer(texts, adapters)
+    np.testing.assert_allclose(open_backend("llama_cpp", policy.network).answer(texts, adapters), exact, **near)
     monkeypatch.setattr(llama_cpp, "CELLS", 12)
     monkeypatch.setattr(llama_cpp, "SEQUENCES", 8)
-    narrow = open_backend("llama_cpp", policy.mind)
+    narrow = open_backend("llama_cpp", policy.network)
     np.testing.assert_allclose(narrow.answer(texts, adapters), exact, **near)
     with pytest.raises(UserError, match="a text has 12 tokens: must be below 12 for llama_cpp"):
         narrow.answer([" food" * 12], np.zeros(1, int))
@@ -134,10 +134,10 @@ def test_llama_cpp_says_what_it_lacks(tiny_policy, tmp_path):
     from agents.backends.llama_cpp import LlamaCpp
 
     with pytest.raises(UserError, match=r"model.name = .*: has 0 GGUF files, and llama.cpp needs one"):
-        open_backend("llama_cpp", tiny_policy.mind)
+        open_backend("llama_cpp", tiny_policy.network)
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"broken.gguf: llama.cpp cannot load it \(.*gguf"):
-        LlamaCpp(tiny_policy.mind, tmp_path / "broken.gguf")
+        LlamaCpp(tiny_policy.network, tmp_path / "broken.gguf")
 
 
 def test_llama_cpp_sees_an_activated_lora(policy, tmp_path):
@@ -147,17 +147,17 @@ def test_llama_cpp_sees_an_activated_lora(policy, tmp_path):
 
     from agents.backends.llama_cpp import Runtime
 
-    mind = policy.mind
-    shape = Shape.of(mind.base.causal_lm.config)
-    file = save_gguf_adapter(tmp_path / "a.gguf", mind.bank.read(1), shape, alpha=4.0, answer_id=mind.answer_id)
-    runtime = Runtime(mind.base.gguf, cells=128, threads=1)
+    network = policy.network
+    shape = Shape.of(network.base.causal_lm.config)
+    file = save_gguf_adapter(tmp_path / "a.gguf", network.bank.read(1), shape, alpha=4.0, answer_id=network.answer_id)
+    runtime = Runtime(network.base.gguf, cells=128, threads=1)
     (adapter,) = runtime.load_adapters([file])
     assert lib.llama_adapter_get_alora_n_invocation_tokens(adapter) == 1
-    assert lib.llama_adapter_get_alora_invocation_tokens(adapter)[0] == mind.answer_id
+    assert lib.llama_adapter_get_alora_invocation_tokens(adapter)[0] == network.answer_id
     with pytest.raises(
         UserError, match=r"model.gguf: llama.cpp cannot load it as an adapter of this model \(.*adapter"
     ):
-        runtime.load_adapters([mind.base.gguf])
+        runtime.load_adapters([network.base.gguf])
 
 
 @pytest.mark.real
@@ -167,19 +167,19 @@ def test_llama_cpp_refuses_the_file_of_another_model(tiny_policy):
     from agents.weights.fetch import known_gguf
 
     with pytest.raises(UserError, match=r"has 49152 tokens, not .*tiny-llama's"):
-        LlamaCpp(tiny_policy.mind, known_gguf("smollm2-135m"))
+        LlamaCpp(tiny_policy.network, known_gguf("smollm2-135m"))
 
 
 def test_a_backend_that_is_not_known_is_refused(tiny_policy):
     with pytest.raises(UserError, match=r"backend = 'jax': must be one of torch, llama_cpp, onnx, mlx"):
-        open_backend("jax", tiny_policy.mind)
-    assert open_backend("torch", tiny_policy.mind) is tiny_policy.mind
+        open_backend("jax", tiny_policy.network)
+    assert open_backend("torch", tiny_policy.network) is tiny_policy.network
 
 
 def test_a_backend_that_is_not_installed_says_how_to_get_it(tiny_policy, monkeypatch):
     monkeypatch.setitem(BACKENDS, "llama_cpp", ("agents.backends.absent", "Absent", "llama-cpp"))
     with pytest.raises(UserError, match=r"needs `pip install -e '\.\[llama-cpp\]'`"):
-        open_backend("llama_cpp", tiny_policy.mind)
+        open_backend("llama_cpp", tiny_policy.network)
 
 
 def test_agreement_is_what_it_says():
@@ -200,8 +200,8 @@ REAL = {"llama_cpp": (0.1, 0.002, 0.93), "onnx": (1e-4, 1e-6, 0.99), "mlx": (1e-
 
 
 @pytest.fixture(scope="module")
-def real_mind():
-    return mature_policy(3, "float32").mind
+def real_network():
+    return mature_policy(3, "float32").network
 
 
 @pytest.fixture(scope="module")
@@ -210,29 +210,29 @@ def real_texts():
 
 
 @pytest.fixture(scope="module")
-def exact(real_mind, real_texts):
-    return answers(real_mind, real_texts, 3)
+def exact(real_network, real_texts):
+    return answers(real_network, real_texts, 3)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("backend_name", REAL)
-def test_answers_on_the_real_model_are_near_those_of_torch(backend_name, real_mind, real_texts, exact):
+def test_answers_on_the_real_model_are_near_those_of_torch(backend_name, real_network, real_texts, exact):
     needs(backend_name)
     difference, kl, equal = REAL[backend_name]
-    near = agreement(exact, answers(open_backend(backend_name, real_mind), real_texts, 3))
+    near = agreement(exact, answers(open_backend(backend_name, real_network), real_texts, 3))
     assert near.largest_difference < difference
     assert near.mean_kl < kl
     assert near.equal_choices >= equal
 
 
 @pytest.mark.real
-def test_llama_cpp_is_exact_on_a_float32_file(real_mind, real_texts, exact, tmp_path):
+def test_llama_cpp_is_exact_on_a_float32_file(real_network, real_texts, exact, tmp_path):
     """Everything but the rounding of Q4_1's activations: what `agents.formats.gguf` and the backend themselves do."""
     needs("llama_cpp")
     from agents.backends.llama_cpp import LlamaCpp
 
-    file = write_gguf(real_mind.base.folder, tmp_path / "float32.gguf")
-    theirs = answers(LlamaCpp(real_mind, file), real_texts, 3)
+    file = write_gguf(real_network.base.folder, tmp_path / "float32.gguf")
+    theirs = answers(LlamaCpp(real_network, file), real_texts, 3)
     bare = exact[: len(real_texts)]
     assert np.abs(exact[len(real_texts) :].reshape(3, -1, 5) - bare).max() > 1
     assert np.abs(theirs - exact).max() < 2e-4

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from agents.codec import NUMBERS, way
-from agents.forage_codec import ForageCodec
+from agents.codecs.codec import NUMBERS, way
+from agents.codecs.forage import ForageCodec
 from envs import Action, ForageBatch, WorldConfig
 
 STAY, NORTH, SOUTH, EAST, WEST = Action

@@ -1,4 +1,4 @@
-"""Weights in blocks are those of llama.cpp, and a compact mind answers and learns as the whole one does."""
+"""Weights in blocks are those of llama.cpp, and a compact network answers and learns as the whole one does."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.mapped import mapped_zeros
 from agents.optimiser import StackedAdam
 from agents.policy import make_policy
@@ -87,38 +87,38 @@ def test_the_file_is_written_once(tiny_model):
     assert compact_file(tiny_model, str(tiny_model), load).is_file()
 
 
-def minds(tiny_model, **settings):
+def networks(tiny_model, **settings):
     for storage in ("full", "compact"):
         model = ModelConfig(name=str(tiny_model), dtype="float32", weight_storage=storage)
         policy = make_policy(model, ADAPTER, ForageCodec(3), agents=3, seed=0)
-        policy.mind.bank.values += 0.3 * random(*policy.mind.bank.values.shape)
-        yield policy.mind
+        policy.network.bank.values += 0.3 * random(*policy.network.bank.values.shape)
+        yield policy.network
 
 
-def test_a_compact_mind_answers_as_a_whole_one_does(tiny_model):
-    whole, compact = (mind.answer(TEXTS * 3, np.repeat(np.arange(3), 3)) for mind in minds(tiny_model))
+def test_a_compact_network_answers_as_a_whole_one_does(tiny_model):
+    whole, compact = (network.answer(TEXTS * 3, np.repeat(np.arange(3), 3)) for network in networks(tiny_model))
     assert not np.array_equal(whole, compact)
     assert np.abs(whole - compact).max() < 0.1 * np.abs(whole).max()  # a random model makes much of rounding
 
 
-def test_a_compact_mind_answers_from_memory_as_anew(tiny_model):
-    *_, mind = minds(tiny_model)
-    for text, row in zip(TEXTS, mind.action_logits(TEXTS, torch.tensor([1])), strict=True):
-        torch.testing.assert_close(row, mind.plain_logits(text, 1), rtol=1e-4, atol=1e-4)
+def test_a_compact_network_answers_from_memory_as_anew(tiny_model):
+    *_, network = networks(tiny_model)
+    for text, row in zip(TEXTS, network.action_logits(TEXTS, torch.tensor([1])), strict=True):
+        torch.testing.assert_close(row, network.plain_logits(text, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_compact_minds_gradient_is_the_whole_ones(tiny_model):
     gradients = []
-    for mind in minds(tiny_model):
-        with mind.bank.gathering(slice(2, 3)) as gradient:
-            mind.action_logits(TEXTS, torch.tensor([2])).square().sum().backward()
+    for network in networks(tiny_model):
+        with network.bank.gathering(slice(2, 3)) as gradient:
+            network.action_logits(TEXTS, torch.tensor([2])).square().sum().backward()
         gradients.append(gradient[0])
     whole, compact = gradients
     assert torch.cosine_similarity(whole, compact, dim=0) > 0.99
 
 
 def test_moments_in_a_file_are_as_good_as_in_memory(tiny_policy):
-    bank = tiny_policy.mind.bank
+    bank = tiny_policy.network.bank
     begin, ends = bank.values.clone(), []
     for in_file in (False, True):
         bank.values[:] = begin

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights import fetch
@@ -73,10 +73,10 @@ def test_weights_are_spread_as_those_of_a_newborn_should_be(custom):
 
 def test_it_opens_and_answers_in_both_ways(custom):
     model = ModelConfig(name=str(custom), dtype="float32")
-    mind = make_policy(model, AdapterConfig(), ForageCodec(view_radius=3), 2, seed=0).mind
+    network = make_policy(model, AdapterConfig(), ForageCodec(view_radius=3), 2, seed=0).network
     with torch.no_grad():
-        fast = mind.action_logits([" no food, going east"], torch.tensor([1]))[0]
-        torch.testing.assert_close(fast, mind.plain_logits(" no food, going east", 1), atol=1e-4, rtol=1e-4)
+        fast = network.action_logits([" no food, going east"], torch.tensor([1]))[0]
+        torch.testing.assert_close(fast, network.plain_logits(" no food, going east", 1), atol=1e-4, rtol=1e-4)
 
 
 def test_the_name_makes_it_once_in_the_cache(lender, tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from gguf import GGMLQuantizationType as Kind
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from agents.forage_codec import ForageCodec
-from agents.mind import Mind
+from agents.codecs.forage import ForageCodec
 from agents.policy import make_policy
+from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights.base_model import load_base_model
 from agents.weights.fetch import ModelNotFound, model_folder
@@ -139,13 +139,13 @@ def close(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def mind_on(file: Path, architecture: str) -> Mind:
-    """A mind of two agents whose adapters differ."""
+def network_on(file: Path, architecture: str) -> PolicyNetwork:
+    """A network of two agents whose adapters differ."""
     modules = ["qkv_proj", "o_proj"] if architecture == "phi3" else []
     adapter = AdapterConfig(rank=2, alpha=4.0, top_layers=1, modules=modules)
-    mind = make_policy(ModelConfig(name=str(file), dtype="float32"), adapter, CODEC, agents=2, seed=0).mind
-    mind.bank.values += 0.3 * torch.randn(mind.bank.values.shape, generator=torch.Generator().manual_seed(1))
-    return mind
+    network = make_policy(ModelConfig(name=str(file), dtype="float32"), adapter, CODEC, agents=2, seed=0).network
+    network.bank.values += 0.3 * torch.randn(network.bank.values.shape, generator=torch.Generator().manual_seed(1))
+    return network
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_1", "Q4_0"])
@@ -155,15 +155,15 @@ def test_a_file_answers_as_plain_transformers_does_with_the_same_rounding(tmp_pa
     file = tmp_path / "model.gguf"
     write_tokenizer = write_sentencepiece if architecture == "gemma3_text" else write_byte_level
     plain = random_gguf(file, architecture, Kind[kind], write_tokenizer)
-    mind = mind_on(file, architecture)
-    bare = mind.action_logits(TEXTS, None)
+    network = network_on(file, architecture)
+    bare = network.action_logits(TEXTS, None)
     for text, answer in zip(TEXTS, bare, strict=True):
-        ids = [*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]
-        expected = plain(torch.tensor([ids])).logits[0, -1, mind.action_ids]
+        ids = [*network.instruction_ids, *network.base.tokens(text), network.answer_id]
+        expected = plain(torch.tensor([ids])).logits[0, -1, network.action_ids]
         torch.testing.assert_close(answer, expected, atol=1e-4, rtol=1e-4)
     for agent in range(2):
-        fast = mind.action_logits(TEXTS[:1], torch.tensor([agent]))[0]
-        torch.testing.assert_close(fast, mind.plain_logits(TEXTS[0], agent), atol=1e-4, rtol=1e-4)
+        fast = network.action_logits(TEXTS[:1], torch.tensor([agent]))[0]
+        torch.testing.assert_close(fast, network.plain_logits(TEXTS[0], agent), atol=1e-4, rtol=1e-4)
         assert (fast - bare[0]).abs().max() > 0.01, "the adapters must matter"
 
 

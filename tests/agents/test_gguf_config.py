@@ -5,7 +5,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFReader, GGUFValueType, RopeScalingType
-from test_gguf import SHAPE, TEXTS, mind_on, random_gguf, write_byte_level, write_sentencepiece
+from test_gguf import SHAPE, TEXTS, network_on, random_gguf, write_byte_level, write_sentencepiece
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -75,10 +75,10 @@ def test_the_model_answers_as_the_one_that_was_written(case, tmp_path):
     file = tmp_path / "model.gguf"
     write_tokenizer = write_sentencepiece if architecture == "gemma3_text" else write_byte_level
     plain = random_gguf(file, architecture, Kind.F32, write_tokenizer, settings, also)
-    mind = mind_on(file, architecture)
-    for text, answer in zip(TEXTS, mind.action_logits(TEXTS, None), strict=True):
-        ids = [*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]
-        expected = plain(torch.tensor([ids])).logits[0, -1, mind.action_ids]
+    network = network_on(file, architecture)
+    for text, answer in zip(TEXTS, network.action_logits(TEXTS, None), strict=True):
+        ids = [*network.instruction_ids, *network.base.tokens(text), network.answer_id]
+        expected = plain(torch.tensor([ids])).logits[0, -1, network.action_ids]
         torch.testing.assert_close(answer, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_phi3s_window_bounds_a_prompt(tmp_path):
     file = tmp_path / "model.gguf"
     random_gguf(file, "phi3", Kind.F32, write_byte_level, None, lambda w: w.add_sliding_window(4))
     with pytest.raises(UserError, match="tokens: must be at most 4 for"):
-        mind_on(file, "phi3")
+        network_on(file, "phi3")
 
 
 REFUSED = {
@@ -161,9 +161,9 @@ def test_a_name_in_capitals_will_do(tmp_path):
 def test_a_merged_model_keeps_its_scaled_rope(tmp_path):
     base = tmp_path / "model.gguf"
     random_gguf(base, "llama", Kind.F32, write_byte_level, None, scale_twice)
-    mind = mind_on(base, "llama")
-    shape = Shape.of(mind.base.causal_lm.config)
-    merged = GGUFReader(merge_gguf(base, tmp_path / "m.gguf", mind.bank.read(0), shape, scaling=1.0, name="agent"))
+    network = network_on(base, "llama")
+    shape = Shape.of(network.base.causal_lm.config)
+    merged = GGUFReader(merge_gguf(base, tmp_path / "m.gguf", network.bank.read(0), shape, scaling=1.0, name="agent"))
     assert merged.fields["llama.rope.scaling.type"].contents() == "linear"
     assert merged.fields["llama.rope.scaling.factor"].contents() == 4.0
     (frequencies,) = (t.data for t in merged.tensors if t.name == "rope_freqs.weight")

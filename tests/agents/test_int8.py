@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.lora import BatchedLoRALinear
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
@@ -71,7 +71,7 @@ def test_a_gradient_is_refused():
 def tiny(model, trunk: str, storage: str = "full") -> Policy:
     settings = ModelConfig(name=str(model), dtype="float32", trunk=trunk, weight_storage=storage)
     policy = make_policy(settings, AdapterConfig(rank=2, alpha=4.0, top_layers=2), ForageCodec(3), agents=3, seed=0)
-    policy.mind.bank.values += 0.3 * random(*policy.mind.bank.values.shape)
+    policy.network.bank.values += 0.3 * random(*policy.network.bank.values.shape)
     return policy
 
 
@@ -82,7 +82,7 @@ def test_compact_weights_have_few_bits_of_its_own(tiny_model):
 
 @needs_products
 def test_only_the_layers_below_the_adapters_are_in_eight_bits(tiny_model):
-    layers = tiny(tiny_model, "int8").mind.base.decoder.layers
+    layers = tiny(tiny_model, "int8").network.base.decoder.layers
     for layer in layers[:2]:
         assert sum(isinstance(m, Int8Linear) for m in layer.modules()) == 7
         assert not any(isinstance(m, FrozenLinear) for m in layer.modules())
@@ -93,19 +93,19 @@ def test_only_the_layers_below_the_adapters_are_in_eight_bits(tiny_model):
 
 @needs_products
 def test_instructions_are_read_without_it_and_texts_with_it(tiny_model):
-    exact, rounded = tiny(tiny_model, "same").mind, tiny(tiny_model, "int8").mind
+    exact, rounded = tiny(tiny_model, "same").network, tiny(tiny_model, "int8").network
     for ours, theirs in zip(rounded._instructions, exact._instructions, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    a, b = (mind.action_logits(TEXTS, torch.tensor([2, 0])).detach() for mind in (exact, rounded))
+    a, b = (network.action_logits(TEXTS, torch.tensor([2, 0])).detach() for network in (exact, rounded))
     assert not torch.equal(a, b)
     assert (a - b).abs().max() < 0.05 * a.abs().max()
 
 
 @needs_products
 def test_adapters_learn_above_it(tiny_model):
-    mind = tiny(tiny_model, "int8").mind
-    with mind.bank.gathering(slice(0, 3)) as gradients:
-        mind.action_logits(TEXTS[:3], torch.arange(3)).log_softmax(1)[:, 1].sum().backward()
+    network = tiny(tiny_model, "int8").network
+    with network.bank.gathering(slice(0, 3)) as gradients:
+        network.action_logits(TEXTS[:3], torch.arange(3)).log_softmax(1)[:, 1].sum().backward()
     assert (gradients.abs().sum(dim=1) > 0).all()
 
 

@@ -10,9 +10,9 @@ import torch
 from test_architectures import FEW_HEADS, GPT_NEO, LOCAL, MIXED, SHAPE, TEXTS, write_checkpoint
 from transformers import AutoModelForCausalLM
 
-from agents.forage_codec import ForageCodec
-from agents.mind import Mind
+from agents.codecs.forage import ForageCodec
 from agents.policy import make_policy
+from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig, UserError, WeightStorage
 from agents.weights.compact import EMBEDDING
 from agents.weights.frozen import FrozenLinear
@@ -100,21 +100,21 @@ def cache(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
 
 
-def mind_on(folder, architecture: str, storage: str) -> Mind:
+def network_on(folder, architecture: str, storage: str) -> PolicyNetwork:
     adapter = AdapterConfig(rank=1, top_layers=2, modules=MODULES.get(architecture, ["q_proj"]))
     model = ModelConfig(name=str(folder), dtype="float32", weight_storage=storage)
-    return make_policy(model, adapter, ForageCodec(view_radius=3), agents=1, seed=0).mind
+    return make_policy(model, adapter, ForageCodec(view_radius=3), agents=1, seed=0).network
 
 
-def as_transformers_has_it(mind: Mind):
-    """The model as transformers opens it, with the weights that the mind holds: rounded, where they are in blocks."""
-    causal_lm = AutoModelForCausalLM.from_pretrained(mind.base.folder, dtype=torch.float32).eval()
+def as_transformers_has_it(network: PolicyNetwork):
+    """The model as transformers opens it, with the network's own weights: rounded, where they are in blocks."""
+    causal_lm = AutoModelForCausalLM.from_pretrained(network.base.folder, dtype=torch.float32).eval()
     modernise(causal_lm)  # the names of layers; what they compute stays
-    for path, module in mind.base.decoder.named_modules():
+    for path, module in network.base.decoder.named_modules():
         if isinstance(module, FrozenLinear):
             causal_lm.base_model.get_submodule(path.removesuffix(".base")).weight.data = module.weight()
-    if mind.is_compact:
-        causal_lm.get_input_embeddings().weight.data = mind.base.blocks[EMBEDDING].unpacked()
+    if network.is_compact:
+        causal_lm.get_input_embeddings().weight.data = network.base.blocks[EMBEDDING].unpacked()
     return causal_lm
 
 
@@ -123,11 +123,11 @@ def as_transformers_has_it(mind: Mind):
 @torch.no_grad()
 def test_it_answers_as_transformers_does(kind, storage, tiny_model, tmp_path):
     architecture, shape = AGREES[kind]
-    mind = mind_on(write_checkpoint(tmp_path / "model", tiny_model, architecture, shape), architecture, storage)
-    theirs = as_transformers_has_it(mind)
-    for text, ours in zip(TEXTS, mind.action_logits(TEXTS, None), strict=True):
-        ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
-        torch.testing.assert_close(ours, theirs(ids).logits[0, -1, mind.action_ids], atol=1e-5, rtol=1e-4)
+    network = network_on(write_checkpoint(tmp_path / "model", tiny_model, architecture, shape), architecture, storage)
+    theirs = as_transformers_has_it(network)
+    for text, ours in zip(TEXTS, network.action_logits(TEXTS, None), strict=True):
+        ids = torch.tensor([[*network.instruction_ids, *network.base.tokens(text), network.answer_id]])
+        torch.testing.assert_close(ours, theirs(ids).logits[0, -1, network.action_ids], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("storage", get_args(WeightStorage))
@@ -136,6 +136,6 @@ def test_it_is_refused_in_one_sentence(kind, storage, tiny_model, tmp_path):
     architecture, shape, reason = REFUSED[kind]
     folder = write_checkpoint(tmp_path / "model", tiny_model, architecture, shape)
     with pytest.raises(UserError, match=reason) as caught:
-        mind_on(folder, architecture, storage).action_logits(TEXTS, None)
+        network_on(folder, architecture, storage).action_logits(TEXTS, None)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)

@@ -342,7 +342,7 @@ def digest(model: nn.Module) -> str:
 
 
 def test_training_leaves_the_base_as_it_was_bit_for_bit(tiny_policy):
-    base, bank = tiny_policy.mind.base.causal_lm, tiny_policy.mind.bank
+    base, bank = tiny_policy.network.base.causal_lm, tiny_policy.network.bank
     before, values = digest(base), bank.values.clone()
     optimiser = StackedAdam(bank)
     everyone, rows = torch.ones(len(bank), dtype=torch.bool), slice(0, len(bank))

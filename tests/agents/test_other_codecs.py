@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mpe2 import simple_spread_v3
 
-from agents.codec import NUMBERS, PlainCodec
-from agents.forage_codec import ForageCodec
-from agents.other_codecs import CODECS, FrozenLakeCodec, MiniGridCodec, SpreadCodec, built_in
+from agents.codecs.codec import NUMBERS, PlainCodec
+from agents.codecs.forage import ForageCodec
+from agents.codecs.others import CODECS, FrozenLakeCodec, MiniGridCodec, SpreadCodec, built_in
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 

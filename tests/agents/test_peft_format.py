@@ -20,23 +20,23 @@ TEXTS = [" food two north one east, rock north", " no food", " no food, home sou
 @pytest.fixture
 def invocations(tiny_policy) -> dict[str, int]:
     """The token from which adapters act, by mode."""
-    return tiny_policy.mind.invocations
+    return tiny_policy.network.invocations
 
 
 @pytest.fixture
 def bank(tiny_policy) -> AdapterBank:
-    return tiny_policy.mind.bank
+    return tiny_policy.network.bank
 
 
 def saved(policy, folder, agent: int = 2):
-    mind = policy.mind
+    network = policy.network
     return save_adapter(
         folder,
-        mind.bank.read(agent),
-        mind.bank.config,
+        network.bank.read(agent),
+        network.bank.config,
         base_model="some/base",
         layers=4,
-        invocations=mind.invocations,
+        invocations=network.invocations,
         card="It lived well.",
     )
 
@@ -67,8 +67,10 @@ def test_the_config_says_what_peft_needs(tiny_policy, folder, tokens):
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (2, 4.0, 0.0, "none")
     assert config["target_modules"] == ["q_proj", "v_proj", "o_proj", "down_proj"]
     assert config["layers_to_transform"] == [2, 3]
-    mind = tiny_policy.mind
-    assert config["alora_invocation_tokens"] == [{"answer": mind.answer_id, "text": mind.instruction_ids[-1]}[tokens]]
+    network = tiny_policy.network
+    assert config["alora_invocation_tokens"] == [
+        {"answer": network.answer_id, "text": network.instruction_ids[-1]}[tokens]
+    ]
     card = (folder / "README.md").read_text()
     assert "base_model: some/base" in card
     assert "It lived well." in card
@@ -76,34 +78,34 @@ def test_the_config_says_what_peft_needs(tiny_policy, folder, tokens):
     assert acts[tokens] in card
 
 
-def prompts_of(mind) -> list[torch.Tensor]:
-    return [torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]]) for text in TEXTS]
+def prompts_of(network) -> list[torch.Tensor]:
+    return [torch.tensor([[*network.instruction_ids, *network.base.tokens(text), network.answer_id]]) for text in TEXTS]
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
-    mind = tiny_policy.mind
+    network = tiny_policy.network
     base = LlamaForCausalLM.from_pretrained(tiny_model)
     for agent in (1, 4):
-        logits = mind.action_logits(TEXTS, torch.tensor([agent]))
-        assert (logits - mind.action_logits(TEXTS, None)).abs().max() > 0.1
+        logits = network.action_logits(TEXTS, torch.tensor([agent]))
+        assert (logits - network.action_logits(TEXTS, None)).abs().max() > 0.1
         model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", agent))
-        for prompt, ours in zip(prompts_of(mind), logits, strict=True):
+        for prompt, ours in zip(prompts_of(network), logits, strict=True):
             with torch.no_grad():
-                theirs = model(input_ids=prompt).logits[0, -1, mind.action_ids]
+                theirs = model(input_ids=prompt).logits[0, -1, network.action_ids]
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         base = model.unload()
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_gradients_are_those_of_peft(tiny_policy, tiny_model, tmp_path):
-    mind, base = tiny_policy.mind, LlamaForCausalLM.from_pretrained(tiny_model)
-    with mind.bank.gathering(slice(4, 5)) as gradients:
-        mind.action_logits(TEXTS, torch.tensor([4])).square().sum().backward()
-    ours = mind.bank.unflatten(gradients[0])
+    network, base = tiny_policy.network, LlamaForCausalLM.from_pretrained(tiny_model)
+    with network.bank.gathering(slice(4, 5)) as gradients:
+        network.action_logits(TEXTS, torch.tensor([4])).square().sum().backward()
+    ours = network.bank.unflatten(gradients[0])
     model = peft.PeftModel.from_pretrained(base, saved(tiny_policy, tmp_path / "agent", 4), is_trainable=True)
-    for prompt in prompts_of(mind):
-        model(input_ids=prompt).logits[0, -1, mind.action_ids].square().sum().backward()
+    for prompt in prompts_of(network):
+        model(input_ids=prompt).logits[0, -1, network.action_ids].square().sum().backward()
     parameters = dict(model.named_parameters())
     for name, gradient in ours.items():
         theirs = parameters[f"base_model.model.{name.removesuffix('.weight')}.default.weight"].grad

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.codec import PlainCodec
-from agents.mind import Mind
+from agents.codecs import PlainCodec
+from agents.policy_network import PolicyNetwork
 from agents.types import UserError
 
 SEEN = np.array([0.5, None], object)
@@ -46,7 +46,7 @@ def test_action_words_must_differ(tiny_policy):
     codec = Two(None)
     codec.action_words = ("north", "north")
     with pytest.raises(UserError, match="must all be different tokens"):
-        Mind(tiny_policy.mind.base, tiny_policy.mind.bank, codec)
+        PolicyNetwork(tiny_policy.network.base, tiny_policy.network.bank, codec)
 
 
 def test_somebody_with_nothing_to_do_is_an_error(tiny_policy):

@@ -25,7 +25,7 @@ class Bank:
 
 
 class TableMind:
-    """A mind that answers from a table of logits, one row a text, and counts what it is asked."""
+    """A network that answers from a table of logits, one row a text, and counts what it is asked."""
 
     width = 4
 
@@ -125,11 +125,11 @@ def test_entropy_by_hand():
 
 def test_illegal_actions_leave_gradients_finite_and_get_none():
     policy = policy_of(np.zeros((2, 5)))
-    policy.mind.table.requires_grad_()
+    policy.network.table.requires_grad_()
     legal = torch.tensor([[True, False, True, True, False], [True, False, False, False, False]])
     log_prob, entropy = policy.evaluate(names(2), torch.tensor([0]), torch.tensor([2, 0]), legal)
     (log_prob + 0.3 * entropy).sum().backward()
-    gradient = policy.mind.table.grad
+    gradient = policy.network.table.grad
     assert gradient.isfinite().all()
     assert not gradient[~legal].any()
     torch.testing.assert_close(gradient[0, [0, 2, 3]], torch.tensor([-1 / 3, 2 / 3, -1 / 3]))
@@ -155,7 +155,7 @@ def test_groups_of_unequal_size_answer_as_each_agent_alone_and_minus_one_is_the_
     texts = [TEXTS[i] for i in (0, 1, 0, 1, 2, 2, 3, 3, 1)]
     logits = tiny_policy.logits(texts, adapters)
     for adapter, text, row in zip(adapters.tolist(), texts, logits, strict=True):
-        plain = tiny_policy.mind.plain_logits(text, None if adapter < 0 else adapter)
+        plain = tiny_policy.network.plain_logits(text, None if adapter < 0 else adapter)
         torch.testing.assert_close(torch.from_numpy(row), plain, **NEAR)
 
 
@@ -163,7 +163,7 @@ def test_groups_of_unequal_size_answer_as_each_agent_alone_and_minus_one_is_the_
 def test_the_bare_base_does_not_change_when_adapters_do(tiny_policy):
     before = tiny_policy.logits(TEXTS, np.full(4, -1))
     agent = tiny_policy.logits(TEXTS, np.full(4, 3))
-    tiny_policy.mind.bank.reset(7)
+    tiny_policy.network.bank.reset(7)
     np.testing.assert_array_equal(tiny_policy.logits(TEXTS, np.full(4, -1)), before)
     np.testing.assert_allclose(tiny_policy.logits(TEXTS, np.full(4, 3)), before, atol=1e-4)
     assert np.abs(agent - before).max() > 0.1
@@ -184,11 +184,11 @@ def step_once(bank: AdapterBank) -> None:
 def test_answers_are_not_stale_after_the_bank_changed(tiny_policy, change):
     ones = np.ones(4, int)
     before = tiny_policy.logits(TEXTS, ones)
-    change(tiny_policy.mind.bank)
+    change(tiny_policy.network.bank)
     after = tiny_policy.logits(TEXTS, ones)
     assert (np.abs(after - before).max(axis=1) > 0.01).all()
     for text, row in zip(TEXTS, after, strict=True):
-        torch.testing.assert_close(torch.from_numpy(row), tiny_policy.mind.plain_logits(text, 1), **NEAR)
+        torch.testing.assert_close(torch.from_numpy(row), tiny_policy.network.plain_logits(text, 1), **NEAR)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
@@ -196,13 +196,13 @@ def test_remembered_answers_equal_computed_ones(tiny_policy):
     first = tiny_policy.logits(TEXTS * 2, np.repeat([1, 4], 4))
     mixed = tiny_policy.logits([*TEXTS, " food one south"], np.array([4, 4, 1, 1, 4]))
     np.testing.assert_array_equal(mixed[:4], first[[4, 5, 2, 3]])
-    fresh = Policy(tiny_policy.mind, tiny_policy.critic)
+    fresh = Policy(tiny_policy.network, tiny_policy.critic)
     np.testing.assert_allclose(fresh.logits(TEXTS * 2, np.repeat([1, 4], 4)), first, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_computed_twice_until_the_bank_changes():
     policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
-    asked = policy.mind.asked
+    asked = policy.network.asked
     policy.logits(["0", "1", "0", "1"], np.array([0, 0, 0, 2]))
     assert asked == [(["0", "1", "0", "1"], [0, 0, 2, 2])]  # agent 2 will meet text 0 as well
     policy.logits(["0", "0"], np.array([2, 0]))
@@ -211,23 +211,23 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     assert asked[1:] == [(["3", "3"], [0, 2])]
     policy.logits(["2"], np.array([2]))
     assert asked[2:] == [(["2"], [2])]  # agent 0 acts no more
-    policy.mind.bank.acting_version += 1
+    policy.network.bank.acting_version += 1
     policy.logits(["0"], np.array([0]))
     assert asked[3:] == [(["0"], [0])]
 
 
 def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed():
     policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
-    policy.mind.is_batched = False
+    policy.network.is_batched = False
     policy.logits(["0", "1"], np.array([0, 2]))
     policy.logits(["0", "1"], np.array([2, -1]))
-    assert policy.mind.asked == [(["0", "1"], [0, 2]), (["1", "0"], [-1, 2])]
+    assert policy.network.asked == [(["0", "1"], [0, 2]), (["1", "0"], [-1, 2])]
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_values_are_the_critics_one_for_each_text(tiny_policy):
     texts = [TEXTS[2], TEXTS[0], TEXTS[2], TEXTS[1]]
-    expected = tiny_policy.critic(tiny_policy.mind.features(texts)).detach()
+    expected = tiny_policy.critic(tiny_policy.network.features(texts)).detach()
     decision = tiny_policy.act(texts, np.zeros(4, int), np.ones((4, 5), bool), np.random.default_rng(0))
     np.testing.assert_allclose(decision.value, expected, rtol=1e-5, atol=1e-6)
     assert decision.value[0] == decision.value[2] != decision.value[1]

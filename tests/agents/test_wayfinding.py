@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.wayfinding import NO_WAY, as_bits, steps_by_move
+from agents.codecs.wayfinding import NO_WAY, as_bits, steps_by_move
 from envs.paths import UNREACHED, distances
 from envs.types import MOVES
 

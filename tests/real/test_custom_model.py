@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 from trainers.cli.parser import parse

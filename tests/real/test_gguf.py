@@ -9,9 +9,9 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from agents.forage_codec import ForageCodec
-from agents.mind import Mind
+from agents.codecs.forage import ForageCodec
 from agents.policy import make_policy
+from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights.fetch import known_gguf
 
@@ -28,9 +28,9 @@ TEXTS = [
 ]
 
 
-def bare_mind(model: str) -> Mind:
+def bare_network(model: str) -> PolicyNetwork:
     settings = ModelConfig(name=model, dtype="float32")
-    return make_policy(settings, AdapterConfig(), ForageCodec(view_radius=3), agents=1, seed=0).mind
+    return make_policy(settings, AdapterConfig(), ForageCodec(view_radius=3), agents=1, seed=0).network
 
 
 def write_again(source: Path, file: Path, kind: Kind) -> None:
@@ -56,7 +56,7 @@ def write_again(source: Path, file: Path, kind: Kind) -> None:
 def shipped() -> tuple[Path, torch.Tensor]:
     """The GGUF file as it was published (Q4_1), and what it answers."""
     with torch.no_grad():
-        return known_gguf("smollm2-135m"), bare_mind("smollm2-135m").action_logits(TEXTS, None).log_softmax(dim=1)
+        return known_gguf("smollm2-135m"), bare_network("smollm2-135m").action_logits(TEXTS, None).log_softmax(dim=1)
 
 
 @pytest.mark.long
@@ -68,7 +68,7 @@ def test_another_precision_answers_nearly_the_same(shipped, monkeypatch, kind, b
         monkeypatch.setenv("TERRARIUM_CACHE", folder)
         file = Path(folder) / f"smollm2-{kind}.gguf"
         write_again(source, file, Kind[kind])
-        after = bare_mind(str(file)).action_logits(TEXTS, None).log_softmax(dim=1)
+        after = bare_network(str(file)).action_logits(TEXTS, None).log_softmax(dim=1)
     divergence = (before.exp() * (before - after)).sum(dim=1)
     print(f"{kind}: KL over the action words, mean {divergence.mean():.2g}, largest {divergence.max():.2g}")
     assert divergence.max() < bound

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights.products import has_exact_int8
@@ -20,7 +20,7 @@ def policy_with(trunk: str) -> Policy:
     """Three agents whose adapters move the logits by more than one."""
     model = ModelConfig(dtype="float32", trunk=trunk)
     policy = make_policy(model, AdapterConfig(), ForageCodec(WorldConfig().view_radius), agents=3, seed=0)
-    bank = policy.mind.bank
+    bank = policy.network.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     return policy
 
@@ -34,7 +34,7 @@ def divergence(exact: torch.Tensor, rounded: torch.Tensor) -> float:
 @torch.no_grad()
 def test_the_action_distribution_hardly_moves():
     texts = forage_texts(200)
-    exact, rounded = (policy_with(trunk).mind for trunk in ("same", "int8"))
+    exact, rounded = (policy_with(trunk).network for trunk in ("same", "int8"))
     for adapters in (None, *(torch.tensor([i]) for i in range(3))):
         kl = divergence(exact.action_logits(texts, adapters), rounded.action_logits(texts, adapters))
         assert 1e-6 < kl < 0.005
@@ -42,10 +42,10 @@ def test_the_action_distribution_hardly_moves():
 
 @torch.no_grad()
 def test_the_texts_beside_a_text_do_not_matter():
-    mind = policy_with("int8").mind
+    network = policy_with("int8").network
     texts, agent = forage_texts(20), torch.tensor([1])
-    together = mind.action_logits(texts, agent)
-    mind.memory.clear()
+    together = network.action_logits(texts, agent)
+    network.cache.clear()
     for text in reversed(texts):
-        mind.memory.recall([text])
-    assert torch.equal(mind.action_logits(texts, agent), together)
+        network.cache.recall([text])
+    assert torch.equal(network.action_logits(texts, agent), together)

@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.types import TOKENS, AdapterConfig, ModelConfig
 from agents.weights.fetch import MODELS, known_gguf, sha256_of
@@ -27,7 +27,7 @@ def policy(request) -> Policy:
     """Five agents of the default shape, in either mode, whose adapters move the logits by more than one."""
     model, adapter = ModelConfig(dtype="float32"), AdapterConfig(tokens=request.param)
     policy = make_policy(model, adapter, ForageCodec(WorldConfig().view_radius), agents=5, seed=0)
-    bank = policy.mind.bank
+    bank = policy.network.bank
     bank.values += 0.06 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     return policy
 
@@ -37,22 +37,22 @@ def test_the_weights_are_the_ones_that_were_published():
 
 
 def test_action_words_are_the_tokens_that_they_should_be(policy):
-    assert policy.mind.action_ids == [2951, 4081, 4203, 6251, 5846]
-    assert policy.mind.answer_id == 685
+    assert policy.network.action_ids == [2951, 4081, 4203, 6251, 5846]
+    assert policy.network.answer_id == 685
 
 
 def test_tokens_of_the_parts_are_tokens_of_the_whole(policy):
-    base = policy.mind.base
+    base = policy.network.base
     for text in TEXTS:
         whole = base.tokens(ForageCodec.instructions + text + " " + ForageCodec.answer)
-        assert [*policy.mind.instruction_ids, *base.tokens(text), policy.mind.answer_id] == whole
+        assert [*policy.network.instruction_ids, *base.tokens(text), policy.network.answer_id] == whole
 
 
 @torch.no_grad()
 def test_the_fast_way_gives_what_the_slow_way_gives(policy):
-    fast = policy.mind.action_logits(TEXTS, torch.arange(5))
-    slow = torch.stack([policy.mind.plain_logits(text, i) for i, text in enumerate(TEXTS)])
-    bare = policy.mind.action_logits(TEXTS, None)
+    fast = policy.network.action_logits(TEXTS, torch.arange(5))
+    slow = torch.stack([policy.network.plain_logits(text, i) for i, text in enumerate(TEXTS)])
+    bare = policy.network.action_logits(TEXTS, None)
     assert (fast - slow).abs().max() < 1e-3
     assert (fast - bare).abs().max() > 1.0
 
@@ -60,38 +60,38 @@ def test_the_fast_way_gives_what_the_slow_way_gives(policy):
 @torch.no_grad()
 def test_what_is_read_of_a_text_does_not_depend_on_the_texts_beside_it(policy):
     def read(*batches: list[str]) -> torch.Tensor:
-        policy.mind.memory.clear()
-        return torch.cat([policy.mind.features(batch) for batch in batches])
+        policy.network.cache.clear()
+        return torch.cat([policy.network.features(batch) for batch in batches])
 
     assert torch.equal(read(TEXTS), read(*([text] for text in TEXTS)))
 
 
 @torch.no_grad()
 def test_a_saved_adapter_gives_the_same_logits_in_peft(policy, tmp_path):
-    mind = policy.mind
-    mind.save_adapter(3, tmp_path)
-    base = AutoModelForCausalLM.from_pretrained(mind.base.folder, dtype=torch.float32)
+    network = policy.network
+    network.save_adapter(3, tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(network.base.folder, dtype=torch.float32)
     peft = PeftModel.from_pretrained(base, tmp_path).eval()
     for text in TEXTS:
-        ids = torch.tensor([[*mind.instruction_ids, *mind.base.tokens(text), mind.answer_id]])
-        theirs = peft(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, mind.action_ids]
-        assert (theirs - mind.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-4
+        ids = torch.tensor([[*network.instruction_ids, *network.base.tokens(text), network.answer_id]])
+        theirs = peft(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1, network.action_ids]
+        assert (theirs - network.action_logits([text], torch.tensor([3]))[0]).abs().max() < 1e-4
 
 
 def test_one_update_raises_what_was_rewarded_and_leaves_the_base_alone(policy):
     from agents.optimiser import StackedAdam
 
-    mind = policy.mind
-    before = [p.clone() for p in mind.base.causal_lm.parameters()]
+    network = policy.network
+    before = [p.clone() for p in network.base.causal_lm.parameters()]
     optimiser, action, legal = (
-        StackedAdam(mind.bank),
+        StackedAdam(network.bank),
         torch.ones(5, dtype=torch.long),
         torch.ones(5, 5, dtype=torch.bool),
     )
     log_prob, _ = policy.evaluate(TEXTS, torch.arange(5), action, legal)
-    with mind.bank.gathering(slice(0, 5)) as gradients:
+    with network.bank.gathering(slice(0, 5)) as gradients:
         (-log_prob).sum().backward()
     optimiser.step(slice(0, 5), gradients, torch.full((5,), 1e-3), 0.5, torch.ones(5, dtype=torch.bool))
     better, _ = policy.evaluate(TEXTS, torch.arange(5), action, legal)
     assert (better > log_prob).all()
-    assert all(torch.equal(p, old) for p, old in zip(mind.base.causal_lm.parameters(), before, strict=True))
+    assert all(torch.equal(p, old) for p, old in zip(network.base.causal_lm.parameters(), before, strict=True))

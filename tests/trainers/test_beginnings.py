@@ -108,14 +108,16 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     population = found_population(tiny_config)
     init_from(population, tiny_config, meta_run)
     tensors, _ = newest(meta_run)
-    torch.testing.assert_close(population.policy.mind.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move")
+    torch.testing.assert_close(
+        population.policy.network.bank.values[3], tensors["bank"].mean(dim=0), msg="no last move"
+    )
     bred = tmp_path / "bred"
     train(parse([*tiny_arguments, "--generations", "2", "--run_dir", str(bred)])[0])
     tensors, state = newest(bred)
     more = ["--init_from", str(bred), "--learn.algorithm", "none", "--evolution.enabled", "false", "--generations", "1"]
     config = parse([*tiny_arguments, *more, "--run_dir", str(tmp_path / "next")])[0]
     run = begin(config, None)
-    assert torch.equal(run.population.policy.mind.bank.values, tensors["bank"])
+    assert torch.equal(run.population.policy.network.bank.values, tensors["bank"])
     rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["genomes"]]
     np.testing.assert_allclose(run.population.hyperparameter("learning_rate"), rates, rtol=1e-6)
     assert [genome.id for genome in run.population.genomes] == list(range(6))

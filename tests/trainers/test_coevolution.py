@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
@@ -120,7 +120,7 @@ def test_everyone_is_judged_in_as_many_worlds_as_itself():
 
 
 def test_guests_answer_by_their_own_adapters(tiny_policy):
-    bank = tiny_policy.mind.bank
+    bank = tiny_policy.network.bank
     text = [" food north" * 6]
     guests = with_guests(tiny_policy, bank.values[[4, 2]])
     for row, adapter in ((0, 4), (1, 2)):
@@ -139,7 +139,7 @@ def test_new_champions_meet_each_other_and_the_past_back_to_the_first():
 
 def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
     """A match counts each side's food as its own, wherever it lives: here one adapter goes the way that it reads."""
-    bank = tiny_policy.mind.bank
+    bank = tiny_policy.network.bank
     good, bad = bank.values[0].clone(), bank.values[1].clone()
     words = ForageCodec.action_words
 
@@ -208,5 +208,5 @@ def test_in_half_of_the_worlds_of_a_match_they_change_homes(tiny_policy, monkeyp
         return collect_rollout(*arguments, adapter_ids=adapter_ids)
 
     monkeypatch.setattr("trainers.variants.coevolution_matches.collect_rollout", noted)
-    play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.mind.bank.values[:2])])
+    play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [tuple(tiny_policy.network.bank.values[:2])])
     assert seats == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]] * 2

@@ -68,8 +68,8 @@ def test_the_planners_target_is_how_often_it_did_what_after_a_text(begun):
     assert (targets[~t.legal] == 0).all()
     did = planner(generation.states[0])[0]
     assert (targets[0, np.arange(6), did] > 0).all()
-    of_one_mind = targets[t.is_alive].max(axis=1) == 1
-    assert 0 < of_one_mind.mean() < 1, "it knows more than a text says"
+    of_one_network = targets[t.is_alive].max(axis=1) == 1
+    assert 0 < of_one_network.mean() < 1, "it knows more than a text says"
 
 
 def rollout_of(texts, text, legal) -> Rollout:
@@ -189,7 +189,7 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     name = "model.layers.1.mlp.up_proj.weight"
     kept = tensors[f"distillation.{name}"]
     assert (kept != kept.bfloat16().float()).any(), "what learns is not rounded, only what acts"
-    student = WholeModel(policy.mind, read_config(whole_run).learn, temperature=1.0)
+    student = WholeModel(policy.network, read_config(whole_run).learn, temperature=1.0)
     assert torch.equal(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
     parameters = sum(parameter.numel() for parameter in student.causal_lm.parameters())
     assert (whole_run / "model" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
@@ -269,7 +269,7 @@ def test_a_whole_model_learns_from_each_text_as_often_as_it_was_met(tiny_policy)
     texts, text = [" food north", " no food"], np.zeros((100, 1), int)
     text[0] = 1
     learn = LearnConfig(algorithm="distil", epochs=1, learning_rate=1e-9)
-    student = WholeModel(tiny_policy.mind, learn, temperature=1.0)
+    student = WholeModel(tiny_policy.network, learn, temperature=1.0)
     targets = student.logits(texts).detach().softmax(1).numpy()
     targets[1] = np.eye(5)[targets[1].argmin()]
     t = rollout_of(texts, text, None).trajectory._replace(is_alive=np.ones(text.shape, bool))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from envs import WorldConfig
 from envs.observe import observe
 from envs.worlds.world import ForageWorld

@@ -11,9 +11,9 @@ from gguf import GGUFReader
 from gguf_files import write_gguf
 from safetensors.torch import load_file
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
+from agents.codecs.others import FrozenLakeCodec
 from agents.formats.gguf import Shape, llama_tensors
-from agents.other_codecs import FrozenLakeCodec
 from agents.types import UserError
 from trainers import export as module
 from trainers.cli.parser import parse
@@ -104,12 +104,12 @@ def test_onnx_answers_as_the_agent_does(run_dir, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     folder = export(run_dir, "4", "onnx", 0, tmp_path / "agent")
-    mind = open_agent(run_dir, run_dir / "adapters" / "gen_0000" / "agent_04", "it").mind
+    network = open_agent(run_dir, run_dir / "adapters" / "gen_0000" / "agent_04", "it").network
     session = runtime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     for text in (" food two north one east", " no food"):
-        ids = np.array([[*mind.base.tokens(text), mind.answer_id]])
+        ids = np.array([[*network.base.tokens(text), network.answer_id]])
         (logits,) = session.run(["logits"], {"input_ids": ids})
-        np.testing.assert_allclose(logits[0], mind.plain_logits(text, 0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(logits[0], network.plain_logits(text, 0), rtol=1e-4, atol=1e-4)
     assert "gen_0000-agent_04" in (folder / "README.md").read_text()
 
 
@@ -125,7 +125,7 @@ def test_onnx_without_its_package_says_how_to_get_it(absent, run_dir, tmp_path, 
 def test_an_agent_whose_adapter_acts_on_the_whole_text_stays_with_peft_and_torch(
     form, run_dir, tiny_policy, tmp_path, monkeypatch
 ):
-    agent = Agent(tmp_path, tiny_policy.mind, ForageCodec(3), "it")
+    agent = Agent(tmp_path, tiny_policy.network, ForageCodec(3), "it")
     monkeypatch.setattr(module, "open_agent", lambda *_: agent)
     monkeypatch.setattr("agents.backends.find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"adapter.tokens = 'text': must be 'answer'"):
@@ -136,7 +136,7 @@ def test_an_agent_whose_adapter_acts_on_the_whole_text_stays_with_peft_and_torch
 def test_the_words_are_those_of_the_run_s_world():
     assert codec_of("forage", "") is ForageCodec
     assert codec_of("FrozenLake-v1", "") is FrozenLakeCodec
-    assert codec_of("FrozenLake-v1", "agents.forage_codec:ForageCodec") is ForageCodec
+    assert codec_of("FrozenLake-v1", "agents.codecs.forage:ForageCodec") is ForageCodec
     with pytest.raises(UserError, match=r"env.codec = 'nowhere:At'"):
         codec_of("forage", "nowhere:At")
     with pytest.raises(UserError, match=r"env.id = 'CartPole-v1'"):
@@ -216,8 +216,8 @@ def test_an_opened_agent_answers_as_it_did_in_the_run(run_dir):
     population, _, _ = open_run(run_dir, 2)
     agent = open_agent(run_dir, adapter_folder(run_dir, "5", 2), "five")
     texts = [" no food", " food here"]
-    theirs = population.policy.mind.answer(texts, np.array([5, 5]))
-    np.testing.assert_allclose(agent.mind.answer(texts, np.zeros(2, int)), theirs, atol=1e-5)
+    theirs = population.policy.network.answer(texts, np.array([5, 5]))
+    np.testing.assert_allclose(agent.network.answer(texts, np.zeros(2, int)), theirs, atol=1e-5)
 
 
 def test_every_format_is_offered():

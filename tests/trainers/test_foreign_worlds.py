@@ -11,8 +11,8 @@ import torch
 from gymnasium.spaces import Discrete
 from pettingzoo import ParallelEnv
 
-from agents.codec import PlainCodec
-from agents.other_codecs import FrozenLakeCodec
+from agents.codecs import PlainCodec
+from agents.codecs.others import FrozenLakeCodec
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
 from envs import HELD_OUT

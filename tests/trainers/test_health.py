@@ -54,7 +54,7 @@ def test_health_is_what_one_finds_by_hand(tiny_policy):
 
 
 def test_who_does_not_look_shares_no_information_and_a_newborn_is_the_base(tiny_policy):
-    tiny_policy.mind.bank.reset(seed=0)
+    tiny_policy.network.bank.reset(seed=0)
     text = np.random.default_rng(0).integers(3, size=(20, 6))
     assert health(tiny_policy, read(text))["kl_to_base"] == pytest.approx(0, abs=1e-6)
     assert health(tiny_policy, read(text * 0))["mutual_information"] == pytest.approx(0, abs=1e-6)

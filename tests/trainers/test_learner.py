@@ -16,7 +16,7 @@ WANTED = np.array([1, 2])  # the action that each text rewards
 
 def one_step_episodes(policy, rng, steps=32) -> Trajectory:
     """Every agent reads a text and is rewarded for the action that the text names; each step ends its episode."""
-    agents = len(policy.mind.bank)
+    agents = len(policy.network.bank)
     text = rng.integers(2, size=(steps, agents))
     legal = np.ones((steps, agents, 5), bool)
     rows = [policy.act([TEXTS[i] for i in row], np.arange(agents), legal[0], rng) for row in text]
@@ -28,11 +28,11 @@ def one_step_episodes(policy, rng, steps=32) -> Trajectory:
 
 
 def rates(policy, value=0.01):
-    return torch.full((len(policy.mind.bank),), value)
+    return torch.full((len(policy.network.bank),), value)
 
 
 def no_entropy(policy):
-    return torch.zeros(len(policy.mind.bank))
+    return torch.zeros(len(policy.network.bank))
 
 
 def learn(learner, t, learning_rate, entropy_coef, rng) -> dict[str, float]:
@@ -43,7 +43,7 @@ def learn(learner, t, learning_rate, entropy_coef, rng) -> dict[str, float]:
 
 @pytest.mark.parametrize(("algorithm", "tokens"), [("ppo", "answer"), ("ppo", "text"), ("reinforce", "answer")])
 def test_every_agent_solves_an_identity_task(tiny_policy, algorithm):
-    tiny_policy.mind.bank.reset(seed=0)
+    tiny_policy.network.bank.reset(seed=0)
     learner = make_learner(tiny_policy, LearnConfig(algorithm=algorithm, max_kl=0.5))
     rng = np.random.default_rng(0)
     before = one_step_episodes(tiny_policy, rng).reward.mean()
@@ -66,11 +66,11 @@ def test_the_critic_comes_to_explain_returns(tiny_policy):
 
 
 def test_without_an_algorithm_no_adapter_moves(tiny_policy):
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     rng = np.random.default_rng(0)
     learner = make_learner(tiny_policy, LearnConfig(algorithm="none"))
     learn(learner, one_step_episodes(tiny_policy, rng), rates(tiny_policy), no_entropy(tiny_policy), rng)
-    assert torch.equal(tiny_policy.mind.bank.values, before)
+    assert torch.equal(tiny_policy.network.bank.values, before)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
@@ -79,10 +79,10 @@ def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     trajectory = one_step_episodes(tiny_policy, rng)
     alive = trajectory.is_alive.copy()
     alive[:, 1:] = False
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     learner = make_learner(tiny_policy, LearnConfig())
     learn(learner, trajectory._replace(is_alive=alive), rates(tiny_policy), no_entropy(tiny_policy), rng)
-    changed = (tiny_policy.mind.bank.values != before).any(dim=1)
+    changed = (tiny_policy.network.bank.values != before).any(dim=1)
     assert changed.tolist() == [True, False, False, False, False, False]
 
 
@@ -126,13 +126,13 @@ def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     trajectory = one_step_episodes(tiny_policy, rng)
     log_prob = trajectory.log_prob.copy()
     log_prob[:, 4] = np.nan
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     learner = make_learner(tiny_policy, LearnConfig())
     poisoned = trajectory._replace(log_prob=log_prob)
     figures = learn(learner, poisoned, rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert all(np.isfinite(value) for value in figures.values())
     assert figures["not_finite"] == 1
-    after = tiny_policy.mind.bank.values
+    after = tiny_policy.network.bank.values
     assert torch.isfinite(after).all()
     assert torch.equal(after[4], before[4])
     assert (after[[0, 1, 2, 3, 5]] != before[[0, 1, 2, 3, 5]]).any(dim=1).all()
@@ -147,20 +147,20 @@ class InOrder:
 
 def test_chunks_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
     trajectory = one_step_episodes(tiny_policy, np.random.default_rng(0))
-    begin, ends, gather = tiny_policy.mind.bank.values.clone(), [], tiny_policy.mind.bank.gathering
+    begin, ends, gather = tiny_policy.network.bank.values.clone(), [], tiny_policy.network.bank.gathering
     for rows in (1, 16, 1000):
-        tiny_policy.mind.bank.values[:] = begin
+        tiny_policy.network.bank.values[:] = begin
         gathered = list[int]()
 
         def note(learners, gathered=gathered):
             gathered.append(learners.stop - learners.start)
             return gather(learners)
 
-        monkeypatch.setattr(tiny_policy.mind.bank, "gathering", note)
-        tiny_policy.mind.rows_at_once = rows
+        monkeypatch.setattr(tiny_policy.network.bank, "gathering", note)
+        tiny_policy.network.rows_at_once = rows
         learner = make_learner(tiny_policy, LearnConfig(minibatch=8))
         figures = learn(learner, trajectory, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
-        ends.append(tiny_policy.mind.bank.values.clone())
+        ends.append(tiny_policy.network.bank.values.clone())
         assert max(gathered) == {1: 1, 16: 2, 1000: 6}[rows]
         assert figures["ratio_error"] < 1e-5
     assert (ends[0] - begin).abs().max() > 1e-3
@@ -171,7 +171,7 @@ def test_chunks_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
 def test_the_ratio_is_far_from_one_if_others_acted(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
-    tiny_policy.mind.bank.values[3] = tiny_policy.mind.bank.values[2]
+    tiny_policy.network.bank.values[3] = tiny_policy.network.bank.values[2]
     figures = learn(
         make_learner(tiny_policy, LearnConfig()), trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng
     )
@@ -206,14 +206,14 @@ def test_where_nobody_lived_nothing_is_learned_and_from_the_dead_by_the_critic_a
     alive = t.is_alive.copy()
     alive[16:, 3:] = False
     critic = {name: tensor.clone() for name, tensor in tiny_policy.critic.state_dict().items()}
-    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    begin, ends = tiny_policy.network.bank.values.clone(), []
     for nonsense in (0.0, 100.0):
-        tiny_policy.mind.bank.values[:] = begin
+        tiny_policy.network.bank.values[:] = begin
         tiny_policy.critic.load_state_dict(critic)
         reward = np.where(alive, t.reward, np.float32(nonsense))
         changed = t._replace(reward=reward, is_alive=alive, is_lived=alive | was_lived)
         learn(make_learner(tiny_policy, LearnConfig()), changed, rates(tiny_policy), no_entropy(tiny_policy), InOrder())
-        ends.append((tiny_policy.mind.bank.values.clone(), tiny_policy.values(TEXTS)))
+        ends.append((tiny_policy.network.bank.values.clone(), tiny_policy.values(TEXTS)))
     assert torch.equal(ends[0][0], ends[1][0])
     assert np.array_equal(ends[0][1], ends[1][1]) == (not was_lived)
 

@@ -36,14 +36,14 @@ def test_evaluate_lets_another_backend_answer(finished, monkeypatch, capsys):
     class Counting:
         is_batched = False
 
-        def __init__(self, mind):
-            self.mind = mind
+        def __init__(self, network):
+            self.network = network
 
         def answer(self, texts, adapters):
             asked.extend(adapters.tolist())
-            return self.mind.answer(texts, adapters)
+            return self.network.answer(texts, adapters)
 
-    monkeypatch.setattr(agents.backends, "open_backend", lambda name, mind: {"llama_cpp": Counting}[name](mind))
+    monkeypatch.setattr(agents.backends, "open_backend", lambda name, network: {"llama_cpp": Counting}[name](network))
     run_dir, result = finished
     evaluate([str(run_dir), "--episodes", "2", "--backend", "llama_cpp", "--json"])
     theirs = json.loads(capsys.readouterr().out)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
-from agents.codec import PlainCodec
-from agents.other_codecs import SpreadCodec
+from agents.codecs import PlainCodec
+from agents.codecs.others import SpreadCodec
 from agents.types import UserError
 from trainers.records import report
 from trainers.records.checkpoint import checkpoints, save_checkpoint

@@ -19,7 +19,7 @@ CONFIG = LearnConfig(algorithm="online", max_kl=10.0, discount=0.9, gae_lambda=0
 
 
 def observer_of(policy, rate=0.003, entropy=0.0, **changes) -> OnlineObserver | BackgroundObserver:
-    agents = len(policy.mind.bank)
+    agents = len(policy.network.bank)
     learner = make_learner(policy, replace(CONFIG, **changes))
     (observer,) = learner.start(torch.full((agents,), rate), torch.full((agents,), entropy))
     return observer
@@ -32,7 +32,7 @@ def show(observer, transition) -> None:
 
 def step_of(policy, rng, text, reward=None, ends=False, alive=None) -> dict:
     """A step of all agents (M,), in as many worlds as there are texts for."""
-    agents, everyone = len(policy.mind.bank), len(text)
+    agents, everyone = len(policy.network.bank), len(text)
     legal = np.ones((everyone, 5), bool)
     decision = policy.act([TEXTS[i] for i in text], np.arange(everyone) % agents, legal, rng)
     gained = decision.action == WANTED[text] if reward is None else np.asarray(reward)
@@ -54,7 +54,7 @@ def step_of(policy, rng, text, reward=None, ends=False, alive=None) -> dict:
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("worlds", [1, 2])
 def test_agents_solve_an_identity_task(tiny_policy, worlds):
-    tiny_policy.mind.bank.reset(seed=0)
+    tiny_policy.network.bank.reset(seed=0)
     rng = np.random.default_rng(0)
     observer = observer_of(tiny_policy, rate=0.01, entropy=0.1)
     rewards = []
@@ -87,7 +87,7 @@ def test_a_reward_is_credited_to_the_decisions_before_it_by_how_long_ago_they_we
         show(observer, m)
     observer.optimiser.mean.zero_()
     observer.finish(TEXTS)
-    bank = tiny_policy.mind.bank
+    bank = tiny_policy.network.bank
     with bank.gathering(slice(0, 6)) as expected:
         for back, m in enumerate(steps[:0:-1]):  # the trace is three long: the first is out of it
             texts = [TEXTS[i] for i in m["text"]]
@@ -111,7 +111,7 @@ def test_credit_is_weighted_by_all_ratios_between_a_decision_and_its_reward(tiny
         show(observer, m)
     observer.optimiser.mean.zero_()
     observer.finish(TEXTS)
-    bank, ratio = tiny_policy.mind.bank, torch.from_numpy(1 / likelier).clamp(max=1)
+    bank, ratio = tiny_policy.network.bank, torch.from_numpy(1 / likelier).clamp(max=1)
     with bank.gathering(slice(0, 6)) as expected:
         for own in (slice(6 * world, 6 * world + 6) for world in range(worlds)):
             for factor, m in ((ratio, newest), (0.81 * ratio, older)):
@@ -147,7 +147,7 @@ def test_credit_ends_where_an_episode_began(tiny_policy):
     show(observer, second)
     observer.optimiser.mean.zero_()
     observer.finish(TEXTS)
-    bank = tiny_policy.mind.bank
+    bank = tiny_policy.network.bank
     with bank.gathering(slice(0, 6)) as expected:
         for factor, m in ((torch.ones(6), second), (torch.tensor([0.0, 0.81] * 3), first)):
             texts, action = [TEXTS[i] for i in m["text"]], torch.from_numpy(m["action"])
@@ -161,25 +161,25 @@ def test_the_error_is_one_step_of_the_critic(tiny_policy):
     rng = np.random.default_rng(0)
     one = step_of(tiny_policy, rng, [0] * 6, reward=[1.0] * 6) | {"value": np.full(6, 2.8, np.float32)}
     two = step_of(tiny_policy, rng, [1] * 6, reward=[2.0] * 6, ends=True) | {"value": np.full(6, 2.0, np.float32)}
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     observer = observer_of(tiny_policy)
     show(observer, one)
     show(observer, two)
     observer.finish(TEXTS)
-    assert (tiny_policy.mind.bank.values - before).abs().max() < 0.004  # Adam takes full steps of tiny gradients
+    assert (tiny_policy.network.bank.values - before).abs().max() < 0.004  # Adam takes full steps of tiny gradients
     assert observer.optimiser.mean.abs().max() < 1e-6
 
 
 def test_the_dead_learn_nothing(tiny_policy):
     rng = np.random.default_rng(0)
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     alive = np.array([True, False, True, True, True, False])
     observer = observer_of(tiny_policy)
     for _ in range(3):
         now = step_of(tiny_policy, rng, [0] * 6, alive=alive)
         show(observer, now | {"legal": np.ones((6, 5), bool) & alive[:, None]})
     observer.finish(TEXTS)
-    assert (tiny_policy.mind.bank.values != before).any(dim=1).tolist() == alive.tolist()
+    assert (tiny_policy.network.bank.values != before).any(dim=1).tolist() == alive.tolist()
 
 
 def test_who_exceeds_max_kl_over_a_rollout_is_projected(tiny_policy):
@@ -195,7 +195,7 @@ def test_who_exceeds_max_kl_over_a_rollout_is_projected(tiny_policy):
 
 
 def test_who_is_no_number_any_more_goes_back_and_is_counted_and_the_others_learn(tiny_policy):
-    rng, before = np.random.default_rng(0), tiny_policy.mind.bank.values.clone()
+    rng, before = np.random.default_rng(0), tiny_policy.network.bank.values.clone()
     observer = observer_of(tiny_policy)
     for _ in range(3):
         now = step_of(tiny_policy, rng, [0] * 6)
@@ -204,27 +204,27 @@ def test_who_is_no_number_any_more_goes_back_and_is_counted_and_the_others_learn
     figures = observer.finish(TEXTS)
     assert all(np.isfinite(value) for value in figures.values())
     assert figures["not_finite"] == 1
-    changed = (tiny_policy.mind.bank.values != before).any(dim=1)
+    changed = (tiny_policy.network.bank.values != before).any(dim=1)
     assert changed.tolist() == [True, True, True, True, False, True]
 
 
 def test_small_parts_change_nothing(tiny_policy):
-    begin, ends = tiny_policy.mind.bank.values.clone(), []
+    begin, ends = tiny_policy.network.bank.values.clone(), []
     for rows in (4, 12, 1000):
-        tiny_policy.mind.bank.values[:] = begin
-        tiny_policy.mind.rows_at_once = rows
+        tiny_policy.network.bank.values[:] = begin
+        tiny_policy.network.rows_at_once = rows
         rng, observer = np.random.default_rng(0), observer_of(tiny_policy)
         for _ in range(5):
             show(observer, step_of(tiny_policy, rng, rng.integers(2, size=6)))
         observer.finish(TEXTS)
-        ends.append(tiny_policy.mind.bank.values.clone())
+        ends.append(tiny_policy.network.bank.values.clone())
     torch.testing.assert_close(ends[0], ends[2], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(ends[1], ends[2], atol=1e-4, rtol=1e-3)
 
 
 def test_in_the_background_agents_act_by_a_copy_and_learn_as_well(tiny_policy):
-    tiny_policy.mind.bank.reset(seed=0)
-    bank, rng = tiny_policy.mind.bank, np.random.default_rng(0)
+    tiny_policy.network.bank.reset(seed=0)
+    bank, rng = tiny_policy.network.bank, np.random.default_rng(0)
     threads = torch.get_num_threads()
     observer, rewards, copies = observer_of(tiny_policy, rate=0.01, entropy=0.1, background=True), [], set()
     assert isinstance(observer, BackgroundObserver)
@@ -285,7 +285,7 @@ def test_a_truncation_is_valued_by_what_was_seen_then_and_ends_the_trace(tiny_po
     observer = observer_of(tiny_policy, rate=0.0, max_grad_norm=1e9)
     show(observer, first)
     show(observer, second)
-    bank, gradients = tiny_policy.mind.bank, [gradient(tiny_policy, observer).clone()]
+    bank, gradients = tiny_policy.network.bank, [gradient(tiny_policy, observer).clone()]
     observer.optimiser.mean.zero_()
     observer.finish(TEXTS)
     gradients.append(gradient(tiny_policy, observer))
@@ -303,7 +303,7 @@ def test_a_truncation_is_valued_by_what_was_seen_then_and_ends_the_trace(tiny_po
 @pytest.mark.parametrize("background", [False, True])
 def test_who_learns_online_imitates_too(tiny_policy, background):
     """What it lived through taught agent 0 nothing, but it saw agent 3 earn much by action 3."""
-    tiny_policy.mind.bank.reset(seed=0)
+    tiny_policy.network.bank.reset(seed=0)
     rng, nobody, rates = np.random.default_rng(0), np.array([], int), torch.full((6,), 0.01)
     now = step_of(tiny_policy, rng, [0] * 6, reward=[0.0] * 6, ends=True)
     now |= {"value": np.zeros(6, np.float32), "is_alive": now["is_lived"]}

@@ -18,7 +18,7 @@ TEXTS = [" food", " no food", " food here"]
 def population(tiny_config) -> Population:
     """Six agents of fitness 0 to 5, who have learned something."""
     population = found_population(tiny_config)
-    bank = population.policy.mind.bank
+    bank = population.policy.network.bank
     bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     population.genomes = [g.measured(float(i), bank.row(i)) for i, g in enumerate(population.genomes)]
     return population
@@ -32,9 +32,9 @@ def bred(population: Population, mutation_std: float = 0.0) -> list:
 
 
 def test_children_have_what_their_parents_learned(population):
-    learned = population.policy.mind.bank.values.clone()
+    learned = population.policy.network.bank.values.clone()
     population.replace_slots(bred(population))
-    values = population.policy.mind.bank.values
+    values = population.policy.network.bank.values
     assert torch.equal(values[4:], learned[4:])  # the elites, who live on
     for genome, row in zip(population.genomes[:4], values[:4], strict=True):
         assert torch.equal(row, learned[genome.parents[0]])
@@ -47,7 +47,7 @@ def test_newcomers_start_with_no_moments_and_elites_keep_theirs(population):
 
 
 def test_a_genome_keeps_its_adapter_while_the_bank_learns(population):
-    bank = population.policy.mind.bank
+    bank = population.policy.network.bank
 
     def are(genomes: list, rows: torch.Tensor) -> bool:
         return all(torch.equal(bank.flatten(g.adapter), row) for g, row in zip(genomes, rows, strict=True))
@@ -64,10 +64,10 @@ def test_a_genome_keeps_its_adapter_while_the_bank_learns(population):
 
 
 def test_divergence_is_zero_between_equals_and_grows_with_the_square_of_the_way(population):
-    mind = population.policy.mind
-    mind.answer(TEXTS, np.array([0, 1, 2]))
-    first = mind.bank.read(3)
-    before = mind.bank.values.clone()
+    network = population.policy.network
+    network.answer(TEXTS, np.array([0, 1, 2]))
+    first = network.bank.read(3)
+    before = network.bank.values.clone()
     generator = torch.Generator().manual_seed(0)
     noise = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in first.items()}
     small, double = (
@@ -77,7 +77,7 @@ def test_divergence_is_zero_between_equals_and_grows_with_the_square_of_the_way(
     assert population.divergence(first, first) == pytest.approx(0, abs=1e-6)
     assert small > 0
     assert double / small == pytest.approx(4, rel=0.3)
-    assert torch.equal(mind.bank.values, before)
+    assert torch.equal(network.bank.values, before)
 
 
 def test_what_is_read_to_be_judged_or_shown_does_not_change_how_behaviours_are_compared(population):
@@ -102,8 +102,8 @@ def test_kl_to_the_parent_is_that_of_child_and_parent_and_zero_for_a_clone(popul
 
 
 def test_a_safe_mutation_changes_actions_by_what_was_asked(population):
-    population.policy.mind.answer(TEXTS, np.array([0, 1, 2]))
-    first = population.policy.mind.bank.read(3)
+    population.policy.network.answer(TEXTS, np.array([0, 1, 2]))
+    first = population.policy.network.bank.read(3)
     changed = add_safe_noise(first, 0.05, torch.Generator().manual_seed(0), population.divergence)
     assert 0.05 / CLOSE < population.divergence(first, changed) < 0.05 * CLOSE
 

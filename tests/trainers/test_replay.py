@@ -124,7 +124,7 @@ def test_it_comes_back_as_it_was():
 
 def remembering(policy, rewarded: int) -> ReplayBuffer:
     """Each of six agents remembers that one action was rewarded, and as many unrewarded ones."""
-    policy.mind.bank.reset(seed=0)
+    policy.network.bank.reset(seed=0)
     rng, buffer = np.random.default_rng(0), ReplayBuffer(6, places=64, actions=5)
     t = trajectory(rng, steps=40, agents=6)
     action = rng.integers(5, size=t.action.shape)
@@ -151,28 +151,28 @@ def test_what_went_well_is_imitated_by_those_who_lived_it(tiny_policy):
     buffer.forget(2)
     everyone, is_stopped = np.arange(6), torch.zeros(6, dtype=torch.bool)
     before = tiny_policy.logits(TEXTS[:1] * 6, everyone)[:, 3].copy()
-    values = tiny_policy.mind.bank.values.clone()
+    values = tiny_policy.network.bank.values.clone()
     for _ in range(10):
         imitate_own(learner, buffer, is_stopped)
     gained = tiny_policy.logits(TEXTS[:1] * 6, everyone)[:, 3] - before
     assert gained[2] == 0
-    assert torch.equal(tiny_policy.mind.bank.values[2], values[2])
+    assert torch.equal(tiny_policy.network.bank.values[2], values[2])
     assert np.delete(gained, 2).min() > 0.5
 
 
 def test_what_went_worse_than_expected_is_not_imitated(tiny_policy):
     buffer, learner = remembering(tiny_policy, rewarded=3), make_learner(tiny_policy, LearnConfig())
     buffer.columns["returned"][:] = -10.0
-    values = tiny_policy.mind.bank.values.clone()
+    values = tiny_policy.network.bank.values.clone()
     imitate_own(learner, buffer, torch.zeros(6, dtype=torch.bool))
-    assert (tiny_policy.mind.bank.values - values).abs().max() < 1e-6
+    assert (tiny_policy.network.bank.values - values).abs().max() < 1e-6
 
 
 def test_who_is_stopped_does_not_imitate(tiny_policy):
     buffer, learner = remembering(tiny_policy, rewarded=3), make_learner(tiny_policy, LearnConfig())
-    before = tiny_policy.mind.bank.values.clone()
+    before = tiny_policy.network.bank.values.clone()
     imitate_own(learner, buffer, is_stopped=torch.arange(6) == 4)
-    changed = (tiny_policy.mind.bank.values != before).any(dim=1)
+    changed = (tiny_policy.network.bank.values != before).any(dim=1)
     assert changed.tolist() == [True, True, True, True, False, True]
 
 
@@ -198,7 +198,7 @@ def test_agents_remember_every_rollout_and_learn_from_the_ones_before(tiny_argum
             rollout = stages.collect(run, stages.Generation(number))
             steps.append(int(rollout.trajectory.is_alive.sum()))
             remembered.append(stages.learn(run, rollout).get("replay_steps"))
-            ends.append(run.population.policy.mind.bank.values.clone())
+            ends.append(run.population.policy.network.bank.values.clone())
     assert remembered == [None, None, steps[0], steps[0] + steps[1]]
     assert torch.equal(ends[0], ends[2])
     assert not torch.equal(ends[1], ends[3])

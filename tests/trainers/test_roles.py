@@ -15,7 +15,7 @@ from trainers.lineage import family_tree, read_events
 from trainers.train import train
 
 CODEC = """
-from agents.other_codecs import PlainCodec
+from agents.codecs.others import PlainCodec
 
 
 class Tag(PlainCodec):

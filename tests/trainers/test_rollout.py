@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from agents.codec import PlainCodec
+from agents.codecs import PlainCodec
 from agents.policy import Decision
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.world import ForageWorld, Step
@@ -87,7 +87,7 @@ def test_the_same_seeds_give_the_same_rollout(rollout, population, tiny_config):
 
 
 def test_bare_agents_all_act_by_the_base(population, tiny_config):
-    population.policy.mind.bank.values += 1.0
+    population.policy.network.bank.values += 1.0
     world = ForageWorld(tiny_config.env)
     rollout = in_forage(population, world, adapter_ids=np.full((1, world.agents), -1))
     text = rollout.trajectory.texts[rollout.trajectory.text[0, 0]]

@@ -37,14 +37,14 @@ def test_a_generation_is_bred_as_the_config_says(begun, monkeypatch):
 
 def test_a_mutation_is_safe_if_that_is_asked_for(begun):
     run = begun("--evolution.mutation", "safe", "--evolution.mutation_kl", "0.2", "--evolution.crossover", "clone")
-    run.population.policy.mind.bank.values += 0.1  # so that B is not 0, and A matters
+    run.population.policy.network.bank.values += 0.1  # so that B is not 0, and A matters
     assert 0.2 / CLOSE < stages.evolve(run, Generation(1))["kl_to_parent"] < 0.2 * CLOSE
 
 
 @pytest.mark.parametrize("inheritance", ["lamarckian", "baldwinian"])
 def test_children_get_what_is_to_be_inherited(begun, inheritance):
     run = begun("--inheritance.kind", inheritance, "--evolution.crossover=clone", "--evolution.mutation_std=0")
-    population, bank = run.population, run.population.policy.mind.bank
+    population, bank = run.population, run.population.policy.network.bank
     bank.values += torch.arange(6.0)[:, None]  # they learned
     passed_on = bank.values.clone()
     if inheritance == "baldwinian":
@@ -59,7 +59,7 @@ def test_children_get_what_is_to_be_inherited(begun, inheritance):
 
 def test_each_learns_at_the_rate_that_it_inherited(begun):
     run = begun("--learn.algorithm", "reinforce")
-    genomes, bank = run.population.genomes, run.population.policy.mind.bank
+    genomes, bank = run.population.genomes, run.population.policy.network.bank
     genomes[2] = replace(genomes[2], hyperparameters={"learning_rate": 0.0, "entropy_coef": 0.0})
     rollout, before = stages.collect(run, Generation(0)), bank.values.clone()
     stages.learn(run, rollout)

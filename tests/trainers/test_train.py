@@ -33,7 +33,7 @@ STABLE_KEYS = {
 }
 OF_A_PROCESS = {
     *("wall_s", "decide_ms", "learn_s", "update_ms"),
-    *("texts_known", "texts_read", "text_hit_rate", "text_memory_mb"),
+    *("texts_known", "texts_read", "text_hit_rate", "prefix_cache_mb"),
 }
 """Figures of the process and not of the run: a resumed run has read no text yet."""
 
@@ -297,8 +297,8 @@ def test_adapters_half_exported_by_a_killed_run_are_not_taken_for_its_newest(fin
             raise KeyboardInterrupt
         saved.append(save(slot, folder, card))
 
-    save = population.policy.mind.save_adapter
-    population.policy.mind.save_adapter = dies
+    save = population.policy.network.save_adapter
+    population.policy.network.save_adapter = dies
     with pytest.raises(KeyboardInterrupt):
         export_adapters(copy, newest + 1, config, population)
     assert len(saved) == 2

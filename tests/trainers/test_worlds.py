@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.types import UserError
 from envs.presets import PRESETS, preset
 from envs.worlds.world import ForageWorld
@@ -106,7 +106,7 @@ def test_there_is_nothing_to_watch(finished, capsys):
 def own_codecs(tmp_path, monkeypatch):
     """A module of codecs that a user might have written."""
     (tmp_path / "users_own.py").write_text(
-        "from agents.codec import PlainCodec\n\n\n"
+        "from agents.codecs import PlainCodec\n\n\n"
         "class Two(PlainCodec):\n    action_words = ('left', 'right')\n\n"
         "    def describe(self, observation):\n        return 'near' if observation[0] > 0 else 'far'\n\n\n"
         "class Lake(Two):\n    action_words = ('left', 'down', 'right', 'up')\n\n\n"

@@ -33,7 +33,7 @@ class CriticLearner:
         self, t: Trajectory, returns: Tensor, rng: np.random.Generator, more: Sequence[CriticExamples] = ()
     ) -> dict[str, float]:
         """Regress on the returns (S,) of a rollout, where somebody acted; and on as many others of each of `more`."""
-        critic, features = self.policy.critic, self.policy.mind.features(t.texts)  # one row a distinct text
+        critic, features = self.policy.critic, self.policy.network.features(t.texts)  # one row a distinct text
         rows = np.flatnonzero(t.is_lived)
         text, predicted = (torch.from_numpy(column.reshape(-1)[rows]) for column in (t.text, t.value))
         returns, losses = returns[rows], []

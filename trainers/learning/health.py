@@ -34,10 +34,10 @@ def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
     mutual_information: of text and action; 0 if what is done does not depend on what is read. kl_to_base: KL of the
     agent's actions from those of the model without an adapter.
     """
-    agents = len(policy.mind.bank)
+    agents = len(policy.network.bank)
     owner, text, _, share = decisions(trajectory.text, trajectory.is_alive, trajectory.legal[..., :0], agents)
     own = torch.from_numpy(policy.logits([trajectory.texts[i] for i in text], owner)).log_softmax(1)
-    bare = torch.from_numpy(policy.mind.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
+    bare = torch.from_numpy(policy.network.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
     who, actions = torch.from_numpy(owner), own.shape[1]
     marginal = torch.zeros(agents, actions).index_add_(0, who, share[:, None] * own.exp())[who].clamp(min=1e-12).log()
     present = len(np.unique(owner))

@@ -104,7 +104,7 @@ class Learner:
 
     def __init__(self, policy: Policy, config: LearnConfig):
         self.policy, self.config = policy, config
-        self.optimiser = StackedAdam(policy.mind.bank, in_file=policy.mind.is_compact)
+        self.optimiser = StackedAdam(policy.network.bank, in_file=policy.network.is_compact)
         self.critic = CriticLearner(policy, config)
 
     @property
@@ -143,7 +143,7 @@ class Learner:
             log_prob=torch.from_numpy(t.log_prob).flatten(),
             advantage=torch.from_numpy(advantage).flatten(),
             returns=torch.from_numpy(returns).flatten(),
-            is_alive=t.is_alive.reshape(len(t.is_alive), -1, len(self.policy.mind.bank)),
+            is_alive=t.is_alive.reshape(len(t.is_alive), -1, len(self.policy.network.bank)),
             learning_rate=learning_rate,
             entropy_coef=entropy_coef,
         )
@@ -153,7 +153,7 @@ class Learner:
 
         KL, clip fraction and entropy are those at the end, on a minibatch of each agent.
         """
-        agents = len(self.policy.mind.bank)
+        agents = len(self.policy.network.bank)
         parts = [self._learn_chunk(experience, chunk, rng) for chunk in self.chunks()]
         columns = zip(*parts, strict=True)
         figures = dict(zip(Figures._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
@@ -163,7 +163,7 @@ class Learner:
 
     def chunks(self) -> list[slice]:
         """Runs of adapters that learn together: as many as bounded memory allows."""
-        agents, size = len(self.policy.mind.bank), max(1, self.policy.mind.rows_at_once // self.config.minibatch)
+        agents, size = len(self.policy.network.bank), max(1, self.policy.network.rows_at_once // self.config.minibatch)
         return [slice(first, min(first + size, agents)) for first in range(0, agents, size)]
 
     def imitate(self, experience: Experience, chunk: slice, is_stopped: Tensor, rng: np.random.Generator) -> None:
@@ -174,7 +174,7 @@ class Learner:
 
     def _learn_chunk(self, experience: Experience, chunk: slice, rng: np.random.Generator) -> Figures:
         """All epochs of a run of adapters. Each is a learner of its own: chunks bound memory and change nothing."""
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         is_broken, is_stopped = torch.zeros(len(bank)), torch.zeros(len(bank), dtype=torch.bool)
         acted = bank.values[chunk].clone()
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
@@ -228,7 +228,7 @@ class Learner:
     def _bound_kl(self, groups: Tensor, kl: Tensor, chunk: slice, acted: Tensor, is_stopped: Tensor) -> None:
         """Project adapters with too much KL to the trust region around those that acted, and stop them."""
         before = acted[groups - chunk.start]
-        is_stopped[groups] |= project_to_trust_region(self.policy.mind.bank, groups, kl, before, self.config.max_kl)
+        is_stopped[groups] |= project_to_trust_region(self.policy.network.bank, groups, kl, before, self.config.max_kl)
 
 
 def minibatches(

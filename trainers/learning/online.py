@@ -49,7 +49,7 @@ class Online(Learner):
 
     def learn(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
         """Imitate, then finish; KL and entropy are those of all decisions of the rollout."""
-        nobody = torch.zeros(len(self.policy.mind.bank), dtype=torch.bool)
+        nobody = torch.zeros(len(self.policy.network.bank), dtype=torch.bool)
         for chunk in self.chunks():  # before `finish`, whose trust region is for the whole rollout
             self.imitate(experience, chunk, nobody, rng)
         return self._watching.finish(experience.texts)
@@ -71,12 +71,12 @@ class OnlineObserver(Observer):
         self.learning_rate, self.entropy_coef = learning_rate, entropy_coef
         self._trace: deque[Transition] = deque(maxlen=config.trace)
         self._length = np.zeros(0, int)  # (M,) decisions of the trace that belong to the present episode
-        self._before = policy.mind.bank.values.clone()
+        self._before = policy.network.bank.values.clone()
         self._read: list[tuple[np.ndarray, ...]] = []  # of each step: numbers of texts, who read them, legal actions
         self.update_s: list[float] = []
         self._norms: list[Tensor] = []
         self._losses: list[Tensor] = []
-        self._is_broken = torch.zeros(len(policy.mind.bank), dtype=torch.bool)
+        self._is_broken = torch.zeros(len(policy.network.bank), dtype=torch.bool)
         self._ratio_error = 0.0
 
     def step(self, seen: Observed) -> None:
@@ -97,7 +97,7 @@ class OnlineObserver(Observer):
         """The last update, then the trust region over the whole rollout; return what is worth logging."""
         if self._trace:
             self._update(texts, np.zeros_like(self._trace[-1]["value"]))  # every episode ends or is cut off here
-        bank = self.policy.mind.bank
+        bank = self.policy.network.bank
         kl, entropy = self._change(texts)
         exceeded = project_to_trust_region(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
         self.optimiser.let_go()
@@ -122,9 +122,9 @@ class OnlineObserver(Observer):
         back = np.arange(len(self._trace))[:, None]  # (K, 1), 0 for the newest decision
         is_credited = (back < self._length) & newest["is_lived"]  # (K, M)
         credit = error * (self.config.discount * self.config.gae_lambda) ** back * is_credited
-        agents = len(self.policy.mind.bank)
+        agents = len(self.policy.network.bank)
         alive = newest["is_lived"].reshape(-1, agents).any(axis=0)
-        size = max(1, self.policy.mind.rows_at_once * agents // credit.size)
+        size = max(1, self.policy.network.rows_at_once * agents // credit.size)
         for first in range(0, agents, size):
             learners = first + np.flatnonzero(alive[first : first + size])
             if len(learners):
@@ -136,7 +136,7 @@ class OnlineObserver(Observer):
         self, texts: Sequence[str], chunk: slice, learners: np.ndarray, is_credited: np.ndarray, credit: np.ndarray
     ) -> None:
         """One step of the adapters `learners` (G,), a part of the chunk; credit: (K, M)."""
-        bank, trace = self.policy.mind.bank, list(self._trace)[::-1]
+        bank, trace = self.policy.network.bank, list(self._trace)[::-1]
 
         def rows(columns: list[np.ndarray]) -> np.ndarray:  # K of (M, ...) -> (G * R, ...), R = W * K
             by_agent = np.stack(columns).reshape(len(trace), -1, len(bank), *columns[0].shape[1:])
@@ -170,12 +170,12 @@ class OnlineObserver(Observer):
 
     def _change(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """KL(before || now) of each agent's actions and its entropy now, (N,): means over all its decisions."""
-        bank, mind = self.policy.mind.bank, self.policy.mind
+        bank, network = self.policy.network.bank, self.policy.network
         text, is_alive, legal = (np.stack(column) for column in zip(*self._read, strict=True))
         owner, number, allowed, share = decisions(text, is_alive, legal, len(bank))
         read, forbidden = [texts[i] for i in number], torch.from_numpy(~allowed)
         after, before = (
-            torch.from_numpy(mind.answer(read, owner, values)).masked_fill(forbidden, -torch.inf).log_softmax(1)
+            torch.from_numpy(network.answer(read, owner, values)).masked_fill(forbidden, -torch.inf).log_softmax(1)
             for values in (None, self._before)
         )
 
@@ -190,7 +190,7 @@ class BackgroundObserver(Observer):
     """An `OnlineObserver` that learns in a thread of its own."""
 
     def __init__(self, learning: OnlineObserver):
-        self.learning, self._bank = learning, learning.policy.mind.bank
+        self.learning, self._bank = learning, learning.policy.network.bank
         self._queue: Queue[tuple[Sequence[str], Transition] | None] = Queue(MOST_STEPS_AHEAD)
         self._failure: BaseException | None = None
         self._ahead: list[int] = []

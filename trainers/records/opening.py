@@ -117,7 +117,7 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, 
     else:
         with _damage(exported[generation]):
             for slot in range(config.env.agents):
-                population.policy.mind.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
+                population.policy.network.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
     return population, config, generation
 
 
@@ -136,7 +136,7 @@ def _check_weights(run_dir: Path, population: Population) -> dict[str, Any]:
     """What run.json says; DamagedRun where the model has other weights."""
     record = _run_record(run_dir)
     if record["model_sha256"] != weights_sha256(population.policy):
-        raise DamagedRun(f"{population.policy.mind.base.folder}: its weights are not those that the run began with")
+        raise DamagedRun(f"{population.policy.network.base.folder}: its weights are not those that the run began with")
     return record
 
 

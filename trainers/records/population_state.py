@@ -14,7 +14,7 @@ _PERSON = ("id", "hyperparameters", "generation", "parents", "operator", "seed",
 
 def population_tensors(population: Population) -> dict[str, Tensor]:
     """All tensors of a population that change, by name; those of variants with the variant's name in front."""
-    learner, bank = population.learner, population.policy.mind.bank
+    learner, bank = population.learner, population.policy.network.bank
     optimiser = learner.optimiser
     tensors = {"bank": bank.values, "mean": optimiser.mean, "square": optimiser.square, "steps": optimiser.steps}
     tensors |= {f"critic.{k}": v for k, v in population.policy.critic.state_dict().items()}
@@ -40,7 +40,7 @@ def restore_population(
     population: Population, tensors: dict[str, Tensor], state: dict[str, Any], generation: int
 ) -> None:
     """Make a newly founded population the one that was saved; KeyError or ValueError where something does not fit."""
-    learner, bank = population.learner, population.policy.mind.bank
+    learner, bank = population.learner, population.policy.network.bank
     restore_adapters(population, tensors)
     for name in ("mean", "square", "steps"):
         _copy_into(getattr(learner.optimiser, name), tensors, name)
@@ -63,7 +63,7 @@ def restore_population(
 
 def restore_adapters(population: Population, tensors: dict[str, Tensor]) -> None:
     """Give a newly founded population the adapters that were saved; KeyError or ValueError where they do not fit."""
-    _copy_into(population.policy.mind.bank.values, tensors, "bank")
+    _copy_into(population.policy.network.bank.values, tensors, "bank")
 
 
 def init_population(population: Population, rows: Tensor, state: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def init_population(population: Population, rows: Tensor, state: dict[str, Any])
 
     KeyError or ValueError where it does not fit.
     """
-    _copy_into(population.policy.mind.bank.values, {"bank": rows}, "bank")
+    _copy_into(population.policy.network.bank.values, {"bank": rows}, "bank")
     settings = [person["hyperparameters"] for person in state["genomes"]]
     genomes = population.snapshots(population.genomes)
     population.genomes = [replace(g, hyperparameters=own) for g, own in zip(genomes, settings, strict=True)]

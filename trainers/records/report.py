@@ -44,7 +44,7 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
     show(run, generation, rollout)
     # A run that is resumed here has no answers either, and has not counted what was read to be shown
     population.policy.forget_answers()
-    population.policy.mind.memory.take_counts()
+    population.policy.network.cache.take_counts()
     # Before the checkpoint: once that is there, nothing of this generation is done again.
     if number % config.log.adapters_every == 0 or number == config.generations - 1:
         run_folder.export_adapters(run.run_dir, number, config, population)
@@ -111,7 +111,7 @@ def _results(last: dict[str, Any]) -> dict[str, float]:
 def _figures(
     run: Run, generation: Generation, rollout: Rollout, learned: dict[str, float], outcome: Outcome
 ) -> dict[str, Any]:
-    t, memory = rollout.trajectory, run.population.policy.mind.memory
+    t, memory = rollout.trajectory, run.population.policy.network.cache
     asked, read = memory.take_counts()
     means = {f"{name}_mean": float(values.mean()) for name, values in outcome.figures.items()}
     fitness = [genome.fitness for genome in run.population.genomes]

@@ -103,7 +103,7 @@ def versions() -> dict[str, str]:
 
 def weights_sha256(policy: "Policy") -> dict[str, str]:
     """Of the files with the model's weights, by name."""
-    return {file.name: sha256_of(file) for file in sorted(policy.mind.base.folder.glob("*.safetensors"))}
+    return {file.name: sha256_of(file) for file in sorted(policy.network.base.folder.glob("*.safetensors"))}
 
 
 def git_commit() -> str | None:
@@ -161,5 +161,5 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, populat
                 f"parents {list(genome.parents)}), "
                 f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
             )
-            population.policy.mind.save_adapter(slot, box / f"agent_{slot:02d}", card)
+            population.policy.network.save_adapter(slot, box / f"agent_{slot:02d}", card)
     return folder

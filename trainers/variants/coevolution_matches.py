@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.codec import TextCodec
-from agents.mind import Mind
+from agents.codecs.codec import TextCodec
 from agents.policy import Policy
+from agents.policy_network import PolicyNetwork
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
@@ -36,21 +36,21 @@ MATCHES = 3
 
 
 class Guests:
-    """Answers like a mind, by adapters that need not be the bank's (`agents.backends.Backend`)."""
+    """Answers like a network, by adapters that need not be the bank's (`agents.backends.Backend`)."""
 
-    def __init__(self, mind: Mind, values: Tensor):
+    def __init__(self, network: PolicyNetwork, values: Tensor):
         """values: (G, F); who answers is a row of it."""
-        self.mind, self.values, self.is_batched = mind, values, False
+        self.network, self.values, self.is_batched = network, values, False
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A) of the action words after B texts; adapters (B,): rows of the guests."""
-        return self.mind.answer(texts, adapters, self.values)
+        return self.network.answer(texts, adapters, self.values)
 
 
 def with_guests(policy: Policy, values: Tensor) -> Policy:
     """The same policy for the adapters `values` (G, F) in place of the bank's."""
-    guests = Policy(policy.mind, policy.critic)
-    guests.backend = Guests(policy.mind, values)
+    guests = Policy(policy.network, policy.critic)
+    guests.backend = Guests(policy.network, values)
     return guests
 
 

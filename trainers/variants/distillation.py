@@ -45,7 +45,7 @@ class Distillation(Variant):
         self._acting, self._folder = acting_by(config, run_dir / "model"), run_dir / "model"
         self.student = None
         if settings.trains == "model":
-            self.student = WholeModel(population.policy.mind, config.learn, settings.temperature)
+            self.student = WholeModel(population.policy.network, config.learn, settings.temperature)
 
     def observers(self, run: Run, generation: Generation) -> list[Observer]:
         """The planner must see states."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from agents.mind import Mind
+from agents.policy_network import PolicyNetwork
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 from trainers.learning.config import LearnConfig
@@ -31,14 +31,14 @@ WARM_UP = 10
 class WholeModel:
     """The weights of a student, and what it has been taught."""
 
-    def __init__(self, mind: Mind, config: LearnConfig, temperature: float):
-        """mind: by which the population acts; it stays as it is."""
-        base = load_base_model(ModelConfig(name=str(mind.base.folder)))
+    def __init__(self, network: PolicyNetwork, config: LearnConfig, temperature: float):
+        """network: by which the population acts; it stays as it is."""
+        base = load_base_model(ModelConfig(name=str(network.base.folder)))
         self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
         self.config, self.temperature = config, temperature
-        ids, answer = mind.instruction_ids, mind.answer_id
+        ids, answer = network.instruction_ids, network.answer_id
         self._prompt = lambda text: [*ids, *base.tokens(text), answer]
-        self._words = mind.action_ids
+        self._words = network.action_ids
         self.texts: list[str] = []
         self.taught = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from agents.codec import TextCodec
+from agents.codecs.codec import TextCodec
 from agents.policy import Policy
 from agents.types import UserError
 from envs.bots.planner import Planner
@@ -64,7 +64,7 @@ class RunTeacher:
 
     def __init__(self, policy: Policy, agent: int, temperature: float):
         self.policy, self.agent, self.temperature = policy, agent, temperature
-        adapter = policy.mind.bank.values[agent].numpy().tobytes()
+        adapter = policy.network.bank.values[agent].numpy().tobytes()
         self.name = hashlib.sha256(adapter + json.dumps(weights_sha256(policy)).encode()).hexdigest()
 
     def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:

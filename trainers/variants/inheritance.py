@@ -28,7 +28,7 @@ class Inheritance(Variant):
 
     def __init__(self, settings: InheritanceConfig, config: TrainConfig, population: Population, run_dir: Path):
         super().__init__(settings, config, population, run_dir)
-        self.born_with = population.policy.mind.bank.values.clone()
+        self.born_with = population.policy.network.bank.values.clone()
 
     @staticmethod
     def passed_on(settings: InheritanceConfig, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -42,7 +42,9 @@ class Inheritance(Variant):
         """Reptile: move the beginning of all."""
         if self.settings.kind != "reptile":
             return None
-        self.born_with[:] = nearer(self.born_with, self.population.policy.mind.bank.values, self.settings.reptile_step)
+        self.born_with[:] = nearer(
+            self.born_with, self.population.policy.network.bank.values, self.settings.reptile_step
+        )
         self.population.replace_slots(self.population.genomes)
         return {}
 
@@ -52,7 +54,7 @@ class Inheritance(Variant):
 
     def begin_anew(self, is_new: np.ndarray, *, in_rollout: bool) -> np.ndarray | None:
         """Note what newcomers are born with; all others begin anew with theirs, unless they are in a rollout."""
-        bank = self.population.policy.mind.bank
+        bank = self.population.policy.network.bank
         for slot in np.flatnonzero(is_new).tolist():
             self.born_with[slot] = bank.values[slot]
         if in_rollout:

@@ -94,7 +94,7 @@ def one_step_targets(policy: Policy, buffer: "ReplayBuffer", discount: float) ->
     )
     value = torch.from_numpy(policy.values(buffer.texts))
     target = torch.where(following < 0, returned, reward + discount * value[following.long()])
-    return CriticExamples(policy.mind.features(buffer.texts), text.long(), target)
+    return CriticExamples(policy.network.features(buffer.texts), text.long(), target)
 
 
 class ReplayBuffer:

@@ -16,7 +16,7 @@ from agents.types import UserError
 
 
 class TextCodec(Protocol):
-    """What the mind must know of a kind of world. All methods work on M agents at once."""
+    """What the network must know of a kind of world. All methods work on M agents at once."""
 
     @property
     def instructions(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.codec import NUMBERS, PlainCodec, TextCodec, way
+from agents.codecs.codec import NUMBERS, PlainCodec, TextCodec, way
 from agents.types import UserError
 
 

@@ -1,6 +1,6 @@
 """What decisions and updates of a population cost, beside PEFT, llama.cpp and ONNX Runtime, on real weights.
 
-    python -m benchmarks.mind [--agents N] [--repeats R] [--dtype auto|float32|bfloat16] [--no-peers] [--json FILE]
+    python -m benchmarks.network [--agents N] [--repeats R] [--dtype auto|float32|bfloat16] [--no-peers] [--json FILE]
 
 A step is one decision of every agent. In a running world texts and answers are cached as they come. After an update the
 texts are cached, the answers are not. In a cold step nothing is cached. The other runtimes answer the same texts with
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from agents.backends import Backend
-from agents.forage_codec import ForageCodec
+from agents.codecs.forage import ForageCodec
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from agents.weights.frozen import product_dtype
@@ -39,7 +39,7 @@ Rows = dict[str, float]
 
 def collect(policy: Policy, seed: int) -> Rollout:
     """A rollout of a policy's agents, in a world where nobody starves, with no answers cached before."""
-    codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.mind.bank)
+    codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.network.bank)
     world = ForageWorld(WorldConfig(agents=agents, energy_start=100.0, cost_step=0.0))
     policy.forget_answers()
     return collect_rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
@@ -47,25 +47,25 @@ def collect(policy: Policy, seed: int) -> Rollout:
 
 def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     """Milliseconds of a step of all agents, one text each, by what is cached before it."""
-    agents = len(policy.mind.bank)
+    agents = len(policy.network.bank)
     collect(policy, seed=1)  # most texts of a later rollout are cached from earlier ones
     running = 1000 * collect(policy, seed=2).decide_s
 
     def cold() -> None:
-        forget_texts(policy.mind)
-        policy.mind.answer(texts, np.arange(agents))
+        forget_texts(policy.network)
+        policy.network.answer(texts, np.arange(agents))
 
     return {
         "running world, median": float(np.median(running)),
         "running world, mean": float(np.mean(running)),
-        "texts known, answers not": milliseconds(lambda: policy.mind.answer(texts, np.arange(agents)), repeats),
+        "texts known, answers not": milliseconds(lambda: policy.network.answer(texts, np.arange(agents)), repeats),
         "cold, nothing known": milliseconds(cold, repeats),
     }
 
 
 def updates(policy: Policy, collected: Rollout, texts: list[str], repeats: int) -> Rows:
     """Milliseconds of an online update (one action of each agent) and of PPO on a whole rollout."""
-    agents, bank = len(policy.mind.bank), policy.mind.bank
+    agents, bank = len(policy.network.bank), policy.network.bank
     optimiser, rate = StackedAdam(bank), torch.full((agents,), 1e-4)
     everyone, action = torch.arange(agents), torch.zeros(agents, dtype=torch.long)
     legal, is_learning = torch.ones(agents, 5, dtype=torch.bool), torch.ones(agents, dtype=torch.bool)
@@ -88,11 +88,11 @@ def updates(policy: Policy, collected: Rollout, texts: list[str], repeats: int) 
 
 def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
     """Floating-point operations per second of a cold step, and of one large product on this processor: the peak."""
-    dtype = getattr(torch, product_dtype(policy.mind.base.decoder))
+    dtype = getattr(torch, product_dtype(policy.network.base.decoder))
     weight, x = pack(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
     peak = 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
-    tokens = sum(len(policy.mind.base.tokens(text)) + 1 for text in dict.fromkeys(texts))
-    config = policy.mind.base.causal_lm.config
+    tokens = sum(len(policy.network.base.tokens(text)) + 1 for text in dict.fromkeys(texts))
+    config = policy.network.base.causal_lm.config
     heads = config.num_attention_heads + 2 * config.num_key_value_heads
     width = config.hidden_size // config.num_attention_heads
     weights = config.hidden_size * (heads * width + config.hidden_size + 3 * config.intermediate_size)
@@ -103,7 +103,7 @@ def trunk(policy: Policy, texts: list[str], cold_ms: float) -> Rows:
 def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, Rows]:
     """Milliseconds of a step of each other runtime, how much its logits differ from ours, and PEFT's training step."""
     rows, differences, training = {}, {}, {}
-    ours = policy.mind.answer(texts, np.arange(len(texts)))
+    ours = policy.network.answer(texts, np.arange(len(texts)))
     with tempfile.TemporaryDirectory() as box:
         for dtype in ("float32", "bfloat16"):
             peft = Peft(policy, Path(box) / dtype, getattr(torch, dtype))
@@ -116,7 +116,7 @@ def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, R
                 partial(peft.learn, minibatch), 2
             )
         everyone = np.arange(len(texts))
-        for name, backend in runtimes(policy.mind, ("Q8_0", "BF16"), Path(box), without=("mlx",)):
+        for name, backend in runtimes(policy.network, ("Q8_0", "BF16"), Path(box), without=("mlx",)):
 
             def step(backend: Backend = backend) -> np.ndarray:
                 forget_texts(backend)
@@ -138,7 +138,7 @@ def main() -> None:
     options = parser.parse_args()
 
     policy, alone = (mature_policy(agents, options.dtype) for agents in (options.agents, 1))
-    here = machine() | {"dtype": product_dtype(policy.mind.base.decoder)}
+    here = machine() | {"dtype": product_dtype(policy.network.base.decoder)}
     print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}")
     collected = collect(policy, seed=0)
     texts = [collected.trajectory.texts[i] for i in collected.trajectory.text[64]]

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.memory import NEVER, REACH, SIDE, STALE, newborn, remember, ways
-from agents.wayfinding import NO_WAY
+from agents.codecs.forage_map import NEVER, REACH, SIDE, STALE, newborn, remember, ways
+from agents.codecs.wayfinding import NO_WAY
 from envs import Action, ForageBatch, WorldConfig
 from envs.observe import legal_from
 from envs.paths import UNREACHED, distances

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from agents.attention import KeysValues, Reading, Recollection
-from agents.codec import TextCodec
+from agents.codecs.codec import TextCodec
 from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
-from agents.text_memory import ReadText, Recalled, TextMemory
+from agents.prefix_cache import PrefixCache, ReadText, Recalled
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
 from agents.weights.frozen import product_dtype
 
 
-class Mind:
+class PolicyNetwork:
     """A base model that reads the texts of one kind of world, and a bank of adapters that answer.
 
     invocations: the token from which adapters act, for each value of adapter.tokens. is_batched: as in
@@ -64,7 +64,7 @@ class Mind:
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
         self._try_out(f" {codec.action_words[0]}")
-        self.memory = self._new_memory(prefix_cache_mb << 20)
+        self.cache = self._new_cache(prefix_cache_mb << 20)
 
     @property
     def width(self) -> int:
@@ -78,7 +78,7 @@ class Mind:
         (P, F), other adapters than the bank's. Gradients reach the adapters only.
         """
         with self._reads_alone:
-            recalled = self.memory.recall(texts)
+            recalled = self.cache.recall(texts)
         with self.bank.using(adapters, values):
             return self._logits(self._along_texts(recalled) if self._acts_on_text else self._after_texts(recalled))
 
@@ -133,7 +133,7 @@ class Mind:
     def features(self, texts: Sequence[str]) -> Tensor:
         """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""
         with self._reads_alone:
-            return self.memory.entering(texts)
+            return self.cache.entering(texts)
 
     def save_adapter(self, index: int, folder: Path | str, card: str = "") -> Path:
         """Write adapter `index` in PEFT's format, with `card` in its README; returns the folder."""
@@ -194,7 +194,7 @@ class Mind:
                 theirs = self.base.causal_lm(ids).logits[0, -1].float()
         finally:
             hook.remove()
-        self.memory = self._new_memory(max_bytes=0)
+        self.cache = self._new_cache(max_bytes=0)
         rounding = 0.01 if product_dtype(self.base.decoder) == "float32" else 0.05
         for ours, tolerance in ((self._logits(states[0]), 1e-4), (self.action_logits([text], None)[0], rounding)):
             if not (ours - theirs).abs().max() <= tolerance * theirs.abs().max():
@@ -217,10 +217,10 @@ class Mind:
         finally:
             causal_lm.set_output_embeddings(whole)
 
-    def _new_memory(self, max_bytes: int) -> TextMemory:
+    def _new_cache(self, max_bytes: int) -> PrefixCache:
         heads, _, width = self._instructions[0][0].shape
         keys_values = (self.bank.config.top_layers, 2, heads, width)
-        return TextMemory(self._read, (self.width,) if self._acts_on_text else keys_values, max_bytes)
+        return PrefixCache(self._read, (self.width,) if self._acts_on_text else keys_values, max_bytes)
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
@@ -248,7 +248,7 @@ class Mind:
 
     @torch.no_grad()
     def _read(self, text: str) -> ReadText:
-        """What the bare base makes of a text, which is read alone (`agents.text_memory` says why)."""
+        """What the bare base makes of a text, which is read alone (`agents.prefix_cache` says why)."""
         tokens = self._tokens(text)
         self.check_length(len(tokens))
         positions = torch.arange(len(tokens))[None] + len(self._front_ids)

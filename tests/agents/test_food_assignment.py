@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.contest import food_for_others, others_are_nearer
+from agents.codecs.food_assignment import food_for_others, others_are_nearer
 from envs import ForageBatch, WorldConfig
 from envs.bots.planner import match
 from envs.observe import observe, unpack

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.contest import food_for_others, others_are_nearer
-from agents.wayfinding import as_bits, steps_by_move
+from agents.codecs.food_assignment import food_for_others, others_are_nearer
+from agents.codecs.wayfinding import as_bits, steps_by_move
 from envs.observe import legal_from, unpack
 from envs.types import MOVES
 
@@ -29,7 +29,7 @@ DUSK_BEGINS = 0.3
 """Share of the day that is left at dusk."""
 
 
-class ForageMemory(NamedTuple):
+class ForageMap(NamedTuple):
     """What M agents know. What was never seen counts as free."""
 
     rock: np.ndarray  # (M, S, S) bool
@@ -51,14 +51,14 @@ class Ways(NamedTuple):
     home: np.ndarray
 
 
-def newborn(agents: int) -> ForageMemory:
+def newborn(agents: int) -> ForageMap:
     """Memory of M agents that have seen nothing yet."""
     nothing, age = np.zeros((agents, SIDE, SIDE), bool), np.full((agents, SIDE, SIDE), NEVER, np.uint8)
     legal, hour = np.zeros((agents, len(MOVES)), bool), np.full(agents, DAY)
-    return ForageMemory(nothing, nothing, nothing, nothing, age, nothing, legal, hour)
+    return ForageMap(nothing, nothing, nothing, nothing, age, nothing, legal, hour)
 
 
-def remember(memory: ForageMemory, observation: np.ndarray, action: np.ndarray, view_radius: int) -> ForageMemory:
+def remember(memory: ForageMap, observation: np.ndarray, action: np.ndarray, view_radius: int) -> ForageMap:
     """Memory after `action` (M,) led to `observation` (M, O); where `action` is -1, somebody new is born."""
     is_old = action >= 0
     was_free = np.take_along_axis(memory.legal, np.maximum(action, 0)[:, None], axis=1)[:, 0]
@@ -74,10 +74,10 @@ def remember(memory: ForageMemory, observation: np.ndarray, action: np.ndarray, 
     contested = others_are_nearer(others, SIDE)
     contested[:, in_view, in_view] = food_for_others(others, view.food)
     hour = np.where(view.is_night, NIGHT, np.where(view.phase_left <= DUSK_BEGINS, DUSK, DAY))
-    return ForageMemory(rock, food, grew | food, home, age, contested, legal_from(observation, view_radius), hour)
+    return ForageMap(rock, food, grew | food, home, age, contested, legal_from(observation, view_radius), hour)
 
 
-def ways(memory: ForageMemory) -> Ways:
+def ways(memory: ForageMap) -> Ways:
     """Which moves lead where, by what each agent knows."""
     open_ = ~memory.contested
     goals = (

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from agents.codec import NUMBERS
-from agents.memory import DAY, DUSK, NIGHT, ForageMemory, newborn, remember, ways
-from agents.wayfinding import NO_WAY
+from agents.codecs.codec import NUMBERS
+from agents.codecs.forage_map import DAY, DUSK, NIGHT, ForageMap, newborn, remember, ways
+from agents.codecs.wayfinding import NO_WAY
 from envs.observe import legal_from
 
 
 class ForageCodec:
     """The forage world in words, as in " food north two, east three" or " no food, grown west, new south".
 
-    What lies where is told by the move that leads there, around rocks that are known (`agents.memory.Ways`).
+    What lies where is told by the move that leads there, around rocks that are known (`agents.codecs.forage_map.Ways`).
     """
 
     instructions = "You are hungry. Walk to food.\n"
@@ -21,11 +21,11 @@ class ForageCodec:
     def __init__(self, view_radius: int):
         self.view_radius = view_radius
 
-    def remember(self, memory: ForageMemory | None, observation: np.ndarray, action: np.ndarray) -> ForageMemory:
-        """A map, see `agents.memory`."""
+    def remember(self, memory: ForageMap | None, observation: np.ndarray, action: np.ndarray) -> ForageMap:
+        """A map, see `agents.codecs.forage_map`."""
         return remember(memory or newborn(len(observation)), observation, action, self.view_radius)
 
-    def encode(self, observation: np.ndarray, memory: ForageMemory) -> list[str]:
+    def encode(self, observation: np.ndarray, memory: ForageMap) -> list[str]:
         """Up to two moves to food; without food, the way to where it grew, and to where nobody looked yet.
 
         At dusk the way home comes first; at night there is nothing else to say.

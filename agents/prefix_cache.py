@@ -1,9 +1,9 @@
 """Remembers what the frozen base makes of a text: a bounded cache of keys, values and hidden states.
 
 What no adapter touches is a pure function of the text: the same for every agent, generation and update. What of it is
-kept of each token is up to `agents.mind`: for adapters on the answer token only, the keys and values of the text's
-tokens in the K adapted layers; for adapters on the whole text, the hidden states with which all tokens enter those
-layers. Besides, the hidden state with which the answer token enters them is kept of each text.
+kept of each token is up to `agents.policy_network`: for adapters on the answer token only, the keys and values of the
+text's tokens in the K adapted layers; for adapters on the whole text, the hidden states with which all tokens enter
+those layers. Besides, the hidden state with which the answer token enters them is kept of each text.
 
 Texts are read one by one, and so a text's numbers are the same to the last bit whatever was read with it or before.
 In a batch they are not: oneDNN multiplies more than 32 rows in bfloat16 otherwise than fewer, where a processor has
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
     entering: Tensor  # (D,)
 
 
-class TextMemory:
+class PrefixCache:
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
     `read` maps a new text to its `ReadText`. `shape`: (..., d), of what is kept of a token.

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.text_memory import ReadText, TextMemory
+from agents.prefix_cache import PrefixCache, ReadText
 
 KEYS_VALUES = (2, 2, 3, 4)  # layers, two, heads, width: what is kept of a token
 STATE = (6,)  # width: the same where adapters act on the whole text
@@ -32,12 +32,12 @@ class Reader:
         return self.truth[text]
 
 
-def memory_of(places: int, shape: tuple[int, ...] = KEYS_VALUES) -> tuple[TextMemory, Reader]:
+def memory_of(places: int, shape: tuple[int, ...] = KEYS_VALUES) -> tuple[PrefixCache, Reader]:
     reader, token = Reader(shape), 4 * prod(shape)
-    return TextMemory(reader, shape, places * token + token - 1), reader
+    return PrefixCache(reader, shape, places * token + token - 1), reader
 
 
-def check_recalled(memory: TextMemory, reader: Reader, texts: list[str]) -> None:
+def check_recalled(memory: PrefixCache, reader: Reader, texts: list[str]) -> None:
     recalled = memory.recall(texts)
     assert recalled.lengths.tolist() == [len(text) for text in texts]
     *others, width = reader.shape
@@ -47,7 +47,7 @@ def check_recalled(memory: TextMemory, reader: Reader, texts: list[str]) -> None
         assert torch.equal(recalled.entering[row], reader.truth[text].entering)
 
 
-def held(memory: TextMemory) -> list[str]:
+def held(memory: PrefixCache) -> list[str]:
     """Texts in memory, the least recently used first."""
     return memory.latest(len(memory))
 
