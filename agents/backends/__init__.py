@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """What answers. `agents.policy_network.PolicyNetwork` is one; tests/agents/test_backends.py compares others with it."""
+    """What answers: `agents.policy_network.PolicyNetwork`, with which tests/agents/test_backends.py compares others."""
 
     is_batched: bool
     """Whether many rows cost little more than one, so that it pays to ask for what will be asked soon."""

@@ -1,9 +1,9 @@
 """GPT-2 and GPT-Neo, which transformers still builds the old way, made to work like the others.
 
 `agents.policy_network` needs three things of a decoder: its blocks under the name `layers`, a hidden state that may
-enter at any of them, and attention that is told by `attend_as` whom to look at. Llama and its relatives offer them; these two do
-not. They add learned positions to whatever enters; GPT-Neo's attention asks no attention function, and its blocks hand
-no keywords down; GPT-2's linear modules are Conv1D, which hold their weight transposed.
+enter at any of them, and attention to which `attend_as` says whom to look at. Llama and its relatives offer them; these
+two do not. They add learned positions to whatever enters; GPT-Neo's attention asks no attention function, and its
+blocks hand no keywords down; GPT-2's linear modules are Conv1D, which hold their weight transposed.
 
 The modules and their names stay those of transformers, so that adapters open in PEFT. Called without `attend_as`, a
 decoder computes what it always did.

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from math import inf, nan
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from agents import TinyLLMAgent
-from agents.types import TOKENS, AdapterConfig
+from agents.types import AdapterConfig, Tokens
 from envs import Habitat, WorldConfig
 from envs.observe import observation_size
 from evolution import breed, select_top_k
@@ -98,7 +99,7 @@ def test_it_never_runs_into_rocks(make):
         assert (agent.position == before) == (action == 0)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_it_learns_which_action_pays(make, tokens):
     agent, world = make(adapter_config=replace(ADAPTER, tokens=tokens)), open_world()
     agent.enter(world)
@@ -198,7 +199,7 @@ def test_its_adapter_is_a_copy_and_a_new_one_starts_without_moments(trio):
     assert not optimiser.mean[1].any()
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_what_it_saved_another_is_born_with(make, tmp_path, tokens):
     kind = {"adapter_config": replace(ADAPTER, tokens=tokens)}
     agent = make(id=7, generation=3, energy=5.0, **kind)

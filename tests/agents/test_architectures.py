@@ -1,5 +1,7 @@
 """Other architectures than Llama: a random checkpoint of each is opened, answers as the slow way does, and learns."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from agents.codecs.forage import ForageCodec
 from agents.lora import default_modules
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
-from agents.types import TOKENS, AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, ModelConfig, Tokens, UserError
 from agents.weights.base_model import load_base_model
 
 SHAPE = {
@@ -73,7 +75,7 @@ def known(request, tiny_model, tmp_path, tokens):
     return policy_on(folder, tokens=tokens), modules
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_what_is_remembered_answers_as_what_is_read_anew(known):
     network = known[0].network
     with torch.no_grad():
@@ -105,7 +107,7 @@ def test_the_modules_are_those_that_suit_the_architecture(known):
     assert sorted(policy.network.bank.config.modules) == sorted(modules)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_gradients_reach_every_adapter_tensor(known):
     bank = known[0].network.bank
     with bank.gathering(slice(0, 3)) as gradients:
@@ -114,7 +116,7 @@ def test_gradients_reach_every_adapter_tensor(known):
         assert gradient.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
     policy, bank = known[0], known[0].network.bank
     before = bank.values.clone()
@@ -130,7 +132,7 @@ def test_one_step_teaches_one_agent_and_leaves_the_others_alone(known):
     assert policy.evaluate(TEXTS, torch.tensor([1]), north, legal)[0].sum() > log_prob.sum()
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 @torch.no_grad()
 def test_a_saved_adapter_answers_the_same_in_peft(known, tmp_path):
     network = known[0].network

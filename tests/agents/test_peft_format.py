@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from typing import get_args
 
 import peft
 import pytest
@@ -12,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
-from agents.types import TOKENS, AdapterConfig
+from agents.types import AdapterConfig, Tokens
 
 TEXTS = [" food two north one east, rock north", " no food", " no food, home south west"]
 
@@ -58,7 +59,7 @@ def test_saving_again_replaces(tiny_policy, bank, folder, invocations):
     assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_the_config_says_what_peft_needs(tiny_policy, folder, tokens):
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA"
@@ -82,7 +83,7 @@ def prompts_of(network) -> list[torch.Tensor]:
     return [torch.tensor([[*network.instruction_ids, *network.base.tokens(text), network.answer_id]]) for text in TEXTS]
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
     network = tiny_policy.network
     base = LlamaForCausalLM.from_pretrained(tiny_model)
@@ -97,7 +98,7 @@ def test_peft_answers_as_the_bank_does(tiny_policy, tiny_model, tmp_path):
         base = model.unload()
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_gradients_are_those_of_peft(tiny_policy, tiny_model, tmp_path):
     network, base = tiny_policy.network, LlamaForCausalLM.from_pretrained(tiny_model)
     with network.bank.gathering(slice(4, 5)) as gradients:
@@ -112,9 +113,9 @@ def test_gradients_are_those_of_peft(tiny_policy, tiny_model, tmp_path):
         torch.testing.assert_close(gradient, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_an_adapter_of_the_other_mode_is_refused_by_name(bank, folder, invocations, tokens):
-    (other,) = set(TOKENS) - {tokens}
+    (other,) = set(get_args(Tokens)) - {tokens}
     with pytest.raises(ValueError, match=rf"the adapter acts on .*: adapter.tokens must be '{tokens}', not '{other}'"):
         load_adapter(folder, bank.shapes, replace(bank.config, tokens=other), invocations)
 

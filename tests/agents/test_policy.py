@@ -1,6 +1,7 @@
 """Actions are drawn as the adapters say, and what learning sees is what acting did."""
 
 from math import log
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, log_softmax
-from agents.types import TOKENS
+from agents.types import Tokens
 from agents.value_head import ValueHead
 
 NEAR = {"rtol": 1e-4, "atol": 1e-4}
@@ -135,7 +136,7 @@ def test_illegal_actions_leave_gradients_finite_and_get_none():
     torch.testing.assert_close(gradient[0, [0, 2, 3]], torch.tensor([-1 / 3, 2 / 3, -1 / 3]))
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_the_probability_of_acting_is_the_one_that_learning_sees(tiny_policy):
     adapters, texts = np.repeat([4, 0, 2], 4), TEXTS * 3
     legal = np.random.default_rng(0).random((12, 5)) < 0.7
@@ -149,7 +150,7 @@ def test_the_probability_of_acting_is_the_one_that_learning_sees(tiny_policy):
     assert len(set(decision.action.tolist())) > 1
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_groups_of_unequal_size_answer_as_each_agent_alone_and_minus_one_is_the_bare_base(tiny_policy):
     adapters = np.array([2, 0, -1, 2, 5, 2, -1, 2, 0])
     texts = [TEXTS[i] for i in (0, 1, 0, 1, 2, 2, 3, 3, 1)]
@@ -159,7 +160,7 @@ def test_groups_of_unequal_size_answer_as_each_agent_alone_and_minus_one_is_the_
         torch.testing.assert_close(torch.from_numpy(row), plain, **NEAR)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_the_bare_base_does_not_change_when_adapters_do(tiny_policy):
     before = tiny_policy.logits(TEXTS, np.full(4, -1))
     agent = tiny_policy.logits(TEXTS, np.full(4, 3))
@@ -179,7 +180,7 @@ def step_once(bank: AdapterBank) -> None:
     StackedAdam(bank).step(slice(0, len(bank)), gradients, torch.full((len(bank),), 0.1), 1.0, everyone)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 @pytest.mark.parametrize("change", [write_another, step_once])
 def test_answers_are_not_stale_after_the_bank_changed(tiny_policy, change):
     ones = np.ones(4, int)
@@ -191,7 +192,7 @@ def test_answers_are_not_stale_after_the_bank_changed(tiny_policy, change):
         torch.testing.assert_close(torch.from_numpy(row), tiny_policy.network.plain_logits(text, 1), **NEAR)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_remembered_answers_equal_computed_ones(tiny_policy):
     first = tiny_policy.logits(TEXTS * 2, np.repeat([1, 4], 4))
     mixed = tiny_policy.logits([*TEXTS, " food one south"], np.array([4, 4, 1, 1, 4]))
@@ -224,7 +225,7 @@ def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed()
     assert policy.network.asked == [(["0", "1"], [0, 2]), (["1", "0"], [-1, 2])]
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_values_are_the_critics_one_for_each_text(tiny_policy):
     texts = [TEXTS[2], TEXTS[0], TEXTS[2], TEXTS[1]]
     expected = tiny_policy.critic(tiny_policy.network.features(texts)).detach()

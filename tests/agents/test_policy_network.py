@@ -1,6 +1,7 @@
 """Answers from memory equal answers computed anew, whatever else is in the batch or in the memory."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from agents.backends import BACKENDS, open_backend
 from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
 from agents.policy_network import PolicyNetwork
-from agents.types import TOKENS, AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, ModelConfig, Tokens, UserError
 
 TEXTS = [
     " food two north one east, rock north",
@@ -23,7 +24,7 @@ TEXTS = [
 NEAR = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(params=TOKENS)
+@pytest.fixture(params=get_args(Tokens))
 def tokens(request) -> str:
     """All here is held in both modes."""
     return request.param
@@ -193,7 +194,7 @@ def test_a_word_of_more_than_one_token_is_refused(network, codec, word):
 
 def test_adapters_on_the_whole_text_answer_otherwise_than_the_same_on_the_answer_token(tiny_model, tiny_policy, tokens):
     network = tiny_policy.network
-    (other,) = set(TOKENS) - {tokens}
+    (other,) = set(get_args(Tokens)) - {tokens}
     twin = policy_on(tiny_model, replace(network.bank.config, tokens=other), agents=6).network
     twin.bank.values[:] = network.bank.values
     everyone = torch.arange(6)

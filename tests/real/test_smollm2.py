@@ -1,5 +1,7 @@
 """On the real SmolLM2-135M: the weights, the words, the fast way against the slow, and PEFT."""
 
+from typing import get_args
+
 import pytest
 import torch
 from peft import PeftModel
@@ -7,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
-from agents.types import TOKENS, AdapterConfig, ModelConfig
+from agents.types import AdapterConfig, ModelConfig, Tokens
 from agents.weights.fetch import MODELS, known_gguf, sha256_of
 from envs import WorldConfig
 
@@ -22,7 +24,7 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=TOKENS)
+@pytest.fixture(scope="module", params=get_args(Tokens))
 def policy(request) -> Policy:
     """Five agents of the default shape, in either mode, whose adapters move the logits by more than one."""
     model, adapter = ModelConfig(dtype="float32"), AdapterConfig(tokens=request.param)

@@ -1,10 +1,12 @@
 """The learner learns, each adapter for itself and from its own samples, and can be stopped."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from agents.types import TOKENS
+from agents.types import Tokens
 from trainers.learning.config import LearnConfig
 from trainers.learning.learner import approx_kl, make_learner, minibatches
 from trainers.rollout import Trajectory
@@ -73,7 +75,7 @@ def test_without_an_algorithm_no_adapter_moves(tiny_policy):
     assert torch.equal(tiny_policy.network.bank.values, before)
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -86,7 +88,7 @@ def test_one_agents_experience_moves_one_agents_adapter(tiny_policy):
     assert changed.tolist() == [True, False, False, False, False, False]
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_an_adapter_that_exceeds_max_kl_is_projected_and_stopped(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)
@@ -120,7 +122,7 @@ def test_an_adapter_that_exceeds_max_kl_in_its_last_step_is_projected_too(tiny_p
     assert 0 < approx_kl(log_prob.detach(), torch.from_numpy(trajectory.log_prob[:6, 3])).mean() < 0.1
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 def test_a_poisoned_gradient_stays_with_its_agent(tiny_policy):
     rng = np.random.default_rng(0)
     trajectory = one_step_episodes(tiny_policy, rng)

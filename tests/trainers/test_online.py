@@ -1,12 +1,13 @@
 """Learning while acting: every reward reaches the decisions that it belongs to, of its own agent alone."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from agents.types import TOKENS
+from agents.types import Tokens
 from trainers.learning.config import LearnConfig
 from trainers.learning.imitation import examples_of
 from trainers.learning.learner import make_learner
@@ -51,7 +52,7 @@ def step_of(policy, rng, text, reward=None, ends=False, alive=None) -> dict:
     )
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", get_args(Tokens))
 @pytest.mark.parametrize("worlds", [1, 2])
 def test_agents_solve_an_identity_task(tiny_policy, worlds):
     tiny_policy.network.bank.reset(seed=0)
