@@ -88,7 +88,7 @@ def test_answers_do_not_depend_on_what_was_remembered(network):
     for texts in (TEXTS[:2], TEXTS[1:4], TEXTS[:1], TEXTS[3:], TEXTS[:1] * 2):
         fresh = another(network).action_logits(texts, torch.tensor([5]))
         torch.testing.assert_close(forgetful.action_logits(texts, torch.tensor([5])), fresh, **NEAR)
-    assert forgetful.memory.take_counts()[1] > len(TEXTS)
+    assert forgetful.cache.take_counts()[1] > len(TEXTS)
 
 
 def test_instructions_and_texts_are_read_once_and_only_what_adapters_act_on_is_computed_again(network, tokens):
