@@ -90,10 +90,10 @@ def test_scores_and_mean_fitness_are_those_of_a_role(finished):
     drawn.Reload()
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for generation, line in enumerate(metrics):
-        told = {e["id"]: e["fitness"] for e in events if e["event"] == "life" and e["generation"] == generation}
+        fitness = {e["id"]: e["fitness"] for e in events if e["event"] == "life" and e["generation"] == generation}
         for role in ("adversary", "agent"):
-            own = [one for one in told if tree.nodes[one]["role"] == role]
-            assert line[f"fitness_of_{role}"] == pytest.approx(np.mean([told[one] for one in own]))
+            own = [one for one in fitness if tree.nodes[one]["role"] == role]
+            assert line[f"fitness_of_{role}"] == pytest.approx(np.mean([fitness[one] for one in own]))
             assert drawn.Scalars(f"fitness/of_{role}")[generation].value == pytest.approx(line[f"fitness_of_{role}"])
             assert np.mean([tree.nodes[one]["score"][generation] for one in own]) == pytest.approx(0, abs=1e-9)
 

@@ -27,8 +27,8 @@ def test_one_process_at_a_time_and_a_dead_one_is_no_obstacle(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(run_dir)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         (run_dir / "run.json").write_text("{}")
-        told = r"run_dir = '.*run': must be a folder in which no other process trains"
-        with pytest.raises(UserError, match=told), reserved(run_dir):
+        message = r"run_dir = '.*run': must be a folder in which no other process trains"
+        with pytest.raises(UserError, match=message), reserved(run_dir):
             pytest.fail("both are in it")
         other.kill()
     assert (run_dir / LOCK).is_file()
@@ -49,8 +49,8 @@ def test_a_folder_in_which_nothing_came_to_be_is_gone_afterwards(tmp_path):
 def test_a_place_where_nothing_can_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
-        told = r"run_dir = '.*': must be a folder in which files can be written"
-        with pytest.raises(UserError, match=told), reserved(run_dir):
+        message = r"run_dir = '.*': must be a folder in which files can be written"
+        with pytest.raises(UserError, match=message), reserved(run_dir):
             pytest.fail("it is no folder")
 
     def refuse(path, *args, **kwargs):

@@ -153,7 +153,7 @@ def test_the_heatmap_has_axes_and_a_scale():
     larger = heatmap(10 * norms, [22, 23])
     differs = (larger != picture).any(axis=(0, 2))
     assert not differs[:-RIGHT].any(), "the brightest is the largest"
-    assert differs[-RIGHT:].any(), "the scale tells how large that is"
+    assert differs[-RIGHT:].any(), "the scale shows how large that is"
 
 
 def test_tensorboard_draws_baselines_beside_the_agents_curves(finished):
@@ -182,10 +182,10 @@ def test_a_longer_run_adds_one_point_to_what_it_came_to(tiny_config, capsys):
 
 def test_points_are_placed_so_that_their_distances_are_kept():
     points = np.random.default_rng(0).normal(size=(6, 3))
-    apart = np.linalg.norm(points[:, None] - points, axis=-1)
-    placed = classical_scaling(apart, 8)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    placed = classical_scaling(distances, 8)
     assert placed.shape == (6, 8)
-    np.testing.assert_allclose(np.linalg.norm(placed[:, None] - placed, axis=-1), apart, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(placed[:, None] - placed, axis=-1), distances, atol=1e-6)
 
 
 def test_the_result_compares_with_the_baselines(finished):
