@@ -1,9 +1,7 @@
 """What the agents of a run cost where they act: time of a decision, memory, and size of the weights."""
 
 import math
-import multiprocessing
 import resource
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from safetensors import safe_open
 
 from agents.weights.compact import compact_file
+from benchmarks.memory import in_new_process
 from benchmarks.runs import HELD_OUT_EPISODES
 from envs.worlds.world import ForageWorld
 from trainers.checkpoint import checkpoints, load_checkpoint
@@ -27,11 +26,9 @@ def measure(run_dir: Path, memory: str = "full") -> dict[str, float]:
     most memory of the process by then, in MiB; megabytes of the weights, in bfloat16 or as compact memory stores them;
     and share, of the planner's food in other held-out worlds.
     """
-    figures: dict[str, float] = {}
-    for _ in range(2 if memory == "compact" else 1):  # at first the file with the blocks is written, which takes memory
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure_here, run_dir, memory).result()
-    return figures
+    if memory == "compact":  # the first time, the file with the blocks is written, which takes memory of its own
+        in_new_process(_measure_here, run_dir, memory)
+    return in_new_process(_measure_here, run_dir, memory)
 
 
 def _measure_here(run_dir: Path, memory: str) -> dict[str, float]:
