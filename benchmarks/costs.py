@@ -1,9 +1,7 @@
 """What the agents of a run cost where they act: time of a decision, memory, and size of the weights."""
 
 import math
-import multiprocessing
 import resource
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from safetensors import safe_open
 
 from agents.types import WeightStorage
 from agents.weights.compact import compact_file
+from benchmarks.memory import in_new_process
 from benchmarks.runs import HELD_OUT_EPISODES
 from envs.worlds.world import ForageWorld
 from trainers.cli.parser import read_config
@@ -26,17 +25,13 @@ from trainers.variants import acting_config
 def measure(run_dir: Path, storage: WeightStorage = "full") -> dict[str, float]:
     """Let the agents of a run act in a held-out world, with nothing computed before, in a process of its own.
 
-    memory: as in the config, full or compact. Returns step_ms, the mean time in which all agents decide; peak_mb, the
-    most memory of the process by then, in MiB; megabytes of the weights, in bfloat16 or as compact memory stores them;
+    storage: as in the config, full or compact. Returns step_ms, the mean time in which all agents decide; peak_mb, the
+    most memory of the process by then, in MiB; megabytes of the weights, in bfloat16 or as compact storage has them;
     and share, of the planner's food in other held-out worlds.
     """
-    figures: dict[str, float] = {}
-    for _ in range(
-        2 if storage == "compact" else 1
-    ):  # at first the file with the blocks is written, which takes memory
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            figures = pool.submit(_measure_here, run_dir, storage).result()
-    return figures
+    if storage == "compact":  # the first time, the file with the blocks is written, which takes memory of its own
+        in_new_process(_measure_here, run_dir, storage)
+    return in_new_process(_measure_here, run_dir, storage)
 
 
 def _measure_here(run_dir: Path, storage: WeightStorage) -> dict[str, float]:

@@ -9,14 +9,12 @@ of it, and what it holds over the imports.
 
 import argparse
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.memory import highest_mb, resident_mb
+from benchmarks.memory import highest_mb, in_new_process, resident_mb
 from envs import WorldConfig
 from envs.presets import preset
 from trainers.cli.command_line import run_command
@@ -108,17 +106,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=128, help="of each rollout (128)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
-    parser.add_argument("--one", action="store_true", help="the first number alone, in this process, as JSON")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.agents[0], options.steps)))
-        return
     rows = []
     print(f"{'agents':>8s} " + " ".join(f"{title:>30s}" for title in COLUMNS.values()))
     for agents in options.agents:
-        command = [sys.executable, "-m", __spec__.name, "--one", "--agents", str(agents), "--steps", str(options.steps)]
-        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        rows.append(json.loads(out.splitlines()[-1]))
+        rows.append(in_new_process(measure, agents, options.steps))
         units = ("ms" if "_ms" in key else "MiB" for key in COLUMNS)
         cells = (f"{rows[-1][key]:.3g} {unit}" for key, unit in zip(COLUMNS, units, strict=True))
         print(f"{agents:8d} " + " ".join(f"{cell:>30s}" for cell in cells), flush=True)

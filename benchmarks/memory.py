@@ -8,12 +8,24 @@ first compact run of a model also writes its file of blocks, and holds the whole
 
 import argparse
 import json
+import multiprocessing
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from trainers.cli.command_line import run_command
+
+Value = TypeVar("Value")
+
+
+def in_new_process(work: Callable[..., Value], *arguments: object) -> Value:
+    """Call a function in a process of its own, which must be able to import it, to measure its memory alone."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def resident_mb() -> float:

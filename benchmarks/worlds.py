@@ -14,11 +14,9 @@ missing.
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import warnings
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 import psutil
 
 from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES, Contestant, Speed
+from benchmarks.memory import in_new_process
 from envs import ForageBatch
 from trainers.cli.command_line import run_command
 from trainers.cli.machine import processor
@@ -67,17 +66,8 @@ def aims(rows: list[Row]) -> list[Row]:
 
 
 def memory(worlds: int) -> Row:
-    """Bytes per world of state and observations, and the growth of a process that does nothing else."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_send_memory, args=(theirs, worlds), daemon=True)
-    process.start()
-    row = ours.recv()
-    process.join()
-    return row
+    """Bytes per world of state and observations, and the growth of this process, which should do nothing else."""
 
-
-def _send_memory(pipe: Connection, worlds: int) -> None:
     def step_worlds(worlds: int) -> tuple[ForageBatch, np.ndarray]:
         batch = ForageBatch()
         batch.reset(np.arange(worlds))
@@ -93,7 +83,7 @@ def _send_memory(pipe: Connection, worlds: int) -> None:
         "observations": observations.nbytes,
         "process": psutil.Process().memory_info().rss - before,
     }
-    pipe.send({"worlds": worlds} | {f"{name}_bytes": size / worlds for name, size in sizes.items()})
+    return {"worlds": worlds} | {f"{name}_bytes": size / worlds for name, size in sizes.items()}
 
 
 def machine() -> Row:
@@ -130,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     result: Row = {"machine": machine(), "seconds": options.seconds, "rounds": options.rounds}
     result["rows"] = measure(options.seconds, options.rounds)
     result["aims"] = aims(result["rows"])
-    result["memory"] = [memory(worlds) for worlds in options.memory]
+    result["memory"] = [in_new_process(memory, worlds) for worlds in options.memory]
     show(result)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -88,9 +88,9 @@ def test_a_change_of_the_bank_changes_the_answers(network):
 def test_a_text_is_read_once(network):
     onnx = Onnx(network)
     onnx.answer(TEXTS * 2, np.arange(10) % 6)
-    assert onnx.memory.take_counts()[1] == 5
+    assert onnx.cache.take_counts()[1] == 5
     onnx.answer(TEXTS, np.arange(5)[::-1])
-    assert onnx.memory.take_counts()[1] == 0
+    assert onnx.cache.take_counts()[1] == 0
 
 
 def test_nothing_asked_is_nothing_answered(network):
