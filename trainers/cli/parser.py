@@ -27,7 +27,7 @@ RENAMED_KEYS = {
     "founders": "init_from",
     "env.by_turns": "env.alternate",
     "model.memory": "model.weight_storage",
-    "model.prefix_cache_mb": "model.prefix_cache_mb",
+    "model.text_memory_mb": "model.prefix_cache_mb",
     "learn.replay": "replay.steps",
     "learn.social": "social.imitate",
     "learn.social_window": "social.window",
@@ -110,7 +110,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     try:
         return config_from_file(file)
     except ValueError as error:
-        raise UserError(f"{file}: damaged ({error})") from error
+        raise UserError(f"{file}: damaged, or made by an earlier version ({error})") from error
 
 
 def config_to_yaml(config: TrainConfig) -> str:
