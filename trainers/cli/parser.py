@@ -27,7 +27,7 @@ RENAMED_KEYS = {
     "founders": "init_from",
     "env.by_turns": "env.alternate",
     "model.memory": "model.weight_storage",
-    "model.prefix_cache_mb": "model.prefix_cache_mb",
+    "model.text_memory_mb": "model.prefix_cache_mb",
     "learn.replay": "replay.steps",
     "learn.social": "social.imitate",
     "learn.social_window": "social.window",
