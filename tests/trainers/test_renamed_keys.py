@@ -24,3 +24,4 @@ def test_the_new_name_is_a_key(new):
     for part in new.split("."):
         assert hasattr(value, part)
         value = getattr(value, part)
+    assert new not in RENAMED_KEYS
