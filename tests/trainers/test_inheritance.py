@@ -73,7 +73,8 @@ def test_with_reptile_the_initial_adapter_moves_to_the_mean_of_all_ends(tiny_con
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"^inheritance\.kind = 'other': must be one of lamarckian, baldwinian, darwinian, reptile$"):
+    kinds = "lamarckian, baldwinian, darwinian, reptile"
+    with pytest.raises(ValueError, match=rf"^inheritance\.kind = 'other': must be one of {kinds}$"):
         InheritanceConfig(kind="other")
 
 
