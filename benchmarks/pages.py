@@ -51,9 +51,9 @@ def view(address: str) -> None:
         while True:
             ask("runs")
             ask("runs/0/lineage")
-            recordings = [entry for entry in json.loads(ask("runs/0/recordings")) if entry["kind"] == "life"]
+            recordings = [entry for entry in json.loads(ask("runs/0/recordings")) if entry["kind"] == "rollout"]
             if recordings:
-                newest = f"runs/0/recordings/life/{recordings[-1]['generation']}"
+                newest = f"runs/0/recordings/rollout/{recordings[-1]['generation']}"
                 ask(newest)
                 ask(newest + "/memory/0")
             news.recv()

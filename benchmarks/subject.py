@@ -57,6 +57,6 @@ def runtimes(
 
 def forget_texts(backend: object) -> None:
     """Clear the texts that a backend has cached, if it caches any."""
-    memory = getattr(backend, "memory", None)
-    if memory is not None:
-        memory.clear()
+    cache = getattr(backend, "cache", None)
+    if cache is not None:
+        cache.clear()
