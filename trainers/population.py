@@ -100,8 +100,8 @@ class Population:
     def _behaviour(self, adapters: list[Adapter], probes: int) -> Tensor:
         """Log-probabilities (G, T, A) of the actions of G adapters after the T texts that were read last.
 
-        They are of rollouts that were learned from: what is read to be judged or shown must change nothing. In the
-        first rollout there is none before it, but nothing was shown yet either.
+        They come from rollouts that were learned from, so that evaluating and showing change nothing. Before the first
+        rollout has ended there are none, and the cache has only texts of that rollout.
         """
         network = self.policy.network
         texts = (self.latest_texts or network.cache.latest(probes))[-probes:]

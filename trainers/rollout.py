@@ -49,7 +49,7 @@ class Trajectory(NamedTuple):
     log_prob: np.ndarray  # (T, M) float32, of the action when it was taken
     value: np.ndarray  # (T, M) float32, the critic's estimate then
     reward: np.ndarray  # (T, M) float32
-    is_alive: np.ndarray  # (T, M) bool, the agent that has the slot at the end acted in the step
+    is_alive: np.ndarray  # (T, M) bool, the agent acted that has the slot at the end
     is_terminal: np.ndarray  # (T, M) bool, the episode ended in the step (in the forage world: the agent died)
     is_truncated: np.ndarray  # (T, M) bool, the episode, or the rollout, was cut off after the step
     bootstrap_value: np.ndarray  # (T, M) float32, the critic's estimate of the state in which it was cut off

@@ -254,5 +254,5 @@ def _hyperparameters(population: Population) -> tuple[Any, Any]:
 
 
 def _instead(run: Run, asked: Callable[[Variant], Answer | None]) -> Answer | None:
-    """What the first variant has that has something in the place of what the core does."""
+    """The answer of the first variant that does this in place of the core; None where none does."""
     return next((answer for answer in map(asked, run.variants) if answer is not None), None)

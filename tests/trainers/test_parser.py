@@ -62,6 +62,12 @@ def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path,
     assert together == [1] * 12
 
 
+def test_no_config_is_printed_that_would_be_refused(capsys):
+    with pytest.raises(ValueError, match=r"learn.clip = -1.0: must be finite and above 0"):
+        parse(["--learn.clip", "-1", "--print_config"])
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -69,7 +75,7 @@ def test_threads_parse_one_at_a_time_and_the_process_stays_where_it_is(tmp_path,
         (["--seed", "many"], ["seed", "many", "int"]),
         (["--learn.clip", "-1"], ["learn.clip", "-1", "above 0"]),
         (["--learn.learning_rate", "nan"], ["learn.learning_rate", "nan", "float"]),
-        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, distil, none"]),
+        (["--learn.algorithm", "sac"], ["learn.algorithm", "sac", "one of ppo, reinforce, online, "]),
         (["--evolution.crossover", "sum"], ["evolution.crossover = 'sum': must be one of mean, uniform_layers, "]),
         (["--evolution.selection=top"], ["evolution.selection = 'top': must be", "top is now called truncation"]),
         (["--evolution.mutation_rate", "1"], ["evolution.mutation_rate: is now called evolution.mutation_std"]),

@@ -9,7 +9,6 @@ from evolution import next_generation
 from evolution.mutation import CLOSE
 from trainers import stages, train
 from trainers.stages import Generation
-from trainers.variants import social
 
 SETTINGS = {
     "elites": 1,
@@ -75,6 +74,8 @@ def test_agents_live_and_are_judged_in_as_many_worlds_as_asked_for(begun):
 
 @pytest.mark.parametrize("rule", ["neighbour", "anyone"])
 def test_agents_imitate_whom_the_config_says(begun, monkeypatch, rule):
+    from trainers.variants import social
+
     models, rules = social.models, []
     monkeypatch.setattr(social, "models", lambda *arguments: rules.append(arguments[2]) or models(*arguments))
     run = begun("--social.imitate", rule)

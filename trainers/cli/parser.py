@@ -72,6 +72,8 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
     try:
         only_keys = [arg for arg in keys if arg.split("=")[0] != "--print_config"]
         parser = _parser(preset=_parser().parse_args(only_keys, defaults=False).get("env.preset"))
+        if len(only_keys) < len(keys):
+            _instantiate(parser, parser.parse_args(only_keys))  # no config is printed that would be refused
         if asks:
             print(explain(parser.format_help(), section, command("trainers.train")))
             sys.exit()

@@ -109,7 +109,7 @@ class Learner:
 
     @property
     def epochs(self) -> int:
-        """Passes over a rollout."""
+        """Passes over a rollout. None here: a subclass that has a loss must say how many."""
         return 0
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainers.population import Population
 
 VARIANTS = {
-    "steady_state": "SteadyState",  # first: who watches states is to see newcomers in them
+    "steady_state": "SteadyState",  # first, so that observers of states see the newcomers
     "distillation": "Distillation",
     "replay": "Replay",
     "social": "Social",
