@@ -96,6 +96,7 @@ def test_a_variant_is_deleted_with_its_files_and_one_line(variant, tmp_path):
 
 SETTINGS_AND_WORLDS = (
     *("envs", "envs.worlds.gym_world", "envs.worlds.team_world", "agents", "agents.types", "agents.codecs.others"),
+    "agents.files",
     *("trainers.config", "trainers.cli.parser", "trainers.worlds", "trainers.lineage", "trainers.export"),
     *("evolution.config", "dashboard.server"),
 )

@@ -24,6 +24,7 @@ from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFReader, GGUFWriter, Keys,
 from gguf.constants import GGUFType, GGUFValueType
 from gguf.quants import dequantize, quantize
 
+from agents.files import whole_file
 from agents.types import UserError
 from evolution.genome import Adapter
 
@@ -167,13 +168,9 @@ def rewrite_gguf(
 
 
 def _write(writer: GGUFWriter, file: Path | str) -> Path:
-    """Write beside its place, then rename: a file of that name is always whole."""
-    partial = Path(file).with_name(f".{Path(file).name}.partial")
-    try:
+    with whole_file(Path(file)) as partial:
         writer.write_header_to_file(partial)
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        return partial.rename(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    return Path(file)

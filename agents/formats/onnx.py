@@ -31,6 +31,7 @@ from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
+from agents.files import whole_folder
 from agents.policy_network import PolicyNetwork, some_layers
 from agents.types import UserError, log
 from agents.weights.fetch import cache_dir, made, sha256_of
@@ -363,18 +364,12 @@ def _identity(network: PolicyNetwork) -> str:
 
 
 def _kept(name: str, write: Callable[[Path], None]) -> Path:
-    """The folder `name` in the cache; where there is none, `write` fills one beside it, which is then renamed."""
+    """The folder `name` in the cache; where there is none, `write` fills it."""
     folder = cache_dir() / "onnx" / name
     if folder.is_dir():
         return folder
     log.info(f"writing ONNX graphs {name} (once, some minutes)")
-    with tempfile.TemporaryDirectory(dir=made(folder.parent)) as box:
-        graphs = Path(box) / "graphs"
-        graphs.mkdir()
-        write(graphs)
-        try:
-            graphs.rename(folder)
-        except OSError:  # another process was faster; what it made is the same
-            if not folder.is_dir():
-                raise
+    made(folder.parent)
+    with whole_folder(folder, shared=True) as box:
+        write(box)
     return folder

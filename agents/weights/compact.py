@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from agents.files import whole_file
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
 from agents.mapped import forget
 from agents.types import UserError, log
@@ -78,9 +78,9 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
     if not file.is_file():
         log.info(f"writing {file.name} for compact memory (once)")
-        with tempfile.TemporaryDirectory(dir=made(file.parent)) as box:
-            _write(load(), source_gguf(name), Path(box) / file.name)
-            (Path(box) / file.name).rename(file)
+        made(file.parent)
+        with whole_file(file, shared=True) as partial:
+            _write(load(), source_gguf(name), partial)
     return file
 
 

@@ -32,12 +32,12 @@ SEED = 0
 
 
 def write_custom_model(folder: Path, smollm2: Path) -> None:
-    """Write the model into `folder`, which is made; `smollm2`: model folder that lends config and tokenizer."""
+    """Write the model into `folder`; `smollm2`: model folder that lends config and tokenizer."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((smollm2 / "config.json").read_text(encoding="utf-8")) | SHAPE
     config["_model_name_or_path"] = "custom-50m"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -55,7 +55,7 @@ def write_custom_model(folder: Path, smollm2: Path) -> None:
 
 
 def write_half_model(folder: Path, smollm2: Path) -> None:
-    """Write SmolLM2 with every second of its layers into `folder`, which is made.
+    """Write SmolLM2 with every second of its layers into `folder`.
 
     DistilBERT (Sanh et al. 2019, arXiv:1910.01108) begins so, with the layers 0, 2, 4, ... of its teacher; here the
     last layer is kept, from which the output head reads: 1, 3, 5, ...

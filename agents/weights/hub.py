@@ -14,7 +14,7 @@ CONVERTER = "SFconvertbot"
 
 
 def snapshot(hub_id: str, folder: Path) -> None:
-    """Bring the newest version of a published model into `folder`, which is made.
+    """Bring the newest version of a published model into `folder`.
 
     Raises OSError where the hub cannot be reached, does not let us in, or has no safetensors of it.
     """

@@ -5,11 +5,8 @@ killed the run.
 """
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agents.files import whole_folder
 from agents.types import UserError
 
 
@@ -27,44 +25,10 @@ class DamagedRun(UserError):
 def save_checkpoint(run_dir: Path, generation: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Write the checkpoint of a generation, atomically, and return its folder."""
     folder = run_dir / "checkpoints" / f"gen_{generation:04d}"
-    with whole(folder) as box:
+    with whole_folder(folder) as box:
         save_file(tensors, box / "tensors.safetensors")
         (box / "state.json").write_text(json.dumps(state))
-        for file in box.iterdir():
-            sync(file)
-    sync(folder.parent)
     return folder
-
-
-@contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """A new folder beside its place, to be filled within the block; it takes the place if the block ends well."""
-    box = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(box, ignore_errors=True)
-    box.mkdir(parents=True)
-    yield box
-    shutil.rmtree(folder, ignore_errors=True)
-    box.rename(folder)
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what was written, so that a renamed folder is whole even after a power cut.
-
-    Windows opens no folders, and needs none to be synced; some file systems of networks refuse it too.
-    """
-    if path.is_dir():
-        with suppress(OSError):
-            _sync(path, os.O_RDONLY)
-    else:
-        _sync(path, os.O_RDWR)  # Windows syncs only what may be written
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checkpoints(run_dir: Path) -> dict[int, Path]:

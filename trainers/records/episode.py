@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from agents.files import whole_file
 from envs.types import WorldConfig, WorldState
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def write_recording(recording: Recording, file: Path) -> None:
     arrays["food"] = np.packbits(recording.food, axis=-1)
     about = {"world": asdict(recording.world), "generation": recording.generation}
     about |= {"ids": recording.ids, "texts": recording.texts}
-    file.parent.mkdir(exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(save(arrays, {"format": FORMAT, "about": json.dumps(about)}))
-    partial.replace(file)
+    with whole_file(file) as partial:
+        partial.write_bytes(save(arrays, {"format": FORMAT, "about": json.dumps(about)}))
 
 
 def read_recording(file: Path) -> Recording:

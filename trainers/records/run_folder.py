@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 
+from agents.files import whole_file, whole_folder
 from agents.types import UserError
 from agents.weights.fetch import sha256_of
 from trainers.cli.machine import processor
 from trainers.cli.parser import config_to_yaml
 from trainers.config import TrainConfig
-from trainers.records.checkpoint import DamagedRun, checkpoints, whole
+from trainers.records.checkpoint import DamagedRun, checkpoints
 
 if TYPE_CHECKING:
     from agents.policy import Policy
@@ -145,16 +146,15 @@ def lines_until(file: Path, last_generation: int) -> list[str]:
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Write a file beside its place and rename it: it is the old one or the new one, never a part."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    """Write a file: it is the old one or the new one, never a part."""
+    with whole_file(file) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: "Population") -> Path:
     """Write every agent's adapter in PEFT's format, all or none, and return their folder."""
     folder = run_dir / "adapters" / f"gen_{generation:04d}"
-    with whole(folder) as box:
+    with whole_folder(folder) as box:
         for slot, genome in enumerate(population.genomes):
             card = (
                 f"Agent {genome.id}, born in generation {genome.generation} ({genome.operator}, "

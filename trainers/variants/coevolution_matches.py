@@ -18,13 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.codecs.codec import TextCodec
+from agents.files import whole_file
 from agents.policy import Policy
 from agents.policy_network import PolicyNetwork
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
 from trainers.comparison import held_out_seeds
-from trainers.records.checkpoint import DamagedRun, sync
+from trainers.records.checkpoint import DamagedRun
 from trainers.rollout import collect_rollout
 
 MATCH_WORLDS = 4
@@ -77,13 +78,8 @@ class HallOfFame:
 
     def add(self, champions: Tensor) -> None:
         """The champions (Q, F) of the next generation come in."""
-        self.folder.mkdir(exist_ok=True)
-        file = self._file(len(self.champions))
-        partial = file.with_name(f".{file.name}.partial")
-        save_file({"champions": champions.contiguous()}, partial)
-        sync(partial)
-        partial.replace(file)
-        sync(self.folder)
+        with whole_file(self._file(len(self.champions))) as partial:
+            save_file({"champions": champions.contiguous()}, partial)
         self.champions.append(champions.clone())
 
     def draw(self, population: int, count: int, rng: np.random.Generator) -> Tensor:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from agents.files import whole_folder
 from agents.policy_network import PolicyNetwork
 from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
-from trainers.records.checkpoint import whole
 from trainers.rollout import Trajectory
 
 WARM_UP = 10
@@ -95,6 +95,6 @@ class WholeModel:
 
     def write(self, folder: Path) -> None:
         """Write the weights in bfloat16 as a model folder, in the place of what is there."""
-        with whole(folder) as box:
+        with whole_folder(folder) as box:
             copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(box)  # tied weights once
             self.tokenizer.save_pretrained(box)
