@@ -310,8 +310,10 @@ def default_modules(architecture: str, names: set[str]) -> list[str]:
     for usual in (USUAL_MODULES, FUSED_MODULES):
         if names.issuperset(usual):
             return list(usual)
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_ADAPTS  # slow to import
-
+    try:
+        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_ADAPTS  # slow to import
+    except ImportError:  # no function of PEFT's, so it may move; then the user is asked
+        return []
     return [name for name in PEFT_ADAPTS.get(architecture, ()) if name in names]
 
 

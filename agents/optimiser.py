@@ -2,13 +2,15 @@
 
 Departure: every row of the bank has its own learning rate, step count and gradient norm, because rows are
 individuals: a newborn starts its moments and its bias correction at zero beside a neighbour in mid-life.
+
+torch's fused step goes once through memory, and is private to torch. It stands in `fused_step` alone, and is tried once
+before it is relied on; `plain_step` is the way on.
 """
 
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from agents.lora import AdapterBank
 from agents.mapped import held_zeros, mapped_zeros
@@ -30,8 +32,7 @@ class StackedAdam:
         in_file: bool = False,
     ):
         self.bank = bank
-        self.settings: dict[str, Any] = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, fused=True)
-        self.settings |= dict(amsgrad=False, maximize=False, foreach=False, capturable=False, differentiable=False)
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
         make = mapped_zeros if in_file else held_zeros
         (self.mean, let_go_mean), (self.square, let_go_square) = (make(*bank.values.shape) for _ in range(2))
         self._mapped = (let_go_mean, let_go_square)
@@ -46,22 +47,15 @@ class StackedAdam:
         learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) before
         clipping. An adapter whose gradient is not finite stays where it is; its norm says so.
         """
-        bank = self.bank
+        values, take_step = self.bank.values, fused_step if has_fused() else plain_step
         norms = gradients.norm(dim=1)
         gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         for place in (is_learning[rows] & norms.isfinite()).nonzero()[:, 0].tolist():
             row = rows.start + place
-            adam(
-                params=[bank.values[row]],
-                grads=[gradients[place]],
-                exp_avgs=[self.mean[row]],
-                exp_avg_sqs=[self.square[row]],
-                max_exp_avg_sqs=[],
-                state_steps=[self.steps[row]],
-                lr=float(learning_rate[row]),
-                **self.settings,
-            )
-        count_write(bank.values)
+            moments = self.mean[row], self.square[row], self.steps[row]
+            rate = float(learning_rate[row])
+            take_step(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps)
+        count_write(values)
         return norms
 
     def let_go(self) -> None:
@@ -73,3 +67,73 @@ class StackedAdam:
         """A new individual has moved into row `index`: its moments and step count start at zero."""
         for x in (self.mean, self.square, self.steps):
             x[index] = 0.0
+
+
+def plain_step(
+    values: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    steps: Tensor,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """Adam's step, in place, of `values` (F,) with their moments (F,) and how many steps they have taken, ()."""
+    steps += 1
+    mean.lerp_(gradient, 1 - beta1)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    size = (square / (1 - beta2 ** float(steps))).sqrt_().add_(eps)
+    values.addcdiv_(mean, size, value=-rate / (1 - beta1 ** float(steps)))
+
+
+def fused_step(
+    values: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    steps: Tensor,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """The same by torch's private function. Autograd does not count what it writes."""
+    from torch.optim.adam import adam  # here, since it may be gone some day
+
+    adam(
+        params=[values],
+        grads=[gradient],
+        exp_avgs=[mean],
+        exp_avg_sqs=[square],
+        max_exp_avg_sqs=[],
+        state_steps=[steps],
+        lr=rate,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=0.0,
+        fused=True,
+        foreach=False,
+        amsgrad=False,
+        maximize=False,
+        capturable=False,
+        differentiable=False,
+    )
+
+
+@cache
+def has_fused() -> bool:
+    """Whether torch's fused step works here and comes to what the plain one does; tried once."""
+    ends = []
+    for take_step in (plain_step, fused_step):
+        values, mean, square = torch.ones(3, 5).unbind()
+        steps = torch.tensor(2.0)
+        try:
+            take_step(values, torch.arange(5.0), mean, square, steps, 0.1, 0.9, 0.999, 1e-8)
+        except (ImportError, AttributeError, RuntimeError, TypeError):
+            return False
+        ends.append(torch.cat([values, mean, square, steps[None]]))
+    plain, fused = ends
+    return torch.allclose(plain, fused)

@@ -315,10 +315,8 @@ def longest_prompt(config: Any) -> int:
 
 def some_layers(decoder: Any, first: int, end: int) -> Any:
     """The same decoder, its modules shared, with only the layers from `first` to before `end`."""
-    some = copy.copy(decoder)
-    some._modules = dict(decoder._modules)
+    some = copy.deepcopy(decoder, {id(part): part for part in decoder.children()})
     some.layers = nn.ModuleList(decoder.layers[first:end])
     if getattr(decoder.config, "layer_types", None):  # read by place: Gemma3's layers differ in window and rotation
-        some.config = copy.copy(decoder.config)
         some.config.layer_types = decoder.config.layer_types[first:end]
     return some

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import numpy as np
+import peft.utils
 import pytest
 import torch
 from peft import PeftModel
@@ -195,6 +196,12 @@ def test_the_output_heads_bias_counts(tiny_model, tmp_path):
 def test_where_nobody_knows_what_to_adapt_the_names_are_told():
     assert default_modules("llama", {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"})[:2] == ["q_proj", "v_proj"]
     assert default_modules("something_new", {"mixer"}) == []
+
+
+def test_what_to_adapt_is_asked_of_peft_as_far_as_it_tells(monkeypatch):
+    assert default_modules("gpt2", {"c_attn", "c_proj"}) == ["c_attn"]
+    monkeypatch.delattr(peft.utils, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
+    assert default_modules("gpt2", {"c_attn", "c_proj"}) == []
 
 
 def test_a_tokenizer_that_begins_every_text_with_a_token_is_obeyed(tiny_model, tmp_path):

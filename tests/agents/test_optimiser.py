@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from agents.optimiser import StackedAdam
+from agents import optimiser as module
+from agents.optimiser import StackedAdam, fused_step, has_fused
 
 ROWS, NUMBERS, MAX_NORM = 4, 7, 0.5
 ALL, EVERYONE = slice(0, ROWS), torch.ones(ROWS, dtype=torch.bool)
@@ -33,8 +34,10 @@ class Alone:
         return float(norm)
 
 
-@pytest.fixture
-def bank() -> Bank:
+@pytest.fixture(params=["fused", "plain"])
+def bank(request, monkeypatch) -> Bank:
+    """A bank whose rows are stepped by torch's private function, and by public ones."""
+    monkeypatch.setattr(module, "has_fused", lambda: request.param == "fused")
     return Bank()
 
 
@@ -114,3 +117,20 @@ def test_a_run_of_rows_moves_by_gradients_of_its_own(bank):
     of_some = StackedAdam(twin).step(slice(1, 4), gradient[1:].clone(), rates, MAX_NORM, is_learning)
     assert torch.equal(norms[1:], of_some)
     assert (bank.values != twin.values).any(dim=1).tolist() == [True, False, False, False]
+
+
+def wrong(values, *rest):
+    fused_step(values, *rest)
+    values += 0.01
+
+
+def missing(*_):
+    raise ImportError("cannot import name 'adam' from 'torch.optim.adam'")
+
+
+@pytest.mark.parametrize(("step", "is_good"), [(fused_step, True), (wrong, False), (missing, False)])
+def test_torchs_private_step_is_tried_before_it_is_relied_on(monkeypatch, step, is_good):
+    monkeypatch.setattr(module, "fused_step", step)
+    has_fused.cache_clear()
+    assert has_fused() == is_good
+    has_fused.cache_clear()
