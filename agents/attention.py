@@ -3,7 +3,7 @@
 All agents and all texts share the instructions in front, whose keys and values exist once. A text is read once
 (`Reading` records its keys and values); after that the answer token alone asks (`Recollection`), one row per agent.
 Where adapters act on the whole text, each agent reads it anew in the adapted layers instead.
-Both go through transformers' own layers: this module is the attention function that they are told to use
+Both go through transformers' own layers: this module is the attention function that they use
 (`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
 
 Symbols: B rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
@@ -20,7 +20,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class Reading:
-    """One pass of texts through layers, behind instructions already read; records keys and values if told to.
+    """One pass of texts through layers, behind instructions already read; records keys and values if asked to.
 
     lengths: (B,) tokens of each text, of the S to which they are filled up. Texts of one length attend together: a
     kernel's last bits depend on the length of what it is given, and so would a text's on the texts beside it.
@@ -102,7 +102,7 @@ def terrarium_attention(
     NotImplementedError, with the reason, for layers that ask for what is unknown here.
     """
     if attend_as is None:
-        raise NotImplementedError("its layers do not hand on to attention what they are told")
+        raise NotImplementedError("its layers do not pass their keywords on to attention")
     if attention_mask is not None:
         raise NotImplementedError("its layers mask attention in a way of their own")
     if softcap is not None or s_aux is not None:

@@ -124,8 +124,8 @@ class AdapterBank:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
         targets = adapted_modules(causal_lm, config)
         narrowest = min(min(linear.in_features, linear.out_features) for linear in targets.values())
-        told = f"at most {narrowest}, the width of the narrowest module that is adapted"
-        require(config.rank <= narrowest, "adapter.rank", config.rank, told)
+        allowed = f"at most {narrowest}, the width of the narrowest module that is adapted"
+        require(config.rank <= narrowest, "adapter.rank", config.rank, allowed)
         self.config = replace(config, modules=list(dict.fromkeys(path.rpartition(".")[2] for path in targets)))
         self.scaling = config.scaling
         self._gathering: Gathering | None = None

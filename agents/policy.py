@@ -110,8 +110,8 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     if model.dtype == "auto":
         log.info("measuring which number format is the faster one here")
     dtype = getattr(torch, fastest_dtype() if model.dtype == "auto" else model.dtype)
-    if told := shortcoming(dtype):
-        log.warning(f"note: {told}")
+    if lacking := shortcoming(dtype):
+        log.warning(f"note: {lacking}")
     freeze(base.decoder, base.blocks, first_adapted, dtype)
     network = PolicyNetwork(base, bank, codec, model.prefix_cache_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil

@@ -125,8 +125,8 @@ class PolicyNetwork:
             width = max(1, self.rows_at_once // len(groups))
             for first in range(0, rows.shape[1], width):
                 part, keep = rows[:, first : first + width], ~is_filler[:, first : first + width]
-                told = [texts[i] for i in part.flatten().tolist()]
-                filled = self.action_logits(told, torch.from_numpy(groups), acting)
+                read = [texts[i] for i in part.flatten().tolist()]
+                filled = self.action_logits(read, torch.from_numpy(groups), acting)
                 logits[part[keep]] = filled.view(*part.shape, -1)[torch.from_numpy(keep)].numpy()
         return logits
 

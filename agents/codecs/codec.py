@@ -55,8 +55,8 @@ def named_class(name: str) -> Any:
         found = getattr(import_module(module), kind)
     except Exception as error:  # a module may fail in any way while it is imported
         is_absent = isinstance(error, ImportError | AttributeError)
-        told = str(error) if is_absent else f"{module} raised {type(error).__name__}: {error}"
-        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({told})") from error
+        reason = str(error) if is_absent else f"{module} raised {type(error).__name__}: {error}"
+        raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({reason})") from error
     if not isinstance(found, type):
         raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({kind} is {found!r})")
     return found
@@ -70,8 +70,8 @@ def naming(kind: type, method: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{kind.__name__}.{method} raised {type(error).__name__}: {told}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{kind.__name__}.{method} raised {type(error).__name__}: {reason}") from error
 
 
 class PlainCodec:
@@ -126,7 +126,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 def way(offset: Sequence[int], *, exact: bool) -> str:
     """An offset (rows south, columns east) in words: " two north one east", or " north east" where not exact.
 
-    What is in view is told exactly; what is remembered is told by direction only, so that texts stay few.
+    What is in view is named exactly, what is remembered by direction only, so that texts stay few.
     """
     words = ""
     for steps, (back, forth) in zip(offset, (("north", "south"), ("west", "east")), strict=True):

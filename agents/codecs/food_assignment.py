@@ -17,7 +17,7 @@ def food_for_others(others: np.ndarray, food: np.ndarray) -> np.ndarray:
 
     The closest pair of agent and food is matched first, then the closest of the rest (as `envs.bots.Planner` does);
     of two as close, the one further north, then west. Where others stand in one's own cell, which of them is first
-    cannot be told: then two foods are one's own.
+    cannot be known: then two foods are one's own.
     """
     agents, side, _ = food.shape
     cells, middle, rows = side * side, side * side // 2, np.arange(agents)

@@ -11,7 +11,7 @@ from envs.observe import legal_from
 class ForageCodec:
     """The forage world in words, as in " food north two, east three" or " no food, grown west, new south".
 
-    What lies where is told by the move that leads there, around rocks that are known (`agents.codecs.forage_map.Ways`).
+    The text names the move that leads to each thing, around rocks that are known (`agents.codecs.forage_map.Ways`).
     """
 
     instructions = "You are hungry. Walk to food.\n"
@@ -43,12 +43,12 @@ def _text(food: list[int], regrown: list[int], unknown: list[int], home: list[in
     if hour == NIGHT:
         return " night" + to_home
     if min(food) < NO_WAY:
-        told = " food" + _ways_to_food(food, 1 if hour == DUSK else 2)
+        text = " food" + _ways_to_food(food, 1 if hour == DUSK else 2)
     else:
-        told = " no food"
+        text = " no food"
         for word, steps in (("grown", regrown), ("new", unknown)):
-            told += f", {word}{_way(steps)}" if min(steps) < NO_WAY else ""
-    return told if hour == DAY else f" dusk{to_home},{told}"
+            text += f", {word}{_way(steps)}" if min(steps) < NO_WAY else ""
+    return text if hour == DAY else f" dusk{to_home},{text}"
 
 
 def _way(steps: list[int]) -> str:

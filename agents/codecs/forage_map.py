@@ -1,6 +1,6 @@
 """What an agent remembers of the forage world: a map of what it has seen, with itself in the middle.
 
-An agent is never told where it is. Its map moves against each step that it takes, the way a walking animal integrates
+An agent never reads where it is. Its map moves against each step that it takes, the way a walking animal integrates
 its path; what slides over the edge is forgotten. Arrays over M agents; nothing here knows words.
 
 Symbols: M agents, S = 2 * REACH + 1 cells of a map, V = 2 * view_radius + 1 cells of a view.

@@ -88,7 +88,7 @@ class SpreadCodec(PlainCodec):
 
     def describe(self, observation: np.ndarray) -> str:
         """As in "spot far left near up"."""
-        if not np.isfinite(observation).all():  # a comparison with NaN would be told as a way
+        if not np.isfinite(observation).all():  # a comparison with NaN would be put into words as a way
             raise UserError(f"the world gave the observation {observation.tolist()}: must be finite numbers")
         team = len(observation) // 6  # velocity, position, landmarks, others, what others say
         landmarks = observation[4 : 4 + 2 * team].reshape(team, 2)

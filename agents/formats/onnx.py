@@ -338,7 +338,7 @@ def _cannot(network: PolicyNetwork, reason: str) -> UserError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within the block, what is no fault of the user's is not told: deprecations inside torch, packages not needed."""
+    """Within the block, what is no fault of the user's is not shown: deprecations inside torch, packages not needed."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -95,8 +95,8 @@ def made(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        told = f"TERRARIUM_CACHE = {str(cache_dir())!r}: must be a folder in which files can be written"
-        raise UserError(f"{told} ({error})") from error
+        message = f"TERRARIUM_CACHE = {str(cache_dir())!r}: must be a folder in which files can be written"
+        raise UserError(f"{message} ({error})") from error
     return folder
 
 

@@ -1,7 +1,7 @@
 """What a GGUF file says of its model, held against the config that transformers makes of it.
 
 transformers passes over what it does not know: scaled rotary positions, windows, factors on logits, whole tensors. A
-model without them answers otherwise, and nobody is told. So what can be said in a config is carried over here, and
+model without them answers otherwise, and nobody notices. So what can be said in a config is carried over here, and
 whatever else would change an answer is refused by name. Keys are those of llama.cpp's gguf-py (`gguf.constants.Keys`).
 """
 
@@ -20,7 +20,7 @@ SAYS_NOTHING = ("context_length", "vocab_size", "feed_forward_length", "tensor_d
 ROPE_FREQUENCIES = "rope_freqs.weight"
 """By what each of Llama 3's rotary frequencies is divided; a tensor that has no module."""
 SCALING = tuple(f"rope.scaling.{name}" for name in ("type", "factor", "finetuned", "original_context_length"))
-"""Of rotary positions: what is carried over, and what is told besides."""
+"""Of rotary positions: what is carried over, and what is known besides."""
 NORMS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 """Of two kinds of norms; an architecture has one, and the other is read by nobody."""
 GEMMA3_27B = 62
@@ -32,14 +32,14 @@ def carry_over(file: Path, reader: GGUFReader, config: Any) -> None:
 
     UserError for a key that changes what the model computes and has no place in the config.
     """
-    told = keys(reader)
+    fields = keys(reader)
     if config.model_type == "phi3":
-        config.sliding_window = told.get("attention.sliding_window", config.sliding_window)
+        config.sliding_window = fields.get("attention.sliding_window", config.sliding_window)
     if config.model_type == "gemma3_text":
         of_head = config.hidden_size // config.num_attention_heads
         config.query_pre_attn_scalar = of_head if config.num_hidden_layers == GEMMA3_27B else config.head_dim
-    _scale_rope(file, reader, told, config)
-    for key, value in told.items():
+    _scale_rope(file, reader, fields, config)
+    for key, value in fields.items():
         implied = IMPLIED[key](config) if key in IMPLIED else None
         is_said = key in (*SAYS_NOTHING, *SCALING)
         if not is_said and not _is_same(key, value, implied):
@@ -74,13 +74,13 @@ def check_tensors(file: Path, reader: GGUFReader, names: Iterable[str], layers: 
     return stored
 
 
-def _scale_rope(file: Path, reader: GGUFReader, told: Mapping[str, Any], config: Any) -> None:
+def _scale_rope(file: Path, reader: GGUFReader, fields: Mapping[str, Any], config: Any) -> None:
     """Say in the config by what rotary frequencies are divided; UserError for a kind of scaling that is unknown here.
 
     Where each has its own divisor, as in Llama 3, the config says "longrope", which takes any list of them.
     """
-    kind = told.get("rope.scaling.type", "linear")
-    factor = float(told.get("rope.scaling.factor") or 1.0) if kind == "linear" else 1.0
+    kind = fields.get("rope.scaling.type", "linear")
+    factor = float(fields.get("rope.scaling.factor") or 1.0) if kind == "linear" else 1.0
     if kind not in ("linear", "none"):
         name = f"{reader.fields['general.architecture'].contents()}.rope.scaling.type"
         raise UserError(f"{file}: {name} = {kind!r} is not carried over: must be 'linear', 'none' or absent")

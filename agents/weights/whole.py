@@ -73,9 +73,9 @@ def check_weights(folder: Path) -> None:
 
 def _json_of(file: Path, name: str) -> dict[str, Any]:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelNotFound(f"model.name = {name!r}: {file} is not JSON ({error})") from error
-    if not isinstance(told, dict):
-        raise ModelNotFound(f"model.name = {name!r}: {file} is a {type(told).__name__}: must be a JSON object")
-    return told
+    if not isinstance(content, dict):
+        raise ModelNotFound(f"model.name = {name!r}: {file} is a {type(content).__name__}: must be a JSON object")
+    return content
