@@ -23,7 +23,7 @@ def baldwinian(tiny_config) -> Population:
     population = found_population(config)
     population.variants = open_variants(config, population, Path(config.run_dir))
     population.variants["inheritance"].born_with += torch.arange(6.0)[:, None]
-    bank = population.policy.mind.bank
+    bank = population.policy.network.bank
     bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     population.genomes = [g.measured(float(i), bank.row(i)) for i, g in enumerate(population.genomes)]
     return population
@@ -36,7 +36,7 @@ def test_baldwinian_children_have_what_their_parents_were_born_with_and_all_begi
     settings = EvolutionConfig(elites=2, parents=2, crossover="clone", hyperparameter_factor=1.0, mutation_std=0.0)
     bred = next_generation(baldwinian.inherited(), settings, generation=1, rng=np.random.default_rng(0))
     baldwinian.replace_slots(bred)
-    values = baldwinian.policy.mind.bank.values
+    values = baldwinian.policy.network.bank.values
     assert torch.equal(values[4:], born[4:])
     for genome, row in zip(baldwinian.genomes[:4], values[:4], strict=True):
         assert torch.equal(row, born[genome.parents[0]])
@@ -46,12 +46,12 @@ def test_baldwinian_children_have_what_their_parents_were_born_with_and_all_begi
 
 def test_a_birth_in_the_middle_of_a_rollout_leaves_what_the_others_learned(baldwinian):
     inheritance = baldwinian.variants["inheritance"]
-    learned, born = baldwinian.policy.mind.bank.values.clone(), inheritance.born_with.clone()
+    learned, born = baldwinian.policy.network.bank.values.clone(), inheritance.born_with.clone()
     child = {name: tensor + 1 for name, tensor in baldwinian.genomes[2].adapter.items()}
     newcomer = replace(baldwinian.genomes[2], id=6, adapter=child)
     after = [newcomer if slot == 2 else genome for slot, genome in enumerate(baldwinian.genomes)]
     baldwinian.replace_slots(after, in_rollout=True)
-    values, others = baldwinian.policy.mind.bank.values, [0, 1, 3, 4, 5]
+    values, others = baldwinian.policy.network.bank.values, [0, 1, 3, 4, 5]
     assert torch.equal(values[others], learned[others])
     assert torch.equal(inheritance.born_with[others], born[others])
     assert torch.equal(values[2], learned[2] + 1)
@@ -60,7 +60,7 @@ def test_a_birth_in_the_middle_of_a_rollout_leaves_what_the_others_learned(baldw
 
 def test_with_reptile_the_initial_adapter_moves_to_the_mean_of_all_ends(tiny_config):
     run = begin(replace(tiny_config, inheritance=InheritanceConfig(kind="reptile", reptile_step=0.25)), None)
-    bank, learner = run.population.policy.mind.bank, run.population.learner
+    bank, learner = run.population.policy.network.bank, run.population.learner
     start = bank.values[0].clone()
     moved = torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
     bank.values += moved
