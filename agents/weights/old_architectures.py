@@ -7,7 +7,7 @@ blocks hand no keywords down; GPT-2's linear modules are Conv1D, which hold thei
 
 The modules and their names stay those of transformers, so that adapters open in PEFT. Called without `attend_as`, a
 decoder computes what it always did. What is inside of these two is private to transformers and is spoken of in this
-file alone; where it is not as it was, `Mind` finds other logits, or an error, and refuses the model by name.
+file alone; where it is not as it was, `PolicyNetwork` finds other logits, or an error, and refuses the model by name.
 """
 
 from functools import cache
