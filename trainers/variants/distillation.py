@@ -21,7 +21,7 @@ from trainers.population import Population
 from trainers.records.tags import Tag
 from trainers.rollout import Observer, Rollout
 from trainers.stages import Generation, Run, States
-from trainers.variants.distillation_config import DistillationConfig, acting_by
+from trainers.variants.distillation_config import DistillationConfig
 from trainers.variants.distillation_model import WholeModel
 from trainers.variants.distillation_teacher import open_teacher
 from trainers.variants.variant import Variant
@@ -42,7 +42,7 @@ class Distillation(Variant):
         super().__init__(settings, config, population, run_dir)
         self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
         self._states = States()
-        self._acting, self._folder = acting_by(config, run_dir / "model"), run_dir / "model"
+        self._acting, self._folder = settings.acting_by(config, run_dir / "model"), run_dir / "model"
         self.student = None
         if settings.trains == "model":
             self.student = WholeModel(population.policy.network, config.learn, settings.temperature)

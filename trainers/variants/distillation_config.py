@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from agents.types import UserError, expand_user, require, require_word
 from envs.bots.planner import MAX_CELLS
@@ -72,9 +72,9 @@ class DistillationConfig(VariantConfig):
             return config
         if generation != newest:
             raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
-        return acting_by(config, run_dir / "model")
+        return self.acting_by(config, run_dir / "model")
 
-
-def acting_by(config: TrainConfig, folder: Path) -> TrainConfig:
-    """The config of a population that acts by the model in a folder."""
-    return replace(config, model=replace(config.model, name=str(folder)))
+    def acting_by(self, config: TrainConfig, folder: Path) -> TrainConfig:
+        """The config of a population that acts by the model in a folder, which learns no more."""
+        section: dict[str, Any] = {"distillation": replace(self, trains="adapters")}
+        return replace(config, model=replace(config.model, name=str(folder)), **section)
