@@ -200,11 +200,10 @@ class TinyLLMAgent:
             torch.stack([deed.legal for deed in self._trace]),
         )
         decay, own = self.discount ** torch.arange(len(self._trace) - 1, -1, -1), slice(self._row, self._row + 1)
-        with self._bank.gathering(own) as gradients:
-            (-surprise * decay * log_prob).sum().backward()
         is_learning = torch.arange(len(self._bank)) == self._row
         rates = torch.full((len(self._bank),), self.learning_rate)
-        self._shared.optimiser.step(own, gradients, rates, max_norm=0.5, is_learning=is_learning)
+        loss = (-surprise * decay * log_prob).sum()
+        self._shared.optimiser.minimise(own, loss, rates, max_norm=0.5, is_learning=is_learning)
 
     def die(self) -> None:
         """Lose all energy, and with it life."""

@@ -8,6 +8,7 @@ before it is relied on; `plain_step` is the way on.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,9 +55,17 @@ class StackedAdam:
             row = rows.start + place
             moments = self.mean[row], self.square[row], self.steps[row]
             rate = float(learning_rate[row])
-            take_step(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps)
+            take_step(Row(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps))
         count_write(values)
         return norms
+
+    def minimise(
+        self, rows: slice, loss: Tensor, learning_rate: Tensor, max_norm: float, is_learning: Tensor
+    ) -> Tensor:
+        """Go back from `loss` () and take a step; as `step`, whose gradients are gathered for the adapters `rows`."""
+        with self.bank.gathering(rows) as gradients:
+            loss.backward()
+        return self.step(rows, gradients, learning_rate, max_norm, is_learning)
 
     def let_go(self) -> None:
         """Give back the memory of moments that lie in a file."""
@@ -69,18 +78,23 @@ class StackedAdam:
             x[index] = 0.0
 
 
-def plain_step(
-    values: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    steps: Tensor,
-    rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-) -> None:
-    """Adam's step, in place, of `values` (F,) with their moments (F,) and how many steps they have taken, ()."""
+class Row(NamedTuple):
+    """An adapter, its gradient and its moments, (F,) each; how many steps it has taken, (); and Adam's settings."""
+
+    values: Tensor
+    gradient: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: Tensor
+    rate: float
+    beta1: float
+    beta2: float
+    eps: float
+
+
+def plain_step(row: Row) -> None:
+    """Adam's step, in place."""
+    values, gradient, mean, square, steps, rate, beta1, beta2, eps = row
     steps += 1
     mean.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -88,31 +102,21 @@ def plain_step(
     values.addcdiv_(mean, size, value=-rate / (1 - beta1 ** float(steps)))
 
 
-def fused_step(
-    values: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    steps: Tensor,
-    rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-) -> None:
+def fused_step(row: Row) -> None:
     """The same by torch's private function. Autograd does not count what it writes."""
     from torch.optim.adam import adam  # here, since it may be gone some day
 
     adam(
-        params=[values],
-        grads=[gradient],
-        exp_avgs=[mean],
-        exp_avg_sqs=[square],
+        params=[row.values],
+        grads=[row.gradient],
+        exp_avgs=[row.mean],
+        exp_avg_sqs=[row.square],
         max_exp_avg_sqs=[],
-        state_steps=[steps],
-        lr=rate,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
+        state_steps=[row.steps],
+        lr=row.rate,
+        beta1=row.beta1,
+        beta2=row.beta2,
+        eps=row.eps,
         weight_decay=0.0,
         fused=True,
         foreach=False,
@@ -131,7 +135,7 @@ def has_fused() -> bool:
         values, mean, square = torch.ones(3, 5).unbind()
         steps = torch.tensor(2.0)
         try:
-            take_step(values, torch.arange(5.0), mean, square, steps, 0.1, 0.9, 0.999, 1e-8)
+            take_step(Row(values, torch.arange(5.0), mean, square, steps, 0.1, 0.9, 0.999, 1e-8))
         except (ImportError, AttributeError, RuntimeError, TypeError):
             return False
         ends.append(torch.cat([values, mean, square, steps[None]]))

@@ -83,6 +83,5 @@ def imitate(
         action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
         log_prob, _ = policy.evaluate(texts, groups, action, legal)
         loss = -log_prob * torch.from_numpy(examples.advantage[drawn]).clamp(min=0)
-        with policy.network.bank.gathering(chunk) as gradients:
-            loss.view(len(agents), -1).mean(dim=1).sum().backward()
-        optimiser.step(chunk, gradients, learning_rate, config.max_grad_norm, is_learning)
+        total = loss.view(len(agents), -1).mean(dim=1).sum()
+        optimiser.minimise(chunk, total, learning_rate, config.max_grad_norm, is_learning)

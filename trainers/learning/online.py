@@ -155,15 +155,13 @@ class OnlineObserver(Observer):
         counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
         bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
-        with bank.gathering(chunk) as gradients:
-            (-gain - self.entropy_coef[groups] * bonus).sum().backward()
         if not self.update_s:  # the first update, of which chunk ever
             error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
             self._ratio_error = max(self._ratio_error, error)
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
-        rates, bound = self.learning_rate, self.config.max_grad_norm
-        norms = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
+        loss = (-gain - self.entropy_coef[groups] * bonus).sum()
+        norms = self.optimiser.minimise(chunk, loss, self.learning_rate, self.config.max_grad_norm, is_learning)
         self._losses.append(-gain.detach())
         self._norms.append(norms[groups - chunk.start])
         self._is_broken[groups] |= ~self._norms[-1].isfinite()
