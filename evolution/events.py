@@ -1,4 +1,4 @@
-"""Births, lives, deaths and starvations, as plain records for `lineage.jsonl`."""
+"""Births, evaluations, deaths and starvations, as plain records for `lineage.jsonl`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ Event = dict[str, Any]
 
 
 def births(
-    before: Sequence[Genome], after: Sequence[Genome], roles: Sequence[str] = (), *, in_life: bool = False
+    before: Sequence[Genome], after: Sequence[Genome], roles: Sequence[str] = (), *, in_rollout: bool = False
 ) -> list[Event]:
     """An event for each individual of `after` that was not in `before`.
 
-    roles: (N,) by slot, where there are several. in_life: born in the middle of a generation.
+    roles: (N,) by slot, where there are several. in_rollout: born in the middle of a generation.
     """
     known = {g.id for g in before}
     return [
@@ -26,7 +26,7 @@ def births(
             "slot": slot,
             "parents": list(g.parents),
             "operator": g.operator,
-            "in_life": in_life,
+            "in_rollout": in_rollout,
             "seed": g.seed,
             "hyperparameters": dict(g.hyperparameters),
             **({"role": roles[slot]} if roles else {}),
@@ -48,13 +48,13 @@ def deaths(
     ]
 
 
-def lives(population: Sequence[Genome], returns: np.ndarray, generation: int) -> list[Event]:
-    """An event for each individual's life: its mean return before it learned from that life, and its fitness after.
+def evaluations(population: Sequence[Genome], returns: np.ndarray, generation: int) -> list[Event]:
+    """An event for each individual: its mean return before it learned in this generation, and its fitness after.
 
-    returns: (W, N), of the life.
+    returns: (W, N), of the first rollout of the generation.
     """
     return [
-        {"event": "life", "generation": generation, "id": g.id, "return": before, "fitness": g.fitness}
+        {"event": "evaluation", "generation": generation, "id": g.id, "return": before, "fitness": g.fitness}
         for g, before in zip(population, returns.mean(axis=0).tolist(), strict=True)
     ]
 

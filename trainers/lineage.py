@@ -34,7 +34,7 @@ class Health(NamedTuple):
     heritability: float  # slope of a child's first score on the mean score of its parents before its birth
     selection_differential: float  # mean score of parents, each counted once per child; that of all is 0
     better_than_parents: float  # share of children whose first score is above the mean score of their parents
-    gain_in_life: float  # fitness after learning minus return before, mean of all whole lives
+    learning_gain: float  # fitness after learning minus return before, mean of all but those born in a rollout
     diversity: float  # mean distance between two adapters, in the last generation
     living_founders: int  # founders that live, or have a descendant, in the last generation
 
@@ -53,17 +53,20 @@ def read_events(file: Path) -> list[dict[str, Any]]:
 
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
-    """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, in_life, role and,
-    by generation, `fitness` and `score`, as far as measured."""
+    """A graph from parents to children.
+
+    Nodes are ids, with generation (of birth), slot, operator, in_rollout, role and, by generation, `fitness` and
+    `score`, as far as measured.
+    """
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
     for event in events:
         if event["event"] == "birth":
-            about = {key: event[key] for key in ("generation", "slot", "operator", "in_life")}
+            about = {key: event[key] for key in ("generation", "slot", "operator", "in_rollout")}
             about["role"] = event.get("role", "agent")
             tree.add_node(event["id"], **about, fitness={}, score={})
             tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
-        elif event["event"] == "life":
+        elif event["event"] == "evaluation":
             measured[event["generation"]][event["id"]] = event["fitness"]
     for generation, fitness in measured.items():
         of_role = defaultdict(list)
@@ -95,8 +98,8 @@ def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float 
             children.append(first)
             parents.append(np.mean(before))
     child, parent = np.array(children), np.array(parents)
-    born_late = {(one, about["generation"]) for one, about in tree.nodes(data=True) if about["in_life"]}
-    whole = [e for e in events if e["event"] == "life" and (e["id"], e["generation"]) not in born_late]
+    born_late = {(one, about["generation"]) for one, about in tree.nodes(data=True) if about["in_rollout"]}
+    whole = [e for e in events if e["event"] == "evaluation" and (e["id"], e["generation"]) not in born_late]
     gains = [event["fitness"] - event["return"] for event in whole]
     last = max(generations(tree), default=0)
     living = {one for one, about in tree.nodes(data=True) if last in about["fitness"]}
@@ -107,7 +110,7 @@ def health(tree: nx.DiGraph, events: Iterable[dict[str, Any]], diversity: float 
         heritability=float(np.cov(child, parent, bias=True)[0, 1] / spread) if spread else nan,
         selection_differential=float(parent.mean()) if len(parent) else nan,
         better_than_parents=float((child > parent).mean()) if len(child) else nan,
-        gain_in_life=float(np.mean(gains)) if gains else nan,
+        learning_gain=float(np.mean(gains)) if gains else nan,
         diversity=diversity,
         living_founders=sum(bool(living & ({one} | nx.descendants(tree, one))) for one in founders),
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evolution.events import births, deaths, lives, starvations
+from evolution.events import births, deaths, evaluations, starvations
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_birth_is_told_for_everyone_new_with_slot_and_parents(population, afte
             "slot": 1,
             "parents": [10, 12],
             "operator": "merge",
-            "in_life": False,
+            "in_rollout": False,
             "seed": 99,
             "hyperparameters": {"learning_rate": 0.1},
         }
@@ -58,8 +58,8 @@ def test_starvation_is_told_with_its_step_for_those_who_starved(population):
 
 def test_a_life_is_told_with_what_it_earned_before_and_after_learning(population):
     returns = np.arange(12.0).reshape(2, 6)
-    events = lives(population, returns, generation=3)
-    assert events[1] == {"event": "life", "generation": 3, "id": 11, "return": 4.0, "fitness": 1.0}
+    events = evaluations(population, returns, generation=3)
+    assert events[1] == {"event": "evaluation", "generation": 3, "id": 11, "return": 4.0, "fitness": 1.0}
     assert [event["return"] for event in events] == [3, 4, 5, 6, 7, 8]
 
 

@@ -81,7 +81,7 @@ def test_what_learning_brought_is_counted_from_the_first_rollout_on(tiny_argumen
     folder = tmp_path / "run"
     train(parse([*tiny_arguments, "--rollouts_per_generation", "2", "--generations", "1", "--run_dir", str(folder)])[0])
     events = [json.loads(line) for line in (folder / "lineage.jsonl").read_text().splitlines()]
-    assert [event["return"] for event in events if event["event"] == "life"] == returns[0]
+    assert [event["return"] for event in events if event["event"] == "evaluation"] == returns[0]
     assert returns[0] != returns[1]
 
 

@@ -11,12 +11,12 @@ from trainers.lineage import champion_of, draw, family_tree, health, line_of, ma
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
     operator = "swap" if parents else "founder"  # as in runs of earlier versions, which are still read
-    about = dict(slot=slot, parents=list(parents), operator=operator, in_life=False)
+    about = dict(slot=slot, parents=list(parents), operator=operator, in_rollout=False)
     return dict(event="birth", generation=generation, id=one, **about)
 
 
 def life(one: int, generation: int, fitness: float) -> dict:
-    return dict(event="life", generation=generation, id=one, fitness=fitness, **{"return": fitness - 0.5})
+    return dict(event="evaluation", generation=generation, id=one, fitness=fitness, **{"return": fitness - 0.5})
 
 
 EVENTS = [
@@ -51,12 +51,12 @@ def test_the_line_goes_back_by_the_fitter_parent():
 
 
 def test_who_was_born_in_the_middle_of_a_life_does_not_count_for_what_a_whole_one_brings():
-    late = [birth(7, 2, (3, 4)) | {"in_life": True}, life(7, 2, 30) | {"return": -1.0}]
+    late = [birth(7, 2, (3, 4)) | {"in_rollout": True}, life(7, 2, 30) | {"return": -1.0}]
     tree = family_tree(EVENTS + late)
-    assert health(tree, EVENTS + late).gain_in_life == pytest.approx(0.5)
+    assert health(tree, EVENTS + late).learning_gain == pytest.approx(0.5)
     next_life = [life(7, 3, 30) | {"return": 10.0}]
     tree = family_tree(EVENTS + late + next_life)
-    assert health(tree, EVENTS + late + next_life).gain_in_life > 0.5
+    assert health(tree, EVENTS + late + next_life).learning_gain > 0.5
 
 
 def test_health_is_what_one_finds_by_hand():
@@ -70,7 +70,7 @@ def test_health_is_what_one_finds_by_hand():
     mean_p, mean_c = sum(parents) / 3, sum(children) / 3
     slope = sum((p - mean_p) * (c - mean_c) for p, c in zip(parents, children, strict=True))
     assert figures.heritability == pytest.approx(slope / sum((p - mean_p) ** 2 for p in parents))
-    assert figures.gain_in_life == pytest.approx(0.5)
+    assert figures.learning_gain == pytest.approx(0.5)
     assert (figures.diversity, figures.living_founders) == (1.25, 2)  # 2 and 3 are in 6 or alive
 
 

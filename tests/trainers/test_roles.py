@@ -90,7 +90,9 @@ def test_scores_and_mean_fitness_are_those_of_a_role(finished):
     drawn.Reload()
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for generation, line in enumerate(metrics):
-        fitness = {e["id"]: e["fitness"] for e in events if e["event"] == "life" and e["generation"] == generation}
+        fitness = {
+            e["id"]: e["fitness"] for e in events if e["event"] == "evaluation" and e["generation"] == generation
+        }
         for role in ("adversary", "agent"):
             own = [one for one in fitness if tree.nodes[one]["role"] == role]
             assert line[f"fitness_of_{role}"] == pytest.approx(np.mean([fitness[one] for one in own]))

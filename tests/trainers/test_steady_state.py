@@ -73,7 +73,7 @@ def test_the_place_of_who_starves_is_taken_by_a_child_of_the_living(tiny_argumen
             holders[event["slot"]] = event["id"]
             assert all(born[parent]["id"] < event["id"] for parent in event["parents"])
     assert len(set(holders.values())) == 6
-    lives = [e["id"] for e in events if e["event"] == "life" and e["generation"] == 1]
+    lives = [e["id"] for e in events if e["event"] == "evaluation" and e["generation"] == 1]
     assert sorted(lives) == sorted(holders.values())
     first = [e for e in events if e["event"] == "birth" and e["parents"] and e["generation"] == 0]
     assert first, "somebody must be born in the first generation, where only starving makes room"

@@ -63,7 +63,7 @@ def test_a_run_in_another_world_writes_what_it_knows_and_nothing_of_food(finishe
     assert not {"food_eaten_mean", "energy_mean"} & metrics[0].keys()
     assert metrics[1]["env_steps"] == 2 * 5 * 12, "where episodes follow each other, everybody acts in every step"
     assert 0 < metrics[0]["lifetime_mean"] <= 12
-    assert {event["event"] for event in lines(run_dir / "lineage.jsonl")} == {"birth", "life", "death"}
+    assert {event["event"] for event in lines(run_dir / "lineage.jsonl")} == {"birth", "evaluation", "death"}
     assert result["fitness"].keys() == {"agents", "frozen", "random"}
     assert not {"food_eaten", "share_of_planner"} & result.keys()
     assert read_config(run_dir) == config
@@ -326,7 +326,7 @@ def test_one_agent_alone_needs_no_other_settings_and_says_that_it_only_learns(mo
     train(parse(["--env.agents", "1", *small, *more, "--run_dir", str(run_dir)])[0])
     assert "note: one agent has nobody to breed with; it lives on and only learns\n" in capsys.readouterr().err
     events = [event["event"] for event in lines(run_dir / "lineage.jsonl") if event["event"] != "starved"]
-    assert events == ["birth", "life", "life"]
+    assert events == ["birth", "evaluation", "evaluation"]
     assert lines(run_dir / "metrics.jsonl")[1]["clip_fraction"] is not None
     train(*parse(["--resume", str(run_dir), "--generations", "3"]))
 

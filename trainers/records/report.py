@@ -12,7 +12,7 @@ from envs.rendering.render import rgb_array
 from envs.types import WorldState
 from envs.worlds.world import ForageWorld, Pictured
 from evolution.commands import command, script
-from evolution.events import lives, starvations
+from evolution.events import evaluations, starvations
 from evolution.genome import diversity
 from trainers.comparison import compare, held_out_seeds, table
 from trainers.config import TrainConfig
@@ -37,7 +37,7 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
         run.log.events(starvations(population.genomes, lifetime, is_alive, number))
     assert generation.first_return is not None
     assert history.first
-    run.log.events(lives(population.genomes, generation.first_return, number))
+    run.log.events(evaluations(population.genomes, generation.first_return, number))
     run.log.metrics(figures)
     run.log.baselines(history.first, number)
     run.log.adapters(population.genomes, number)

@@ -56,4 +56,4 @@ class Births(Observer):
         )
         population.replace_slots(after, in_rollout=True)
         starved = deaths(before, after, self.generation.number, cause="starved")
-        run.log.events(starved + births(before, after, in_life=True))
+        run.log.events(starved + births(before, after, in_rollout=True))
