@@ -1,13 +1,17 @@
 """Files and folders that are there whole or not at all, whatever kills the process that writes them.
 
-Each is written beside its place, handed to the disk, and renamed into its place. Imports no torch.
+Each is written beside its place, handed to the disk, and renamed into its place. What is read is a regular file of
+bounded size. Imports no torch.
 """
 
+import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 
@@ -36,8 +40,45 @@ def whole_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
         for path in [*partial.rglob("*"), partial]:
             sync(path)
         if not shared:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
         _move(partial, folder, shared)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, if it is there: under its name it is whole, or gone."""
+    if folder.is_dir():
+        doomed = folder.with_name(f".{folder.name}.removed")
+        _remove(doomed)  # of a process that was killed
+        folder.replace(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextmanager
+def regular_file(file: Path, most_bytes: int | None = None) -> Iterator[BufferedReader]:
+    """Open a file for reading, in bytes; OSError where it is none, or larger than `most_bytes`.
+
+    A pipe or a device is not opened for reading: that could wait for ever, or never end.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    with open(os.open(file, flags), "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{file} is no regular file")
+        if most_bytes is not None and status.st_size > most_bytes:
+            raise OSError(f"{file} has {status.st_size} bytes: must have {most_bytes} at most")
+        yield opened
+
+
+def read_bytes(file: Path, most_bytes: int) -> bytes:
+    """What is in a regular file; OSError where it is none, or larger than `most_bytes`."""
+    with regular_file(file, most_bytes) as opened:
+        return opened.read(most_bytes)
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a regular file, in hexadecimal."""
+    with regular_file(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from envs.worlds.world import ForageWorld
 from trainers.cli.parser import read_config
 from trainers.comparison import compare, held_out_seeds
 from trainers.population import found_population
-from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.checkpoint import load_newest
 from trainers.records.population_state import restore_adapters
 from trainers.rollout import collect_rollout
 from trainers.variants import acting_config
@@ -35,11 +35,10 @@ def measure(run_dir: Path, storage: WeightStorage = "full") -> dict[str, float]:
 
 
 def _measure_here(run_dir: Path, storage: WeightStorage) -> dict[str, float]:
-    config, newest = read_config(run_dir), max(checkpoints(run_dir))
-    config = acting_config(config, run_dir, newest, newest)
+    newest, tensors, _ = load_newest(run_dir)
+    config = acting_config(read_config(run_dir), run_dir, newest)
     config = replace(config, model=replace(config.model, weight_storage=storage, threads=0))
     population = found_population(config)
-    tensors, _ = load_checkpoint(checkpoints(run_dir)[newest])
     restore_adapters(population, tensors)
     rng, world = np.random.default_rng(0), ForageWorld(config.env)
     acted = collect_rollout(population.policy, population.codec, world, held_out_seeds(1, 0), rng)

@@ -1,6 +1,5 @@
 """Runs of the main program for a comparison. A finished run is not made again; an interrupted one is resumed."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from trainers.cli.parser import parse, read_config
 from trainers.config import TrainConfig
+from trainers.records.reading import read_log
+from trainers.records.sealed import read_document
 
 HELD_OUT_EPISODES = 32
 """Held-out worlds in which a run is evaluated; each seed has its own."""
@@ -52,13 +53,13 @@ class Run(NamedTuple):
     @property
     def evaluation(self) -> dict[str, Any]:
         """The agents of the last generation and the baselines in held-out worlds, from results.json."""
-        found: dict[str, Any] = json.loads((self.run_dir / "results.json").read_text(encoding="utf-8"))["last"]
+        found: dict[str, Any] = read_document(self.run_dir / "results.json", dict[str, Any])["last"]
         return found
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The figures of each generation."""
-        return [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        return read_log(self.run_dir, "metrics.jsonl")
 
 
 def run_module(module: str, *arguments: object) -> str:

@@ -14,18 +14,23 @@ from trainers.env_config import EnvConfig
 from trainers.population import Population, found_population
 from trainers.records import run_folder
 from trainers.records.opening import init_from, restore
+from trainers.records.repair import repair
 from trainers.records.run_log import RunLog
 from trainers.stages import History, Run
 from trainers.variants import open_variants
 from trainers.worlds import make_worlds
 
 
-def begin(config: TrainConfig, resume: Path | None) -> Run:
-    """Set a run up, new or to go on; what is wrong is found before anything is written."""
+def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run:
+    """Set a run up, new or to go on; what the user asked for wrongly is found before anything is written.
+
+    strict: raise DamagedRun where a run that goes on is not whole, and change nothing.
+    """
     run_dir = Path(config.run_dir)
     if resume is None:
         config, population, history = _found(config, run_dir)
     else:
+        repair(run_dir, strict)
         population, history = restore(run_dir, config)
         done = history.generation + 1
         if done >= config.generations and (run_dir / "results.json").is_file():

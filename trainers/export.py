@@ -23,6 +23,8 @@ from agents.types import UserError, require
 from evolution.commands import a_path, command
 from trainers.cli.command_line import run_command
 from trainers.cli.parser import read_config
+from trainers.records.manifest import checkpoints
+from trainers.records.reading import read_log
 from trainers.variants import acting_config
 
 if TYPE_CHECKING:
@@ -87,13 +89,9 @@ def adapter_folder(run_dir: Path, agent: str, generation: int | None) -> Path:
 
 def _slots(run_dir: Path, generation: int) -> dict[int, int]:
     """Genome's id -> slot, of those who lived in a generation: the latest born into each slot until then."""
-    file = run_dir / "lineage.jsonl"
-    try:
-        events = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        births = [e for e in events if e["event"] == "birth" and e["generation"] <= generation]
-        latest = {event["slot"]: event["id"] for event in births}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: damaged or missing ({error})") from error
+    events = read_log(run_dir, "lineage.jsonl")
+    births = [e for e in events if e["event"] == "birth" and e["generation"] <= generation]
+    latest = {event["slot"]: event["id"] for event in births}
     return {id: slot for slot, id in latest.items()}
 
 
@@ -101,7 +99,8 @@ def open_agent(run_dir: Path, folder: Path, name: str) -> Agent:
     """An agent on the base that its run's config.yaml names; UserError if anything does not fit."""
     from agents.policy import make_policy  # torch, late
 
-    config = acting_config(read_config(run_dir), run_dir, generation=0, newest=0)  # of the model there is only one
+    newest = max(checkpoints(run_dir), default=0)
+    config = acting_config(read_config(run_dir), run_dir, newest)
     codec = codec_of(config.env.id, config.env.codec)
     network = make_policy(config.model, config.adapter, codec, agents=1, seed=0).network
     try:

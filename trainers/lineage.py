@@ -12,7 +12,6 @@ several).
 """
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -26,6 +25,8 @@ import numpy as np
 from agents.types import UserError
 from evolution.commands import a_path, command
 from trainers.cli.command_line import run_command
+from trainers.records.reading import read_log
+from trainers.records.sealed import DamagedRun
 
 
 class Health(NamedTuple):
@@ -40,16 +41,8 @@ class Health(NamedTuple):
 
 
 def read_events(file: Path) -> list[dict[str, Any]]:
-    """The events of a run, without a last line that is still being written; ValueError for any other damage."""
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    events = []
-    for number, line in enumerate(lines):
-        try:
-            events.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines) - 1:
-                raise ValueError(f"{file}, line {number + 1}: damaged ({error})") from error
-    return events
+    """The lines of a log, but for a last one that is being written; DamagedRun for others than the run wrote."""
+    return read_log(file.parent, file.name)
 
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
@@ -179,8 +172,8 @@ def lineage(run_dir: Path, picture: Path | None = None) -> str:
         text = report(tree, health(tree, events, metrics[-1]["diversity"] if metrics else float("nan")))
         if picture:
             draw(tree, picture)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: missing; {run_dir} must be the folder of a run") from error
+    except DamagedRun as error:
+        raise UserError(f"{error}; {run_dir} must be the whole folder of a run") from error
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
     return text

@@ -1,7 +1,7 @@
 """The main program: a population of small language models lives, learns and evolves.
 
 python -m trainers.train [--config FILE] [--run_dir DIR] [--seed N] [--generations N] [--any.key VALUE]
-python -m trainers.train --resume RUN_DIR [--generations N]
+python -m trainers.train --resume RUN_DIR [--generations N] [--strict]
 
 --dashboard besides shows the run in a browser while it goes on, and in a terminal until Ctrl-C (needs the extra
 `dashboard`).
@@ -33,13 +33,17 @@ if TYPE_CHECKING:
     from trainers.stages import Run
 
 
-def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig, resume: Path | None = None, dashboard: bool = False, strict: bool = False
+) -> dict[str, Any]:
     """Run `config.generations` generations; return the comparison with the baselines on held-out worlds.
 
     With `resume`, go on from the newest checkpoint in that run folder: the result equals that of a run never stopped.
+    What is damaged there is made anew or set aside, and said; if `strict`, DamagedRun is raised instead.
     dashboard: show the run in a browser until it ends, in a terminal until Ctrl-C. Raises UserError for a run folder
     that is not empty, or that cannot be resumed, or a page that cannot be served.
     """
+    require(resume is not None or not strict, "strict", strict, "left out without --resume")
     lacking = [name for name, extra in EXTRAS.items() if dashboard and extra == "dashboard" and find_spec(name) is None]
     wanted = f"left out, or needs {advice('dashboard')} ({', '.join(lacking)} not installed)"
     require(not lacking, "dashboard", dashboard, wanted)
@@ -50,7 +54,7 @@ def train(config: TrainConfig, resume: Path | None = None, dashboard: bool = Fal
     from trainers.records.run_folder import reserved
 
     with ExitStack() as page, reserved(Path(config.run_dir)):
-        run = begin(config, resume)
+        run = begin(config, resume, strict)
         if dashboard:
             page.enter_context(page_beside(run.run_dir))
         with closing(run), run.progress, saying_what_is_kept(run.run_dir):
@@ -86,7 +90,7 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
 
 
 def _kept(run_dir: Path) -> str:
-    from trainers.records.checkpoint import checkpoints
+    from trainers.records.manifest import checkpoints
 
     saved = max(checkpoints(run_dir), default=None)
     if saved is None:
@@ -124,8 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     from trainers.cli.parser import parse
 
     words = sys.argv[1:] if argv is None else argv
-    keys = [word for word in words if word != "--dashboard"]
-    run_command(lambda: train(*parse(keys), dashboard=len(keys) < len(words)))
+    keys = [word for word in words if word not in ("--dashboard", "--strict")]
+    run_command(lambda: train(*parse(keys), dashboard="--dashboard" in words, strict="--strict" in words))
 
 
 if __name__ == "__main__":

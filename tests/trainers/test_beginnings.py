@@ -13,8 +13,9 @@ from trainers import stages
 from trainers.begin import begin
 from trainers.cli.parser import parse
 from trainers.population import found_population
-from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.checkpoint import load_checkpoint
 from trainers.records.episode import read_recording
+from trainers.records.manifest import checkpoints
 from trainers.records.opening import init_from
 from trainers.seeding import named_streams, world_seeds
 from trainers.train import train

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint, prune_checkpoints, save_checkpoint
+from trainers.records.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
+from trainers.records.manifest import checkpoints
+from trainers.records.sealed import DamagedRun
 
 
 def test_what_was_saved_is_loaded(tmp_path):

@@ -11,7 +11,9 @@ from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
 from trainers.cli.parser import parse
-from trainers.records.checkpoint import DamagedRun, checkpoints, load_checkpoint
+from trainers.records.checkpoint import load_checkpoint
+from trainers.records.manifest import checkpoints
+from trainers.records.sealed import DamagedRun
 from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
 from trainers.variants import coevolution

@@ -15,7 +15,8 @@ from trainers.cli.parser import parse, read_config
 from trainers.evaluate import main as evaluate
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
-from trainers.records.checkpoint import checkpoints, load_checkpoint
+from trainers.records.checkpoint import load_checkpoint
+from trainers.records.manifest import checkpoints
 from trainers.records.opening import open_fittest
 from trainers.rollout import Rollout, Trajectory
 from trainers.train import train

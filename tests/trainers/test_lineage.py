@@ -11,7 +11,7 @@ from trainers.lineage import champion_of, draw, family_tree, health, line_of, ma
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
     operator = "swap" if parents else "founder"  # as in runs of earlier versions, which are still read
-    about = dict(slot=slot, parents=list(parents), operator=operator, in_rollout=False)
+    about = dict(slot=slot, parents=list(parents), operator=operator, in_rollout=False, seed=0, hyperparameters={})
     return dict(event="birth", generation=generation, id=one, **about)
 
 

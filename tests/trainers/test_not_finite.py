@@ -11,7 +11,8 @@ from agents.codecs import PlainCodec
 from agents.codecs.others import SpreadCodec
 from agents.types import UserError
 from trainers.records import report
-from trainers.records.checkpoint import checkpoints, save_checkpoint
+from trainers.records.checkpoint import save_checkpoint
+from trainers.records.manifest import checkpoints
 from trainers.records.run_log import RunLog
 from trainers.rollout import _check_rewards
 from trainers.train import main

@@ -17,6 +17,7 @@ from envs.presets import PRESETS
 from evolution.commands import a_path, command
 from trainers.cli.help import SECTIONS, explain
 from trainers.config import TrainConfig
+from trainers.records.sealed import DamagedRun, document
 from trainers.variants import FullConfig
 
 SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--replay.steps"}
@@ -85,10 +86,18 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
 def config_from_file(file: Path) -> TrainConfig:
     """The config in a YAML file; UserError, naming the key, if it is not one."""
     try:
+        return _config_in(file.read_text(encoding="utf-8"), file)
+    except OSError as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _config_in(text: str, file: Path) -> TrainConfig:
+    try:
+        text = _keys_in(text, file)
         with ONE_AT_A_TIME:
-            parser = _parser(preset=_parser().parse_path(file, defaults=False).get("env.preset"))
-            return _instantiate(parser, parser.parse_path(file))
-    except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
+            parser = _parser(preset=_parser().parse_string(text, defaults=False).get("env.preset"))
+            return _instantiate(parser, parser.parse_string(text))
+    except (ArgumentError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -106,13 +115,14 @@ def read_config(run_dir: Path) -> TrainConfig:
     """The config of a run; UserError if the folder holds none that can be read."""
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; must be the folder of a run")
-    file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{file}: missing; {run_dir} must be the folder of a run")
     try:
-        return config_from_file(file)
+        text = document(run_dir, "config.yaml", str)
+    except DamagedRun as error:
+        raise UserError(f"{error}; {run_dir} must be the folder of a run") from error
+    try:
+        return _config_in(text, run_dir / "config.yaml")
     except ValueError as error:
-        raise UserError(f"{file}: damaged, or made by an earlier version ({error})") from error
+        raise UserError(f"{run_dir / 'config.yaml'}: made by another version ({error})") from error
 
 
 def config_to_yaml(config: TrainConfig) -> str:
@@ -128,14 +138,18 @@ class _Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """What a file says, as `parse_string` has it; a file without keys says nothing."""
-        text = Path(path).read_text(encoding="utf-8")
-        says = yaml.safe_load(text)
-        if not isinstance(says, dict | None):
-            raise UserError(f"{path}: must hold keys and values, as `seed: 1`")
-        nested = {f"{name}.{key}" for name, keys in (says or {}).items() if isinstance(keys, dict) for key in keys}
-        _refuse_renamed([*(says or {}), *nested])
-        # A comment after it: jsonargparse takes a file of one key without a value for something else
-        return self.parse_string(f"{text}\n#" if says else "{}", *args, **kwargs)
+        return self.parse_string(_keys_in(Path(path).read_text(encoding="utf-8"), path), *args, **kwargs)
+
+
+def _keys_in(text: str, file: object) -> str:
+    """What the text of a file says, as jsonargparse reads it; UserError where that is no keys and values."""
+    says = yaml.safe_load(text)
+    if not isinstance(says, dict | None):
+        raise UserError(f"{file}: must hold keys and values, as `seed: 1`")
+    nested = {f"{name}.{key}" for name, keys in (says or {}).items() if isinstance(keys, dict) for key in keys}
+    _refuse_renamed([*(says or {}), *nested])
+    # A comment after it: jsonargparse takes a file of one key without a value for something else
+    return f"{text}\n#" if says else "{}"
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:
@@ -145,7 +159,8 @@ def _parser(preset: str | None = None) -> ArgumentParser:
         description="Let a population of small language models live, learn and evolve.",
         epilog="--trainer stands for --learn.algorithm, --replay for --replay.steps; --dashboard besides shows the run "
         "in a browser. "
-        f"To continue a run: {command('trainers.train')} --resume RUN_DIR [--generations N], without other keys.",
+        f"To continue a run: {command('trainers.train')} --resume RUN_DIR [--generations N] [--strict], "
+        "without other keys; --strict refuses a run that is damaged.",
         exit_on_error=False,
     )
     parser.color = False  # type: ignore[attr-defined] # Python 3.14 would colour the help, of which `explain` takes parts
@@ -210,7 +225,7 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     parser.add_argument("--generations", type=int)
     options, others = parser.parse_known_args(argv)
     if others:
-        raise UserError(f"{others[0]}: must not be given with --resume, which takes only --generations")
+        raise UserError(f"{others[0]}: must not be given with --resume, which takes only --generations and --strict")
     config = read_config(options.resume)
     config = replace(config, run_dir=str(options.resume))
     if options.generations is not None:

@@ -1,12 +1,12 @@
-"""Checkpoints: atomic folders of safetensors and JSON, never pickle.
+"""Checkpoints: atomic, sealed folders of safetensors and JSON, never pickle.
 
 A checkpoint is written beside its place and renamed into it, so that a folder of that name is always whole, whatever
-killed the run.
+killed the run. It also holds copies of the run's small files and of its generation's lines of the logs, by which those
+can be mended.
 """
 
 import json
-import re
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.files import whole_folder
-from agents.types import UserError
+from agents.files import remove_folder, whole_folder
+from agents.types import log
+from trainers.records.manifest import check_checkpoint, checkpoints
+from trainers.records.sealed import DamagedRun, decoded, read_text, seal_folder
 
 
-class DamagedRun(UserError):
-    """A run folder lacks something, or something in it cannot be read; the message names it."""
-
-
-def save_checkpoint(run_dir: Path, generation: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a generation, atomically, and return its folder."""
+def save_checkpoint(
+    run_dir: Path,
+    generation: int,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    copies: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Write the checkpoint of a generation, atomically, and return its folder. copies: of other files, by name."""
     folder = run_dir / "checkpoints" / f"gen_{generation:04d}"
     with whole_folder(folder) as box:
         save_file(tensors, box / "tensors.safetensors")
-        (box / "state.json").write_text(json.dumps(state))
+        (box / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+        for name, content in (copies or {}).items():
+            (box / name).write_bytes(content)
+        seal_folder(box)
     return folder
-
-
-def checkpoints(run_dir: Path) -> dict[int, Path]:
-    """The checkpoints of a run by generation, oldest first."""
-    return by_generation(run_dir / "checkpoints")
-
-
-def by_generation(folder: Path) -> dict[int, Path]:
-    """The folders gen_0000, gen_0001, ... in a folder by their number, in order."""
-    matches = ((re.fullmatch(r"gen_(\d+)", entry.name), entry) for entry in folder.glob("gen_*"))
-    return dict(sorted((int(match[1]), entry) for match, entry in matches if match))
 
 
 def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:
@@ -47,16 +43,31 @@ def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:
     found = checkpoints(run_dir)
     for generation in list(found)[:-keep_newest]:
         if generation != best:
-            shutil.rmtree(found[generation])
+            remove_folder(found[generation])
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of a checkpoint; raises DamagedRun, naming the file, if one cannot be read."""
-    try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedRun(f"{folder / 'state.json'}: damaged or missing ({error})") from error
+    """Tensors and state of a checkpoint; raises DamagedRun, naming the file, if one is not what the run wrote."""
+    check_checkpoint(folder)
+    state = decoded(read_text(folder / "state.json", 1 << 30).encode(), folder / "state.json", dict[str, Any])
     try:
         return load_file(folder / "tensors.safetensors"), state
     except (OSError, SafetensorError) as error:
         raise DamagedRun(f"{folder / 'tensors.safetensors'}: damaged or missing ({error})") from error
+
+
+def load_newest(run_dir: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Generation, tensors and state of the newest checkpoint that is whole; a damaged one is said and passed over.
+
+    Raises DamagedRun if there is none.
+    """
+    damage = ""
+    for generation, folder in reversed(checkpoints(run_dir).items()):
+        try:
+            found = generation, *load_checkpoint(folder)
+        except DamagedRun as error:
+            damage = damage or str(error)
+            log.warning(f"warning: {error}; the checkpoint before it is used, if there is one")
+        else:
+            return found
+    raise DamagedRun(damage or f"{run_dir / 'checkpoints'}: holds no checkpoint")

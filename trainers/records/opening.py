@@ -1,6 +1,5 @@
 """Open the folder of a run: to go on with it, to look at it, or to begin another run with its population."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -9,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.types import UserError, log
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
 from trainers.population import Population, found_population
-from trainers.records.checkpoint import DamagedRun, by_generation, checkpoints, load_checkpoint
+from trainers.records.checkpoint import load_checkpoint, load_newest
+from trainers.records.manifest import by_generation, checkpoints
 from trainers.records.population_state import init_population, restore_adapters, restore_population
 from trainers.records.run_folder import machine, versions, weights_sha256
+from trainers.records.sealed import DamagedRun, check_folder, document
 from trainers.seeding import named_streams
 from trainers.stages import History
 from trainers.variants import acting_config, open_variants, passed_on
@@ -24,18 +26,13 @@ from trainers.variants import acting_config, open_variants, passed_on
 
 def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
     """The population of the newest checkpoint, and the run's history; DamagedRun if there is none that fits."""
-    found = checkpoints(run_dir)
-    if not found:
-        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint; delete {run_dir} and start the run anew")
-    generation = max(found)
-    folder = found[generation]
-    tensors, state = load_checkpoint(folder)
+    generation, tensors, state = load_newest(run_dir)
     population = found_population(config)
     record = _check_weights(run_dir, population)
     if record["versions"] != versions() or record["machine"] != machine():
         log.warning("note: another machine or other versions than before; figures may differ in their last digits")
     population.variants = open_variants(config, population, run_dir)
-    with _damage(folder):
+    with _damage(checkpoints(run_dir)[generation]):
         restore_population(population, tensors, state["population"], generation)
         return population, History(**{key.name: state[key.name] for key in fields(History)})
 
@@ -46,17 +43,16 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
     Returns the age of that population: how many generations it and its founders lived before.
     Raises UserError where there is no such run, or its model, adapters or number of agents are others.
     """
-    found, expected = checkpoints(run_dir), f"init_from = {str(run_dir)!r}: must be"
-    if not found:
+    expected = f"init_from = {str(run_dir)!r}: must be"
+    if not checkpoints(run_dir):
         raise UserError(f"{expected} the folder of a run with a checkpoint")
-    theirs, newest = read_config(run_dir), max(found)
-    model = acting_config(theirs, run_dir, newest, newest).model.name
+    theirs, (newest, tensors, state) = read_config(run_dir), load_newest(run_dir)
+    model = acting_config(theirs, run_dir, newest).model.name
     same_weights = _run_record(run_dir)["model_sha256"] == weights_sha256(population.policy)
     if not same_weights or model != theirs.model.name:
         raise UserError(f"{expected} a run with the same model, in which adapters learned")
     if theirs.adapter != config.adapter:
         raise UserError(f"{expected} a run with the same adapters, not {theirs.adapter}")
-    tensors, state = load_checkpoint(found[newest])
     try:
         init_population(population, passed_on(theirs, tensors), state["population"])
     except (KeyError, ValueError) as error:
@@ -72,12 +68,9 @@ def open_fittest(run_dir: Path) -> tuple[Population, int]:
     It leaves torch's threads as they are.
     """
     read_config(run_dir)  # says what is wrong with a folder that is none of ours
-    saved = checkpoints(run_dir)
-    if not saved:
-        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no checkpoint, so nobody knows who is the fittest")
+    newest, _, state = load_newest(run_dir)
     with threads_kept():
-        population, _, generation = open_run(run_dir, max(saved))
-    _, state = load_checkpoint(saved[generation])
+        population, _, _ = open_run(run_dir, newest)
     fitness = [person["fitness"] for person in state["population"]["genomes"]]
     return population, int(np.argmax(fitness))
 
@@ -101,24 +94,37 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, 
     exported = by_generation(run_dir / "adapters")
     saved = checkpoints(run_dir)
     if generation is None:
-        generation = max([*saved, *exported], default=-1)
+        newest = load_newest(run_dir)[0] if saved else -1
+        generation = max([newest, *exported])
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
-    acting = acting_config(config, run_dir, generation, max(saved, default=-1))
+    acting = acting_config(config, run_dir, generation)
     population = found_population(acting)
     if acting.model.name != config.model.name:  # the model has learned, not the adapters
         return population, acting, generation
     _check_weights(run_dir, population)
-    if generation in saved:
-        tensors, _ = load_checkpoint(saved[generation])
+    tensors = _tensors(saved.get(generation), generation in exported)
+    if tensors:
         with _damage(saved[generation]):
             restore_adapters(population, tensors)
     else:
+        check_folder(exported[generation])
         with _damage(exported[generation]):
             for slot in range(config.env.agents):
                 population.policy.network.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
     return population, config, generation
+
+
+def _tensors(checkpoint: Path | None, is_exported: bool) -> dict[str, Tensor]:
+    """What a checkpoint holds; nothing if there is none, or a damaged one whose adapters were exported as well."""
+    try:
+        return load_checkpoint(checkpoint)[0] if checkpoint else {}
+    except DamagedRun as error:
+        if not is_exported:
+            raise
+        log.warning(f"warning: {error}; the exported adapters of that generation are used")
+        return {}
 
 
 @contextmanager
@@ -143,7 +149,7 @@ def _check_weights(run_dir: Path, population: Population) -> dict[str, Any]:
 def _run_record(run_dir: Path) -> dict[str, Any]:
     """What run.json says; DamagedRun if it does not say all."""
     try:
-        record: dict[str, Any] = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        record = document(run_dir, "run.json", dict[str, Any])
         return {key: record[key] for key in ("model_sha256", "versions", "machine")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedRun(f"{run_dir / 'run.json'}: damaged or missing ({error})") from error
+    except KeyError as error:
+        raise DamagedRun(f"{run_dir / 'run.json'}: made by another version, as it lacks {error}") from error

@@ -1,6 +1,5 @@
 """The last stage of a generation, and of a run: write down what it came to, and keep it to be looked at."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from time import perf_counter
@@ -20,6 +19,7 @@ from trainers.records import run_folder
 from trainers.records.checkpoint import prune_checkpoints, save_checkpoint
 from trainers.records.episode import prune_recordings, recorded, write_recording
 from trainers.records.population_state import population_state, population_tensors
+from trainers.records.sealed import sealed_json
 from trainers.rollout import Outcome, Rollout, collect_rollout
 from trainers.stages import Generation, History, Run, States
 
@@ -49,7 +49,9 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
     if number % config.log.adapters_every == 0 or number == config.generations - 1:
         run_folder.export_adapters(run.run_dir, number, config, population)
     state = {**asdict(history), "population": population_state(population)}
-    save_checkpoint(run.run_dir, number, population_tensors(population), state)
+    lines = run.log.seal(number)
+    copies = run_folder.copies(run.run_dir) | lines
+    save_checkpoint(run.run_dir, number, population_tensors(population), state, copies)
     population.learner.optimiser.let_go()
     prune_checkpoints(run.run_dir, config.log.checkpoints, history.best)
     run.history = history
@@ -62,8 +64,9 @@ def _history(run: Run, number: int, figures: dict[str, Any]) -> History:
     if number == 0:
         run.progress.stage("comparing")
         compared = run.population, run.config.env, run.config.held_out_episodes, run.config.seed
-        history = replace(history, first=compare(*compared, run.progress.detail))
-        run_folder.replace_text(run.run_dir / "first.json", json.dumps(history.first, indent=2) + "\n")
+        first = compare(*compared, run.progress.detail)
+        history = replace(history, first=first)
+        run_folder.replace_text(run.run_dir / "first.json", sealed_json(first))
     if history.best_fitness is None or figures["fitness_mean"] > history.best_fitness:
         history = replace(history, best=number, best_fitness=figures["fitness_mean"])
     return history
@@ -76,8 +79,7 @@ def report(run: Run) -> dict[str, Any]:
     run.progress.stage("comparing")
     last = compare(run.population, env, run.config.held_out_episodes, run.config.seed, run.progress.detail)
     number = run.history.generation
-    keep_held_out(run, number)
-    run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
+    run_folder.replace_text(run.run_dir / "results.json", sealed_json({"first": first, "last": last}))
     run.log.outcome(_settings(run.config), _results(last), run.population.genomes, number)
     run.log.close()
     print("\n" + table(last, f"generation {number}", first if number else None))
@@ -148,6 +150,7 @@ def show(run: Run, generation: Generation, rollout: Rollout) -> None:
     number = generation.number
     if run.is_shown(number):
         run.log.episode([rgb_array(state, run.env(number), cell=12) for state in generation.states[::2]], number)
+    if run.is_shown(number) or number == run.config.generations - 1:
         keep_held_out(run, number)
     keep(run, rollout, generation.states, "rollout", number)
 

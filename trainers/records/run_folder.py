@@ -1,10 +1,9 @@
 """The run folder: what is in it, opening one anew, continuing one, reading one.
 
-config.yaml  run.json  metrics.jsonl  lineage.jsonl  adapters.jsonl  first.json  results.json  tb/  checkpoints/
-adapters/  recordings/; with coevolution matches.jsonl  hall/; with distillation of the model model/
+config.yaml  run.json  metrics.jsonl  lineage.jsonl  adapters.jsonl  manifest.jsonl  first.json  results.json  tb/
+checkpoints/  adapters/  recordings/; with coevolution matches.jsonl  hall/; with distillation of the model model/
 """
 
-import json
 import platform
 import shlex
 import subprocess
@@ -19,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 
-from agents.files import whole_file, whole_folder
+from agents.files import sha256_of, whole_file, whole_folder
 from agents.types import UserError
-from agents.weights.fetch import sha256_of
 from trainers.cli.machine import processor
 from trainers.cli.parser import config_to_yaml
 from trainers.config import TrainConfig
-from trainers.records.checkpoint import DamagedRun, checkpoints
+from trainers.records.manifest import checkpoints
+from trainers.records.sealed import seal_folder, sealed_json, sealed_text
 
 if TYPE_CHECKING:
     from agents.policy import Policy
@@ -88,12 +87,12 @@ def create(run_dir: Path, config: TrainConfig, policy: "Policy") -> None:
         "model_sha256": weights_sha256(policy),
         "machine": machine(),
     }
-    (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    replace_text(run_dir / "run.json", sealed_json(record))
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:
     """Write config.yaml, all keys spelled out."""
-    replace_text(run_dir / "config.yaml", config_to_yaml(config))
+    replace_text(run_dir / "config.yaml", sealed_text(config_to_yaml(config)))
 
 
 def versions() -> dict[str, str]:
@@ -128,21 +127,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def lines_until(file: Path, last_generation: int) -> list[str]:
-    """The lines of a JSONL file up to a generation, without later ones: those generations will be done again.
-
-    A kill can cut the last line short; it is dropped. DamagedRun for any other line that cannot be read.
-    """
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()] if file.is_file() else []
-    kept = []
-    for number, line in enumerate(lines):
-        try:
-            if json.loads(line)["generation"] <= last_generation:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines) - 1:
-                raise DamagedRun(f"{file}, line {number + 1}: damaged ({error})") from error
-    return kept
+def copies(run_dir: Path) -> dict[str, bytes]:
+    """The small files of a run that a checkpoint has copies of."""
+    return {name: (run_dir / name).read_bytes() for name in ("config.yaml", "run.json")}
 
 
 def replace_text(file: Path, text: str) -> None:
@@ -162,4 +149,5 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, populat
                 f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
             )
             population.policy.network.save_adapter(slot, box / f"agent_{slot:02d}", card)
+        seal_folder(box)
     return folder

@@ -1,9 +1,7 @@
-"""What a run writes while it goes on: metrics.jsonl, lineage.jsonl, adapters.jsonl and TensorBoard."""
+"""What a run writes while it goes on: its logs, and TensorBoard."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +12,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from agents.types import UserError
+from agents.files import sync
 from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
 from trainers.records.heatmap import heatmap
-from trainers.records.run_folder import lines_until, replace_text
+from trainers.records.logs import Logs
 from trainers.records.tags import BASELINES, BY_ROLE, EPISODE, HEATMAP, HELD_OUT, LAYOUT, OF_ROLE, TAGS, Tag
 
 DIMENSIONS = 8
@@ -31,13 +29,8 @@ class RunLog:
     def __init__(self, run_dir: Path, last_generation: int = -1, tags: Mapping[str, Tag] | None = None):
         """tags: those of the run's variants."""
         self._tags = TAGS | dict(tags or {})
-        names = ("metrics", "lineage", "adapters")
-        self._metrics, self._lineage, self._adapters = files = [run_dir / f"{name}.jsonl" for name in names]
-        kept = {file: lines_until(file, last_generation) for file in files}
-        for file, lines in kept.items():
-            if file.is_file():
-                replace_text(file, "".join(line + "\n" for line in lines))
-        self._folder, self._next = run_dir / "tb", last_generation + 1
+        self.logs, self._next = Logs(run_dir, last_generation), last_generation + 1
+        self._folder = run_dir / "tb"
         self._tensorboard = SummaryWriter(str(self._folder), purge_step=self._next)
         self._baselines: dict[str, SummaryWriter] = {}
         if last_generation < 0:
@@ -45,11 +38,11 @@ class RunLog:
 
     def events(self, events: Sequence[dict[str, Any]]) -> None:
         """Append births and deaths to the lineage."""
-        _append(self._lineage, events)
+        self.logs.append("lineage.jsonl", events)
 
     def metrics(self, values: dict[str, Any]) -> None:
         """Append one generation's figures, to the file and to TensorBoard."""
-        _append(self._metrics, [values])
+        self.logs.append("metrics.jsonl", [values])
         for tag, (key, meaning) in self._tags.items():
             if key in values:
                 _add_scalar(self._tensorboard, tag, values[key], values["generation"], meaning)
@@ -84,9 +77,8 @@ class RunLog:
         between = distances(adapters).numpy()
         about = {"generation": generation, "ids": [genome.id for genome in population]}
         about |= {"layers": layers, "modules": modules}
-        _append(
-            self._adapters, [about | {"norms": norms.round(digits).tolist(), "distances": between.round(3).tolist()}]
-        )
+        about |= {"norms": norms.round(digits).tolist(), "distances": between.round(3).tolist()}
+        self.logs.append("adapters.jsonl", [about])
         picture = heatmap(np.sqrt((norms**2).sum(axis=2)), layers)
         self._add_picture("adapters/norm_by_agent_and_layer", picture, _png_bytes(picture), generation, HEATMAP)
 
@@ -118,6 +110,14 @@ class RunLog:
         about = [[str(g.id), str(g.generation), g.operator, f"{g.fitness:.2f}"] for g in population]
         header = ["individual", "born", "operator", "fitness"]
         self._tensorboard.add_embedding(places, about, None, generation, "adapters", header)
+
+    def seal(self, generation: int) -> dict[str, bytes]:
+        """Have the disk hold all that was written so far, and account for it; return the generation's lines by log."""
+        for writer in (self._tensorboard, *self._baselines.values()):
+            writer.flush()
+        for file in self._folder.rglob("events.*"):
+            sync(file)
+        return self.logs.seal(generation)
 
     def close(self) -> None:
         """Finish the TensorBoard files."""
@@ -154,17 +154,6 @@ def classical_scaling(distances: np.ndarray, dimensions: int) -> np.ndarray:
     values, vectors = np.linalg.eigh(-0.5 * centred @ distances.astype(float) ** 2 @ centred)
     points = vectors[:, ::-1] * np.sqrt(values[::-1].clip(min=0))
     return np.pad(points, ((0, 0), (0, dimensions)))[:, :dimensions]
-
-
-def _append(file: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Add lines to a file; UserError, before anything is written, for a number that JSON has no word for."""
-    for record in records:
-        for key, value in record.items():
-            if isinstance(value, float) and not isfinite(value):
-                message = f"{key} = {value} of generation {record.get('generation')}: must be finite"
-                raise UserError(f"{file.name}: {message}; rewards may be too large, or learn.learning_rate")
-    with file.open("a", encoding="utf-8") as f:
-        f.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
 
 def norms_by_layer(adapters: Sequence[Adapter]) -> tuple[list[int], list[str], np.ndarray]:

@@ -75,10 +75,10 @@ def switched_on(config: TrainConfig) -> dict[str, VariantConfig]:
     return {name: getattr(config, name) for name in VARIANTS if is_on(config, name)}
 
 
-def acting_config(config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
+def acting_config(config: TrainConfig, run_dir: Path, generation: int) -> TrainConfig:
     """The config of a population that acts as that of a run did after a generation; see `VariantConfig.acting`."""
     for section in sections(config):
-        config = section.acting(config, run_dir, generation, newest)
+        config = section.acting(config, run_dir, generation)
     return config
 
 

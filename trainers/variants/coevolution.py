@@ -6,7 +6,6 @@ forgotten; after each generation the new champions play past ones (see `trainers
 Symbols: N agents in a world, E episodes, Q populations.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,8 @@ import torch
 from envs.types import WorldConfig, members
 from trainers.config import TrainConfig
 from trainers.population import Population
-from trainers.records.run_folder import lines_until, replace_text
+from trainers.records.manifest import MATCHES, lines_by_generation
+from trainers.records.sealed import decoded
 from trainers.records.tags import Tag
 from trainers.rollout import Outcome, collect_rollout
 from trainers.stages import BreedingGroup, Generation, Run
@@ -55,7 +55,6 @@ class Coevolution(Variant):
         super().__init__(settings, config, population, run_dir)
         self.env = config.env
         self.hall = HallOfFame(run_dir / "hall")
-        self._file = run_dir / "matches.jsonl"
         self.played: list[dict[str, Any]] = []  # all matches so far
 
     def breeding_groups(self, run: Run) -> list[BreedingGroup]:
@@ -97,7 +96,7 @@ class Coevolution(Variant):
             for pair, eaten in zip(pairs, food, strict=True)
         ]
         self.played += matches
-        replace_text(self._file, "".join(json.dumps(match) + "\n" for match in self.played))
+        run.log.logs.append(MATCHES, matches)
         return self._figures(number, matches)
 
     def _figures(self, number: int, matches: list[dict[str, Any]]) -> dict[str, float]:
@@ -113,7 +112,9 @@ class Coevolution(Variant):
     def restore(self, tensors: dict[str, Any], state: dict[str, Any], generation: int) -> None:
         """DamagedRun where a champion or a match of the generations so far is missing."""
         self.hall.read(generation)
-        self.played = [json.loads(line) for line in lines_until(self._file, generation)]
+        lines, _ = lines_by_generation(self.run_dir / MATCHES)
+        upto = b"".join(text for number, text in lines.items() if number <= generation)
+        self.played = [decoded(line, self.run_dir / MATCHES, dict[str, Any]) for line in upto.splitlines()]
 
 
 def line_up(world: WorldConfig, episodes: int, guests: Sequence[Sequence[int]]) -> np.ndarray:

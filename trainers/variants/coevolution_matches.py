@@ -25,7 +25,7 @@ from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
 from trainers.comparison import held_out_seeds
-from trainers.records.checkpoint import DamagedRun
+from trainers.records.sealed import DamagedRun
 from trainers.rollout import collect_rollout
 
 MATCH_WORLDS = 4

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.files import remove_folder
 from agents.types import UserError
 from trainers.config import TrainConfig
 from trainers.learning.health import health
 from trainers.learning.learner import Targets
 from trainers.population import Population
+from trainers.records.manifest import by_generation
 from trainers.records.tags import Tag
 from trainers.rollout import Observer, Rollout
 from trainers.stages import Generation, Run, States
@@ -42,7 +44,6 @@ class Distillation(Variant):
         super().__init__(settings, config, population, run_dir)
         self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
         self._states = States()
-        self._acting, self._folder = settings.acting_by(config, run_dir / "model"), run_dir / "model"
         self.student = None
         if settings.trains == "model":
             self.student = WholeModel(population.policy.network, config.learn, settings.temperature)
@@ -64,7 +65,7 @@ class Distillation(Variant):
         self.student.remember(rollout.trajectory, targets)
         figures = self.student.learn(self.population.streams["learner"]) | {"learn_s": perf_counter() - start}
         figures |= health(self.population.policy, rollout.trajectory)
-        self._act_by(self.student)
+        self._act_by(self.student, run.history.generation + 1)
         return figures | {"teacher_kl": figures["policy_loss"] / self.settings.temperature**2}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -84,11 +85,18 @@ class Distillation(Variant):
             )
         if self.student:
             self.student.restore(tensors, state["texts"])
-            self._act_by(self.student)
+            self._act_by(self.student, generation)
 
     def _targets(self, rollout: Rollout) -> np.ndarray:
         return self.teacher.targets(rollout, self._states.states)
 
-    def _act_by(self, student: WholeModel) -> None:
-        student.write(self._folder)
-        self.population.reload(self._acting)
+    def _act_by(self, student: WholeModel, generation: int) -> None:
+        """Write the model of a generation, and let the population act by it. That of the one before stays, too: until
+        the checkpoint of this one is whole, it is the newest that counts."""
+        models = self.run_dir / "model"
+        folder = models / f"gen_{generation:04d}"
+        student.write(folder)
+        for number, other in by_generation(models).items():
+            if number not in (generation, generation - 1):
+                remove_folder(other)
+        self.population.reload(self.settings.acting_by(self.config, folder))

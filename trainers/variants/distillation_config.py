@@ -8,6 +8,8 @@ from typing import Any, Literal
 from agents.types import UserError, expand_user, require, require_word
 from envs.bots.planner import MAX_CELLS
 from trainers.config import TrainConfig
+from trainers.records.manifest import by_generation
+from trainers.records.sealed import check_folder
 from trainers.variants.variant import VariantConfig, is_on
 
 Trained = Literal["adapters", "model"]
@@ -66,13 +68,16 @@ class DistillationConfig(VariantConfig):
         require(model.weight_storage == "full", "model.weight_storage", model.weight_storage, f"full {condition}")
         require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")
 
-    def acting(self, config: TrainConfig, run_dir: Path, generation: int, newest: int) -> TrainConfig:
-        """Where the model learned, agents act by its copy in the run folder, of which there is only the newest."""
+    def acting(self, config: TrainConfig, run_dir: Path, generation: int) -> TrainConfig:
+        """Where the model learned, agents act by its copy in the run folder, of which the newest are kept."""
         if self.trains != "model":
             return config
-        if generation != newest:
-            raise UserError(f"generation = {generation}: must be {newest}, of which {run_dir / 'model'} is")
-        return self.acting_by(config, run_dir / "model")
+        found = by_generation(run_dir / "model")
+        if generation not in found:
+            known = ", ".join(map(str, found)) or "none"
+            raise UserError(f"generation = {generation}: must be one of those in {run_dir / 'model'}: {known}")
+        check_folder(found[generation])
+        return self.acting_by(config, found[generation])
 
     def acting_by(self, config: TrainConfig, folder: Path) -> TrainConfig:
         """The config of a population that acts by the model in a folder, which learns no more."""

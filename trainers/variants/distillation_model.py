@@ -22,6 +22,7 @@ from agents.types import ModelConfig
 from agents.weights.base_model import load_base_model
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
+from trainers.records.sealed import seal_folder
 from trainers.rollout import Trajectory
 
 WARM_UP = 10
@@ -98,3 +99,4 @@ class WholeModel:
         with whole_folder(folder) as box:
             copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(box)  # tied weights once
             self.tokenizer.save_pretrained(box)
+            seal_folder(box)

@@ -40,10 +40,10 @@ class VariantConfig:
         """How many agents breed with each other, in each group that does, where that is another number than all."""
         return None
 
-    def acting(self, config: "TrainConfig", run_dir: Path, generation: int, newest: int) -> "TrainConfig":
+    def acting(self, config: "TrainConfig", run_dir: Path, generation: int) -> "TrainConfig":
         """The config of a population that acts as that of a run did after a generation, and learns no more.
 
-        newest: the generation of the newest checkpoint. UserError where nothing is left of that generation.
+        UserError where nothing is left of that generation.
         """
         return config
 

@@ -1,0 +1,139 @@
+"""Files that say what their bytes must be, so that whatever changes them afterwards is noticed.
+
+A folder has a file SHA256SUMS, written last, as `sha256sum --check SHA256SUMS` reads it. A text ends in a comment with
+its own SHA-256, and a JSON document has it as its last key. All this finds damage, not forgery: who changes a file on
+purpose can write another sum. Imports no torch.
+"""
+
+import hashlib
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from agents.files import read_bytes, sha256_of
+from agents.types import UserError, log
+
+SUMS = "SHA256SUMS"
+MOST_BYTES = 16 << 20
+"""Of a document; larger ones are none of ours."""
+
+Kind = TypeVar("Kind")
+
+
+class DamagedRun(UserError):
+    """A run folder lacks something, or something in it is not what the run wrote; the message names it."""
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal_folder(folder: Path) -> None:
+    """Write the sums of all files in a folder."""
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _files(folder)]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DamagedRun, naming the file, unless a folder has just the files with which it was sealed."""
+    text = read_text(folder / SUMS)
+    pairs = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.splitlines()]
+    sums = {pair[2]: pair[1] for pair in pairs if pair}
+    if len(sums) < len(pairs):
+        raise DamagedRun(f"{folder / SUMS}: damaged")
+    found = _files(folder)
+    for name in sorted({*sums, *found}):
+        if name not in found:
+            raise DamagedRun(f"{folder / name}: missing")
+        if name not in sums:
+            raise DamagedRun(f"{folder / name}: was not written by the run")
+        check_file(folder / name, sums[name])
+
+
+def check_file(file: Path, expected: str) -> None:
+    """Raise DamagedRun unless a file has this SHA-256."""
+    try:
+        found = sha256_of(file)
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if found != expected:
+        raise DamagedRun(f"{file}: damaged, as its SHA-256 is not that of what the run wrote")
+
+
+def read_text(file: Path, most_bytes: int = MOST_BYTES) -> str:
+    """What is in a text file; DamagedRun where that cannot be read."""
+    try:
+        return read_bytes(file, most_bytes).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: Exception) -> DamagedRun:
+    """What to raise for a file that cannot be read."""
+    return DamagedRun(f"{file}: missing" if isinstance(error, FileNotFoundError) else f"{file}: damaged ({error})")
+
+
+def sealed_text(text: str) -> str:
+    """A text of whole lines with its SHA-256 as a comment behind it."""
+    return f"{text}# sha256: {sha256(text.encode())}\n"
+
+
+def unsealed_text(sealed: str, file: Path) -> str:
+    """The text that was sealed; DamagedRun, naming the file, if it is another."""
+    text, _, end = sealed.rpartition("# sha256: ")
+    if end != f"{sha256(text.encode())}\n":
+        raise DamagedRun(f"{file}: damaged, or changed since the run wrote it (its last line is not its SHA-256)")
+    return text
+
+
+def sealed_json(record: dict[str, Any]) -> str:
+    """A JSON document with its own SHA-256 as its last key."""
+    body = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
+    return f'{body},\n  "sha256": "{sha256(body.encode())}"\n}}\n'
+
+
+def unsealed_json(sealed: str, file: Path, kind: type[Kind]) -> Kind:
+    """The record that was sealed, as `kind` has it; DamagedRun, naming the file, if it is another."""
+    body, _, end = sealed.rpartition(',\n  "sha256": "')
+    if end != f'{sha256(body.encode())}"\n}}\n':
+        raise DamagedRun(f"{file}: damaged, or changed since the run wrote it (its last key is not its SHA-256)")
+    return decoded(sealed.encode(), file, kind)
+
+
+def decoded(data: bytes, where: object, kind: type[Kind]) -> Kind:
+    """JSON as values of a kind; DamagedRun, saying where, for what is no JSON, too deep, or of another kind."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DamagedRun(f"{where}: damaged, or made by another version ({error})") from error
+
+
+def document(run_dir: Path, name: str, kind: type[Kind]) -> Kind:
+    """A sealed file of a run, a text (str) or a JSON document; where it is damaged, the copy in the newest checkpoint
+    that has a whole one takes its place, which is said. DamagedRun where there is none."""
+    try:
+        return read_document(run_dir / name, kind)
+    except DamagedRun as error:
+        for copy in sorted(run_dir.glob(f"checkpoints/gen_*/{name}"), reverse=True):
+            with suppress(DamagedRun):
+                found = read_document(copy, kind)
+                log.warning(f"warning: {error}; its copy in {copy.parent} is used")
+                return found
+        raise
+
+
+def read_document(file: Path, kind: type[Kind]) -> Kind:
+    """A sealed file, a text (str) or a JSON document; DamagedRun, naming the file, if it is not what the run wrote."""
+    text = read_text(file)
+    return cast(Kind, unsealed_text(text, file)) if kind is str else unsealed_json(text, file, kind)
+
+
+def _files(folder: Path) -> list[str]:
+    """The names of all that is in a folder, and of all that is in folders in it, but for the sums."""
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted({path.relative_to(folder).as_posix() for path in paths} - {SUMS})
