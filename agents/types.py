@@ -11,7 +11,9 @@ log = logging.getLogger("terrarium")
 
 
 class UserError(ValueError):
-    """A mistake of the user's, which one sentence explains; command lines print it and end with exit code 2."""
+    """A mistake of the user's, which one sentence explains; command lines print it and end with its exit code."""
+
+    exit_code = 2
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
+from agents.types import UserError
 from evolution.commands import COMMANDS
 from trainers.cli.command_line import fail, run_command
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     elif words[0] == "--version":
         print(version("terrarium-lm"))
     elif words[0] not in COMMANDS:
-        fail(f"command = {words[0]!r}: must be one of {', '.join(COMMANDS)}")
+        fail(UserError(f"command = {words[0]!r}: must be one of {', '.join(COMMANDS)}"))
     else:
         module = COMMANDS[words[0]][0]
         program = import_module("dashboard.__main__" if module == "dashboard" else module)

@@ -1,6 +1,7 @@
 """The stages of a generation, in the order in which `trainers.train` goes through them, and what they share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -81,7 +82,9 @@ class Run:
         return isinstance(self.world(generation), Pictured) and bool(every) and generation % every == 0
 
     def close(self) -> None:
-        """Let go of what the worlds hold."""
+        """Let go of what the worlds and the logs hold."""
+        with suppress(OSError):  # of a disk that failed, which has been said; a run that ended has closed them before
+            self.log.close()
         for world in (*self.worlds, *self.trials):
             world.close()
 

@@ -24,9 +24,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from agents.types import UserError, log, require
 from envs.extras import EXTRAS, advice
-from trainers.cli.command_line import run_command
+from trainers.cli.command_line import MachineFault, run_command
+from trainers.cli.stopping import stopping_cleanly
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def train(
         run = begin(config, resume, strict)
         if dashboard:
             page.enter_context(page_beside(run.run_dir))
-        with closing(run), run.progress, saying_what_is_kept(run.run_dir):
+        with closing(run), run.progress, saying_what_is_kept(run.run_dir), stopping_cleanly() as run.progress.check:
             all_generations(run)
             return report(run)
 
@@ -79,11 +82,18 @@ def all_generations(run: "Run") -> None:
 
 @contextmanager
 def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
-    """Within the block, a UserError goes on with how much of the run is kept, and Ctrl-C has it said."""
+    """Within the block, a UserError goes on with how much of the run is kept, and Ctrl-C has it said.
+
+    MachineFault, with the same, where a file cannot be written or read: the disk is full, or the folder is gone.
+    """
     try:
         yield
     except UserError as error:
-        raise UserError(f"{error}; {_kept(run_dir)}") from error
+        raise type(error)(f"{error}; {_kept(run_dir)}") from error
+    except BrokenPipeError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise MachineFault(f"{' '.join(str(error).split())}; {_kept(run_dir)}") from error
     except KeyboardInterrupt:
         log.info(_kept(run_dir))
         raise

@@ -1,13 +1,14 @@
 """What the command lines have in common: how a mistake is said, and the arguments of those that read a run.
 
-A mistake of the user's (`UserError`) is one sentence on standard error and exit code 2; anything else is a bug and
-shows its traceback. Never imports torch.
+A mistake of the user's (`UserError`) is one sentence on standard error and exit code 2, a fault of the machine's (a
+full disk) the same with exit code 74; anything else is a bug and shows its traceback. Never imports torch.
 """
 
 import argparse
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -19,10 +20,16 @@ NOBODY_READS = 128 + 13
 """The exit code, as a shell tells it, of a program that SIGPIPE has ended: `head` has read enough."""
 
 
-def fail(message: object) -> NoReturn:
-    """Say what is wrong in one sentence and end with exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+class MachineFault(UserError):
+    """The machine did not do what it should: a disk is full, read-only or broken, or files were taken away."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
+
+
+def fail(error: UserError) -> NoReturn:
+    """Say what is wrong in one sentence and end with its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 class ToStandardError(logging.Handler):
@@ -48,11 +55,13 @@ def run_command(command: Callable[[], object]) -> None:
         print(end="", flush=True)  # here, where it can still be told that nobody reads it
     except UserError as error:
         fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + getattr(interrupt, "number", signal.SIGINT))
     except BrokenPipeError:
         _end_unread()
+    except OSError as error:
+        fail(MachineFault(" ".join(str(error).split())))
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # rich has caught it, and ends with another code
             _end_unread()

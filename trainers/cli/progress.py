@@ -142,6 +142,8 @@ class Progress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=1.0, stage="", fitness="")
+        self.check: Callable[[], None] = lambda: None
+        """Called at each step, where nothing is half done; may raise to end the run."""
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -168,6 +170,7 @@ class Progress:
 
     def detail(self, text: str) -> None:
         """Show something else about the stage."""
+        self.check()
         elapsed, left = perf_counter() - self._started, self._clock.left()
         done = 0.0 if left is None else elapsed / (elapsed + left)
         self._bar.update(self._task, stage=text, completed=done)
