@@ -25,6 +25,7 @@ from trainers.cli.command_line import run_command
 from trainers.cli.parser import read_config
 from trainers.records.manifest import checkpoints
 from trainers.records.reading import read_log
+from trainers.records.sealed import check_folder
 from trainers.variants import acting_config
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def adapter_folder(run_dir: Path, agent: str, generation: int | None) -> Path:
         raise UserError(f"{run_dir / 'adapters'}: holds no exported adapters; must be in the folder of a run")
     chosen = max(found) if generation is None else generation
     require(chosen in found, "generation", chosen, f"one that was exported: {', '.join(map(str, sorted(found)))}")
+    check_folder(found[chosen])
     slots = {int(f.name.removeprefix("agent_")): f for f in found[chosen].glob("agent_*")}
     match = re.fullmatch(r"(id:)?(\d+)", agent)
     allowed = f"a slot between 0 and {max(slots, default=-1)}, or id: and the id of one that lived in gen. {chosen}"

@@ -65,12 +65,12 @@ def longer(finished, tmp_path_factory, tiny_arguments):
 @pytest.mark.parametrize("kind", HARMS)
 def test_no_change_of_any_file_goes_unnoticed(finished, tmp_path, caplog, kind):
     whole, rng = content(finished[0]), random.Random(kind)
-    for name in sorted(set(whole) - {"results.json"}):  # which is written anew by every run that goes on
+    for name in sorted(whole):
         run_dir = tmp_path / "copy"
         shutil.copytree(finished[0], run_dir)
         harm(run_dir / name, kind, rng)
         caplog.clear()
-        may_go = name.startswith(("recordings/", "adapters/"))
+        may_go = name.startswith(("recordings/", "adapters/")) or name == "results.json"
         try:
             repair(run_dir)
         except DamagedRun as error:
@@ -125,6 +125,14 @@ def test_a_run_goes_on_from_the_checkpoint_before_as_if_it_had_never_stopped(cop
     results = [json.loads((run / "results.json").read_text()) for run in (copy, longer[0])]
     assert results[0] == results[1]
     assert read_log(copy, "lineage.jsonl") == read_log(longer[0], "lineage.jsonl")
+
+
+def test_results_that_are_damaged_are_made_anew(copy, finished, capsys):
+    whole = (copy / "results.json").read_text()
+    (copy / "results.json").write_text(whole.replace("agents", "ageots", 1))
+    main(["--resume", str(copy)])
+    assert "results.json: damaged, or changed since the run wrote it" in capsys.readouterr().err
+    assert (copy / "results.json").read_text() == whole
 
 
 def test_who_only_looks_uses_the_checkpoint_before_and_changes_nothing(copy, caplog):

@@ -59,6 +59,7 @@ def repair(run_dir: Path, strict: bool = False) -> None:
     for account in accounts:
         for name, expected in account.files.items():
             _file(run_dir / name, expected, state["first"], report)
+    _results(run_dir / "results.json", report)
 
 
 def _newest_whole(run_dir: Path, report: Report) -> tuple[int, Path]:
@@ -161,6 +162,16 @@ def _file(file: Path, expected: str, first: dict[str, Any], report: Report) -> N
         elif (part := file.parent if file.name == SUMS else file).exists():
             report(f"{error}; it is set aside")
             _set_aside(part)
+
+
+def _results(file: Path, report: Report) -> None:
+    """Without them a run that has ended compares its last generation once more."""
+    try:
+        if file.exists():
+            read_document(file, dict)
+    except DamagedRun as error:
+        report(f"{error}; it is set aside, and made anew when the run ends")
+        _set_aside(file)
 
 
 def _set_aside(path: Path) -> None:
