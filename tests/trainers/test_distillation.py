@@ -18,6 +18,7 @@ from trainers.learning.distil import distil_loss
 from trainers.records.checkpoint import load_checkpoint
 from trainers.records.manifest import checkpoints
 from trainers.records.opening import open_fittest
+from trainers.records.sealed import seal_folder
 from trainers.rollout import Rollout, Trajectory
 from trainers.train import train
 from trainers.variants.distillation_model import WholeModel
@@ -193,7 +194,7 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     student = WholeModel(policy.network, read_config(whole_run).learn, temperature=1.0)
     assert torch.equal(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
     parameters = sum(parameter.numel() for parameter in student.causal_lm.parameters())
-    assert (whole_run / "model" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
+    assert (whole_run / "model" / "gen_0003" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
     texts = state["population"]["variants"]["distillation"]["texts"][:20]
     mine, theirs = student.logits(texts).detach().numpy(), policy.logits(texts, np.full(len(texts), agent))
     np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
@@ -206,10 +207,11 @@ def test_a_teacher_whose_whole_model_has_learned_since_is_another(whole_run, tmp
     shutil.copytree(whole_run, copy)
     before = RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name
     assert RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name == before
-    file = copy / "model" / "model.safetensors"
+    file = copy / "model" / "gen_0003" / "model.safetensors"
     tensors = load_file(file)
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, file, {"format": "pt"})
+    seal_folder(file.parent)
     assert RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name != before
 
 
