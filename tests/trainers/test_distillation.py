@@ -194,7 +194,9 @@ def test_what_learned_is_what_acts_and_what_is_kept(whole_run, capsys):
     student = WholeModel(policy.network, read_config(whole_run).learn, temperature=1.0)
     assert torch.equal(dict(student.causal_lm.named_parameters())[name].detach(), kept.bfloat16().float())
     parameters = sum(parameter.numel() for parameter in student.causal_lm.parameters())
-    assert (whole_run / "model" / "gen_0003" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, "tied weights once"
+    assert (whole_run / "model" / "gen_0003" / "model.safetensors").stat().st_size < 2 * parameters + 10_000, (
+        "tied weights once"
+    )
     texts = state["population"]["variants"]["distillation"]["texts"][:20]
     mine, theirs = student.logits(texts).detach().numpy(), policy.logits(texts, np.full(len(texts), agent))
     np.testing.assert_allclose(mine, theirs, atol=0.02 * np.abs(theirs).max())
