@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ def read_events(file: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines):
         try:
             events.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines) - 1:
                 raise ValueError(f"{file}, line {number + 1}: damaged ({error})") from error
     return events
@@ -54,17 +55,19 @@ def read_events(file: Path) -> list[dict[str, Any]]:
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
     """A graph from parents to children. Nodes are ids, with generation (of birth), slot, operator, in_life, role and,
-    by generation, `fitness` and `score`, as far as measured."""
+    by generation, `fitness` and `score`, as far as measured.
+
+    ValueError, with the number of the line, for an event that lacks what it should have, for a life of nobody, and for
+    parents that were not born before: so nobody descends from itself, and every line of descent has a beginning.
+    """
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
-    for event in events:
-        if event["event"] == "birth":
-            about = {key: event[key] for key in ("generation", "slot", "operator", "in_life")}
-            about["role"] = event.get("role", "agent")
-            tree.add_node(event["id"], **about, fitness={}, score={})
-            tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
-        elif event["event"] == "life":
-            measured[event["generation"]][event["id"]] = event["fitness"]
+    for number, event in enumerate(events, 1):
+        try:
+            _grow(tree, measured, event)
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"lineage.jsonl, line {number}: damaged ({why})") from error
     for generation, fitness in measured.items():
         of_role = defaultdict(list)
         for one, value in fitness.items():
@@ -74,6 +77,31 @@ def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
             tree.nodes[one]["fitness"][generation] = value
             tree.nodes[one]["score"][generation] = float((value - values.mean()) / (values.std() or 1.0))
     return tree
+
+
+def _grow(tree: nx.DiGraph, measured: dict[int, dict[int, float]], event: dict[str, Any]) -> None:
+    """Add a birth to the tree, or a life to what was measured; KeyError, TypeError or ValueError for what is neither."""
+    kinds = {"birth": ("generation", "id", "slot"), "life": ("generation", "id")}.get(event["event"], ())
+    for key in kinds:
+        if type(event[key]) is not int:
+            raise ValueError(f"{key} = {event[key]!r}: must be a whole number")
+    if event["event"] == "birth":
+        one, parents = event["id"], event["parents"]
+        about = {key: event[key] for key in ("generation", "slot", "operator", "in_life")}
+        for parent in parents:
+            if not (parent < one and parent in tree):
+                raise ValueError(f"parent {parent!r} of {one!r}: must be an id below it, of one born before")
+        if one in tree:
+            raise ValueError(f"id = {one!r}: must be of one not yet born")
+        tree.add_node(one, **about, role=event.get("role", "agent"), fitness={}, score={})
+        tree.add_edges_from((parent, one) for parent in parents)
+    elif event["event"] == "life":
+        if event["id"] not in tree:
+            raise ValueError(f"id = {event['id']!r}: must be of one born before")
+        for key in ("return", "fitness"):
+            if not (isinstance(event[key], int | float) and isfinite(event[key])):
+                raise ValueError(f"{key} = {event[key]!r}: must be a finite number")
+        measured[event["generation"]][event["id"]] = event["fitness"]
 
 
 def line_of(tree: nx.DiGraph, one: int) -> list[int]:

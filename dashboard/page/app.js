@@ -252,6 +252,7 @@ async function begin() {
     show();
   };
   document.addEventListener("keydown", onKey);
+  if (location.search) history.replaceState(null, "", location.pathname + location.hash); // the token is in a cookie now
   addEventListener("hashchange", () => VIEWS.includes(location.hash.slice(1)) && open(location.hash.slice(1)));
   explain();
   await refreshRuns();

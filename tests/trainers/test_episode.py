@@ -13,10 +13,11 @@ from envs.observe import observe
 from envs.worlds.world import ForageWorld
 from trainers.records.episode import (
     Recording,
-    generation_of,
+    name_of,
     prune_recordings,
     read_recording,
     recorded,
+    recordings_in,
     states,
     write_recording,
 )
@@ -109,6 +110,6 @@ def test_the_oldest_go_first(tmp_path):
         (tmp_path / f"{name}.safetensors").write_bytes(bytes(2**20))
     prune_recordings(tmp_path, 2)
     assert sorted(file.stem for file in tmp_path.iterdir()) == ["rollout_0005", "rollout_0011"]
-    assert generation_of(tmp_path / "held_out_0005.safetensors") == 5
+    assert sorted(recordings_in(tmp_path)) == [("rollout", 5), ("rollout", 11)]
     prune_recordings(tmp_path, 0)
     assert not list(tmp_path.iterdir())
