@@ -79,7 +79,7 @@ class Run:
         What a damaged file would have said is left out.
         """
         about: dict[str, Any] = {"name": self.name, "done": 0, "baselines": {}, "is_forage": True, "records": True}
-        for part in (self._settings, self._progress, self._baselines, lambda: self._json("run.json") and {}):
+        for part in (self._settings, self._progress, self._baselines, self._records):
             with suppress(Damaged):  # `damage` says so
                 about |= part()
         return about | {"status": self._status(), "damage": damage(self)}
@@ -115,8 +115,17 @@ class Run:
     def _baselines(self) -> dict[str, Any]:
         """By figure and by who, the mean in held-out worlds, known from the first generation on."""
         first = self._json("first.json")
-        with self._noting("first.json") if first else suppress():
+        if not first:
+            return {}
+        with self._noting("first.json"):
             return {"baselines": _means(first)}
+
+    def _records(self) -> dict[str, Any]:
+        """Nothing: these files are read only to find whether they are damaged."""
+        for name in ("run.json", "results.json"):
+            with suppress(Damaged):
+                self._json(name)
+        return {}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of metrics.jsonl, lineage.jsonl or adapters.jsonl; read anew when the file has changed."""

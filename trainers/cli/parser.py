@@ -45,6 +45,11 @@ RENAMED_KEYS = {
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+MOST_CONFIG = 256 << 10
+"""Bytes of a config, which has about five thousand."""
+MOST_DEPTH = 16
+"""Levels of lists and keys in a config, which has three."""
+
 ONE_AT_A_TIME = Lock()
 """jsonargparse is not for several threads: it calls ast.parse, which in CPython 3.11 can raise SystemError when another
 thread calls it too ("AST constructor recursion depth mismatch"), and then goes on with options missing."""
@@ -107,8 +112,8 @@ def read_config(run_dir: Path) -> TrainConfig:
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; must be the folder of a run")
     file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{file}: missing; {run_dir} must be the folder of a run")
+    if not file.is_file():  # nor a pipe, which could be waited for without end
+        raise UserError(f"{file}: missing, or no plain file; {run_dir} must be the folder of a run")
     try:
         return config_from_file(file)
     except ValueError as error:
@@ -128,14 +133,37 @@ class _Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """What a file says, as `parse_string` has it; a file without keys says nothing."""
-        text = Path(path).read_text(encoding="utf-8")
-        says = yaml.safe_load(text)
+        try:
+            text = _config_text(Path(path))
+            says = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            raise UserError(f"{path}: {_one_line(error)}") from error
         if not isinstance(says, dict | None):
             raise UserError(f"{path}: must hold keys and values, as `seed: 1`")
         nested = {f"{name}.{key}" for name, keys in (says or {}).items() if isinstance(keys, dict) for key in keys}
         _refuse_renamed([*(says or {}), *nested])
         # A comment after it: jsonargparse takes a file of one key without a value for something else
         return self.parse_string(f"{text}\n#" if says else "{}", *args, **kwargs)
+
+
+def _config_text(file: Path) -> str:
+    """The text of a YAML file; UserError where loading it could take time or memory without bound.
+
+    A few lines of anchors and aliases can stand for gigabytes, and no config of ours has any.
+    """
+    with file.open("rb") as source:
+        content = source.read(MOST_CONFIG + 1)
+    if len(content) > MOST_CONFIG:
+        raise UserError(f"{file.stat().st_size} bytes: must be at most {MOST_CONFIG}")
+    text, depth = content.decode("utf-8"), 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        place = f"line {event.start_mark.line + 1}"
+        if getattr(event, "anchor", None):  # an alias has one too
+            raise UserError(f"{place}: must be without the anchor or alias {event.anchor!r}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise UserError(f"{place}: lists and keys must be nested at most {MOST_DEPTH} levels deep")
+    return text
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:
