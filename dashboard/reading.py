@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -108,7 +108,8 @@ class Run:
             return "finished"
         longest, stamps = 0.0, [self.stamp("metrics.jsonl"), self.stamp("run.json")]
         with suppress(Damaged):
-            longest = max((line["wall_s"] for line in self.lines("metrics") if _is_number(line.get("wall_s"))), default=0)
+            seconds = [line.get("wall_s") for line in self.lines("metrics")]
+            longest = max((one for one in seconds if _is_number(one)), default=0.0)
         silence = time.time() - max((stamp[0] for stamp in stamps if stamp), default=0) / 1e9
         return "running" if silence < max(LEAST_PATIENCE_S, PATIENCE * longest) else "interrupted"
 
@@ -231,7 +232,7 @@ def _plain_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 

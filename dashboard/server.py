@@ -100,7 +100,7 @@ class Guard:
         if b"transfer-encoding" in headers or headers.get(b"content-length", [b"0"]) != [b"0"]:
             return 413, "a request to read has no body"
         if self.token and not self._shows_token(scope):
-            return 403, "this page is for those who have its whole address, with ?token=, as printed where it was started"
+            return 403, "this page needs its whole address, with ?token=, as printed where it was started"
         return None
 
     def _shows_token(self, scope: Scope) -> bool:

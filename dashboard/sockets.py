@@ -9,7 +9,7 @@ that asyncio promises. An ASGI application is told in `scope["state"]` which con
 """
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -32,8 +32,8 @@ MOST_HEADERS = 16 << 10
 class Visit:
     """One connection: whose turn it is, and until when."""
 
-    open: "set[Visit]" = set()
-    waited_for: "dict[Visit, None]" = {}  # those that have the turn, longest first
+    open: "ClassVar[set[Visit]]" = set()
+    waited_for: "ClassVar[dict[Visit, None]]" = {}  # those that have the turn, longest first
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

@@ -80,7 +80,7 @@ def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
 
 
 def _grow(tree: nx.DiGraph, measured: dict[int, dict[int, float]], event: dict[str, Any]) -> None:
-    """Add a birth to the tree, or a life to what was measured; KeyError, TypeError or ValueError for what is neither."""
+    """Add a birth to the tree, or a life to what was measured; KeyError, TypeError or ValueError if it cannot be."""
     kinds = {"birth": ("generation", "id", "slot"), "life": ("generation", "id")}.get(event["event"], ())
     for key in kinds:
         if type(event[key]) is not int:

@@ -21,6 +21,7 @@ DROPPED = 0
 """In place of a status: who goes on talking when refused may lose the answer with the connection."""
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 UPGRADE = f"Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}"
+CHUNKED = "Transfer-Encoding: chunked\r\n"
 HOST = "Host: {place}\r\n"
 PAGE = "Origin: http://{place}\r\n"
 
@@ -72,9 +73,9 @@ ATTACKS: dict[str, tuple[str, set[int]]] = {
     "a method that tells all": (get("/runs", method="TRACE"), {405}),
     "a method in place of another": (get("/runs", "X-HTTP-Method-Override: DELETE\r\n"), {200}),
     "a body": (get("/runs", "Content-Length: 5\r\n") + "hello", {413}),
-    "a body without an end": (get("/runs", "Transfer-Encoding: chunked\r\n") + "ffffffff\r\n", {413}),
+    "a body without an end": (get("/runs", CHUNKED) + "ffffffff\r\n", {413}),
     "two lengths": (get("/runs", "Content-Length: 0\r\nContent-Length: 40\r\n"), {400}),
-    "a request within a request": (get("/runs", "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\nG", {413}),
+    "a request within a request": (get("/runs", "Content-Length: 6\r\n" + CHUNKED) + "0\r\n\r\nG", {413}),
     "a length below nought": (get("/runs", "Content-Length: -1\r\n"), {400}),
     "a header that goes on": (get("/runs", "X: a\r\n b: c\r\n"), {200}),
     "a header with a null": (get("/runs", "X: a\0b\r\n"), {400}),

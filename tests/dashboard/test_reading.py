@@ -180,10 +180,10 @@ def test_a_file_that_is_too_large_is_not_read_and_said_to_be(copied):
 
 
 DAMAGE = {
-    "metrics.jsonl": ["7", '"x"', "[]", "{}", '{"generation": "1"}', '{"generation": NaN}', 10_000 * "[", "\ud800", "{"],
+    "metrics.jsonl": ["7", '"x"', "[]", "{}", '{"generation": "1"}', '{"generation": NaN}', 9_000 * "[", "\ud800", "{"],
     "lineage.jsonl": ["7", '{"generation": 0}', '{"generation": 0, "event": "birth"}', 5_000 * '{"a":', "null"],
-    "first.json": ["7", "[]", '{"fitness": 3}', '{"fitness": {"x": 1}}', '{"fitness": {"x": {"mean": "1"}}}', "{"]
-    + ['{"fitness": {"x": {"mean": NaN}}}', '{"fitness": {"x": {"mean": 1e999}}}', 20_000 * "["],
+    "first.json": ["7", "[]", "{", 20_000 * "[", '{"fitness": 3}', '{"fitness": {"x": 1}}']
+    + [f'{{"fitness": {{"x": {{"mean": {mean}}}}}}}' for mean in ('"1"', "NaN", "1e999")],
     "config.yaml": ["7", "seed: x", "seed: &a 1", "seed: [", "env: {id: 3}", "agents: 3", 10_000 * "["],
     "results.json": ["7", "{", 20_000 * "["],
     "run.json": ["[]", "x"],
