@@ -32,8 +32,8 @@ MOST_HEADERS = 16 << 10
 class Visit:
     """One connection: whose turn it is, and until when."""
 
-    open: "ClassVar[set[Visit]]" = set()
-    waited_for: "ClassVar[dict[Visit, None]]" = {}  # those that have the turn, longest first
+    open: ClassVar["set[Visit]"] = set()
+    waited_for: ClassVar["dict[Visit, None]"] = {}  # those that have the turn, longest first
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
