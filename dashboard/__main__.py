@@ -1,13 +1,15 @@
 """Watch runs in a browser, while they go on or afterwards.
 
-    python -m dashboard RUN_DIR [RUN_DIR ...] [--port N] [--host ADDRESS] [--name HOST]
+    python -m dashboard RUN_DIR [RUN_DIR ...] [--port N] [--host ADDRESS] [--name HOST] [--token auto|always|none]
 
-prints the address of the page. It reads the run folders and nothing else. Needs the extra `dashboard`.
+prints the address of the page. It reads the run folders and nothing else. Where other machines can reach it, the
+address has a token, without which nobody can read them. Needs the extra `dashboard`.
 """
 
 import argparse
 import errno
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -24,14 +26,24 @@ from trainers.cli.command_line import run_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USUAL_PORT = 8600
-CONNECTIONS = 128
-"""The most that are open at a time; who comes then is turned away."""
+TOKENS = {
+    "auto": "where others can reach the page",
+    "always": "also on loopback, for others who use this machine",
+    "none": "nowhere: all who can reach the page can read it",
+}
+"""When the page's address has a token, and a request must show it."""
+UNREAD = 256 << 10
+"""Bytes of an answer that the system keeps for a client that reads slowly; with more, it would look like one that does
+not read at all, as what is read is noticed in steps of a third of this."""
 
 
-def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], ending: str = "") -> None:
+def serve(
+    run_dirs: list[Path], host: str, port: int | None, names: list[str], ending: str = "", tokens: str = "auto"
+) -> None:
     """Serve the page until interrupted, and print its address and how it ends.
 
     port: None for the usual one, or any that is free where that is taken. names: besides `host`, of this machine.
+    tokens: a word of TOKENS.
     Raises UserError for what is no run, a host that is not this machine, a port that is taken, or a missing extra.
     """
     require(port is None or 0 <= port <= 65535, "port", port, "between 0 (any that is free) and 65535")
@@ -41,6 +53,7 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], e
 
         from dashboard.reading import Run
         from dashboard.server import application, authority
+        from dashboard.sockets import bounded
     except ImportError as error:
         raise UserError(f"{error}; {advice('dashboard')} brings what the page needs") from error
     runs = [Run(folder) for folder in run_dirs]
@@ -48,20 +61,16 @@ def serve(run_dirs: list[Path], host: str, port: int | None, names: list[str], e
     place, port = listener.getsockname()[:2]
     address, machine = ip_address(place), socket.gethostname()
     known = [*LOOPBACK, host, *names, *([machine] if address.is_unspecified else [])]
+    has_token = tokens == "always" or (tokens == "auto" and not address.is_loopback)
+    token = secrets.token_urlsafe(24) if has_token else None
     if not address.is_loopback:
         where = f"this machine (http://{authority(machine, port)})" if address.is_unspecified else host
-        print(f"warning: everybody who can reach {where} can read these runs: {', '.join(run.name for run in runs)}")
+        who = f"everybody who can reach {where}{' and has the token' if token else ''}"
+        print(f"warning: {who} can read these runs: {', '.join(run.name for run in runs)}")
     here = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(place, host)
-    print(f"watch at http://{authority(here, port)}{ending}", flush=True)
-    settings = uvicorn.Config(
-        application(runs, [authority(name, port) for name in known]),
-        log_level="warning",
-        limit_concurrency=CONNECTIONS,
-        ws="websockets-sansio",
-        ws_max_size=1024,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
+    print(f"watch at http://{authority(here, port)}{f'/?token={token}' if token else ''}{ending}", flush=True)
+    app = application(runs, [authority(name, port) for name in known], token)
+    settings = uvicorn.Config(**bounded(app), log_level="error")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(settings).run(sockets=[listener])
 
@@ -77,8 +86,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
         family, *_, place = min(found, key=lambda one: one[0] != socket.AF_INET)  # localhost is 127.0.0.1 first
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD)
         listener.bind(place)
-        listener.listen(CONNECTIONS)  # from here on nobody who comes is turned away
+        listener.listen()  # from here on nobody who comes is turned away
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that no name can be
         why = getattr(error, "strerror", None) or str(error)
         if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES):
@@ -107,12 +117,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help=f"where to listen ({USUAL_PORT}, or any that is free)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback lets others read")
     parser.add_argument("--name", action="append", default=[], help="another name by which browsers may call it")
+    when = "; ".join(f"{word}: {meaning}" for word, meaning in TOKENS.items())
+    parser.add_argument("--token", choices=TOKENS, default="auto", help=f"when the address has a token ({when})")
     parser.add_argument("--end_with", type=int, help=argparse.SUPPRESS)  # the process whose run this page is of
     options = parser.parse_args(argv)
     if options.end_with:
         end_with(options.end_with)
     ending = "" if options.end_with else "   (Ctrl-C ends it)"
-    run_command(lambda: serve(options.run_dirs, options.host, options.port, options.name, ending))
+    where = (options.host, options.port, options.name)
+    run_command(lambda: serve(options.run_dirs, *where, ending=ending, tokens=options.token))
     sys.exit(0)
 
 

@@ -1,16 +1,19 @@
 """What a run folder holds, as plain values fit for JSON. Reads a running, a finished and an interrupted run alike.
 
 Never imports torch and never writes. A line that is still being written is left out; files that are missing are as
-good as empty; ValueError for those that are damaged. No path comes from outside: the names of files are made here of
-known words and whole numbers.
+good as empty; Damaged for those that cannot be read, and what else there is of the run is read all the same. No path
+comes from outside: the names of files are made here of known words and whole numbers. Only plain files of moderate
+size are opened: no links, pipes or devices.
 """
 
 import base64
-import json
+import stat
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -21,44 +24,71 @@ from envs.rendering.terminal import is_fertile, one_world
 from envs.types import is_night
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
-from trainers.lineage import champion_of, family_tree, generations, line_of, read_events
-from trainers.records.episode import Recording, generation_of, read_recording, states
+from trainers.lineage import champion_of, family_tree, generations, line_of
+from trainers.records.episode import KINDS, Recording, name_of, read_recording, recordings_in, states
+from trainers.records.reading import check_written, read_log
+from trainers.records.sealed import read_document
 
-KINDS = ("rollout", "held_out")
-"""What is recorded: a rollout from which agents learned, and an episode in a held-out world, the same for all runs."""
 PATIENCE = 3.0
 """A run that has been silent for so many of its longest generations counts as interrupted."""
 LEAST_PATIENCE_S = 60.0
-MOST_BYTES = 64 << 20
-"""A file larger than this is not one of ours."""
+MIB = 2**20
+MOST_BYTES = 64 * MIB
+"""A file larger than this is not read."""
+MOST_OF_EPISODE = 16 * MIB
+"""Nor is a recording larger than this: in memory, and on its way to a page, it takes ten times as much."""
+MOST_LETTERS = 300
+"""Of a sentence that says what is damaged."""
+TROUBLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
+"""What reading can end with where a file may hold anything."""
+
+Stamp = tuple[int, int, int]
+"""When a file was last written, its length and its number."""
+
+
+class Damaged(ValueError):
+    """A part of a run that cannot be read; its one sentence says which file, and why."""
+
+
+class Finding(NamedTuple):
+    """That a file could not be read when it had this stamp (None: when it was missing)."""
+
+    stamp: Stamp | None
+    sentence: str
+    is_lasting: bool  # until the file changes; the system's own errors may pass
 
 
 class Run:
-    """A run folder. Raises UserError where it is none."""
+    """A run folder. Raises UserError where it is none; one that is damaged is read as far as that goes."""
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
-        self.name = folder.name or self.folder.name
-        self._config = (self._config_stamp(), read_config(self.folder))
-        self._lines: dict[str, tuple[float, int, list[dict[str, Any]]]] = {}
+        self.name = _plain_text(folder.name or self.folder.name)
+        self.found: dict[str, Finding] = {}
+        self._known: dict[str, tuple[Stamp | None, Any]] = {}
+        if not self.folder.is_dir() or all(self.stamp(name) is None for name in ("config.yaml", "run.json")):
+            read_config(self.folder)  # says that this is no run
 
     def config(self) -> TrainConfig:
         """As it is now, read anew when the file has changed: a resumed run can have got more generations."""
-        stamp = self._config_stamp()
-        if stamp != self._config[0]:
-            self._config = (stamp, read_config(self.folder))
-        return self._config[1]
-
-    def _config_stamp(self) -> float:
-        file = self.folder / "config.yaml"
-        return file.stat().st_mtime if file.is_file() else 0.0
+        config: TrainConfig = self._read("config.yaml", lambda file: read_config(file.parent))
+        return config
 
     def overview(self) -> dict[str, Any]:
-        """What the run is, how far it has come, and whether it goes on."""
-        config, metrics = self.config(), self.lines("metrics")
+        """What the run is, how far it has come, whether it goes on, and what of it is damaged.
+
+        What a damaged file would have said is left out.
+        """
+        about: dict[str, Any] = {"name": self.name, "done": 0, "baselines": {}, "is_forage": True, "records": True}
+        for part in (self._settings, self._progress, self._baselines, self._records):
+            with suppress(Damaged):  # `damage` says so
+                about |= part()
+        return about | {"status": self._status(), "damage": damage(self)}
+
+    def _settings(self) -> dict[str, Any]:
+        config = self.config()
         world = config.env
         return {
-            "name": self.name,
             "seed": config.seed,
             "preset": " + ".join([world.preset, *world.also]) if world.is_forage else world.id,
             "model": config.model.name,
@@ -66,86 +96,174 @@ class Run:
             "evolves": config.evolution.enabled,
             "agents": world.agents,
             "generations": config.generations,
-            "done": len(metrics),
-            "status": self._status(metrics),
             "is_forage": world.is_forage,
             "records": config.log.recordings_mb > 0,
-            "baselines": self._baselines(),
         }
 
-    def _status(self, metrics: list[dict[str, Any]]) -> str:
+    def _progress(self) -> dict[str, Any]:
+        return {"done": len(self.lines("metrics"))}
+
+    def _status(self) -> str:
         """running, finished or interrupted."""
-        if (self.folder / "results.json").is_file():
+        if self.stamp("results.json"):
             return "finished"
-        stamps = [file.stat().st_mtime for file in (self._file("metrics"), self.folder / "run.json") if file.is_file()]
-        longest = max((line["wall_s"] for line in metrics), default=0.0)
-        silence = time.time() - max(stamps, default=0.0)
+        longest, stamps = 0.0, [self.stamp("metrics.jsonl"), self.stamp("run.json")]
+        with suppress(Damaged):
+            seconds = [line.get("wall_s") for line in self.lines("metrics")]
+            longest = max((one for one in seconds if _is_number(one)), default=0.0)
+        silence = time.time() - max((stamp[0] for stamp in stamps if stamp), default=0) / 1e9
         return "running" if silence < max(LEAST_PATIENCE_S, PATIENCE * longest) else "interrupted"
 
-    def _baselines(self) -> dict[str, dict[str, float]]:
+    def _baselines(self) -> dict[str, Any]:
         """By figure and by who, the mean in held-out worlds, known from the first generation on."""
         first = self._json("first.json")
-        keys = ("fitness", "food_eaten", "lifetime")
-        means = {key: {who: row["mean"] for who, row in first.get(key, {}).items()} for key in keys}
-        return {key: {who: mean for who, mean in row.items() if who != "agents"} for key, row in means.items() if row}
+        if not first:
+            return {}
+        with self._noting("first.json"):
+            return {"baselines": _means(first)}
+
+    def _records(self) -> dict[str, Any]:
+        """Nothing: these files are read only to find whether they are damaged."""
+        for name in ("run.json", "results.json"):
+            with suppress(Damaged):
+                self._json(name)
+        with self._noting("config.yaml") as file:  # `config` is content with its copy in a checkpoint
+            read_document(file, str)
+        return {}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of metrics.jsonl, lineage.jsonl or adapters.jsonl; read anew when the file has changed."""
-        file = self._file(name)
-        if not self._is_readable(file):
-            return []
-        status = file.stat()
-        known = self._lines.get(name)
-        if not known or known[:2] != (status.st_mtime, status.st_size):
-            known = self._lines[name] = (status.st_mtime, status.st_size, read_events(file))
-        return known[2]
+        lines: list[dict[str, Any]] = self._read(f"{name}.jsonl", _lines, missing=[])
+        return lines
 
     def lineage(self) -> dict[str, Any]:
         """Everybody who lived, with parents and fitness by generation, and the champion's line."""
-        tree = family_tree(self.lines("lineage"))
-        nodes = [{"id": one, **about, "parents": list(tree.predecessors(one))} for one, about in tree.nodes(data=True)]
-        champion = line_of(tree, champion_of(tree)) if generations(tree) else []
-        return {"nodes": nodes, "champion": champion}
+        events = self.lines("lineage")
+        if not events:
+            return {"nodes": [], "champion": []}
+        with self._noting("lineage.jsonl"):
+            return _family(events)
 
     def recordings(self) -> list[dict[str, Any]]:
         """Kind and generation of each recording, by generation."""
-        files = (self.folder / "recordings").glob("*.safetensors")
-        found = [(generation_of(file), file.stem.rpartition("_")[0]) for file in files]
-        return [{"kind": kind, "generation": generation} for generation, kind in sorted(found) if kind in KINDS]
+        found = sorted((generation, kind) for kind, generation in recordings_in(self.folder / "recordings"))
+        return [{"kind": kind, "generation": generation} for generation, kind in found]
 
     def recording(self, kind: str, generation: int) -> Recording:
-        """A recorded episode; FileNotFoundError if there is none, ValueError if it is damaged."""
-        file = self.folder / "recordings" / f"{kind}_{generation:04d}.safetensors"
-        if kind not in KINDS or not self._is_readable(file):
+        """A recorded episode; FileNotFoundError if there is none, Damaged if it cannot be read."""
+        name = f"recordings/{name_of(kind, generation)}"
+        if kind not in KINDS or not self.stamp(name):
             raise FileNotFoundError(f"{self.name} has no recording of that kind and generation")
-        return read_recording(file)
+        with self._noting(name, MOST_OF_EPISODE) as file:
+            check_written(self.folder, file)
+            return read_recording(file)
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
+    def stamps(self) -> dict[str, Stamp]:
         """When each part was last written, and how long it is, for whoever waits for news."""
-        parts = {name: self._file(name) for name in ("metrics", "lineage", "adapters")}
-        parts |= {"recordings": self.folder / "recordings", "results": self.folder / "results.json"}
-        parts |= {"first": self.folder / "first.json"}
-        stamps = {}
-        for name, file in parts.items():
-            with suppress(OSError):  # not there, or not there any more
-                status = file.stat()
-                stamps[name] = (status.st_mtime_ns, status.st_size)
-        return stamps
+        names = {name: f"{name}.jsonl" for name in ("metrics", "lineage", "adapters")}
+        names |= {"recordings": "recordings", "results": "results.json", "first": "first.json"}
+        stamps = {part: self.stamp(name) for part, name in names.items()}
+        return {part: stamp for part, stamp in stamps.items() if stamp}
 
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.jsonl"
+    def stamp(self, name: str) -> Stamp | None:
+        """Of a file in the run folder; None where there is none, or none any more."""
+        with suppress(OSError):
+            status = (self.folder / name).lstat()
+            return status.st_mtime_ns, status.st_size, status.st_ino
+        return None
 
     def _json(self, name: str) -> dict[str, Any]:
-        file = self.folder / name
-        try:
-            return json.loads(file.read_text(encoding="utf-8")) if self._is_readable(file) else {}
-        except ValueError:
-            return {}
+        content: dict[str, Any] = self._read(name, _json, missing={})
+        return content
 
-    def _is_readable(self, file: Path) -> bool:
-        """Whether it is a file of moderate size in the run folder, and no link that leads out of it."""
-        inside = file.resolve().is_relative_to(self.folder)
-        return inside and file.is_file() and file.stat().st_size <= MOST_BYTES
+    def _read(self, name: str, read: Callable[[Path], Any], missing: Any = None) -> Any:
+        """What `read` makes of a file, anew when it has changed; `missing`, unless None, where there is none."""
+        stamp = self.stamp(name)
+        if not stamp and missing is not None:
+            return missing
+        if name not in self._known or self._known[name][0] != stamp:
+            with self._noting(name) as file:
+                self._known[name] = stamp, read(file)
+        return self._known[name][1]
+
+    @contextmanager
+    def _noting(self, name: str, most: int = MOST_BYTES) -> Iterator[Path]:
+        """Within the block a file is read; what goes wrong is Damaged, and found."""
+        stamp, finding = self.stamp(name), self.found.get(name)
+        if finding and finding.is_lasting and finding.stamp == stamp:
+            raise Damaged(finding.sentence)
+        try:
+            yield self._plain_file(name, most)
+        except TROUBLE as error:
+            sentence = self._sentence(name, error)
+            self.found[name] = Finding(stamp, sentence, not isinstance(error, OSError))
+            raise Damaged(sentence) from error
+        self.found.pop(name, None)
+
+    def _plain_file(self, name: str, most: int) -> Path:
+        """Its path; ValueError where it is no plain file in this folder, or too large; OSError where it is missing."""
+        file = self.folder / name
+        status = file.lstat()
+        if not stat.S_ISREG(status.st_mode) or file.resolve() != file:
+            raise ValueError("must be a plain file, no link, pipe or device")
+        if status.st_size > most:
+            raise ValueError(f"{status.st_size / MIB:.0f} MiB; the page reads at most {most // MIB}")
+        return file
+
+    def _sentence(self, name: str, error: Exception) -> str:
+        """What is wrong with a file, without saying where on this machine it is."""
+        text = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+        if isinstance(error, OSError):
+            text = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        elif isinstance(error, KeyError):
+            text = f"lacks {text}"
+        elif not isinstance(error, ValueError):
+            text = f"does not hold what it should ({text})"
+        return _plain_text(text if text.startswith(name) else f"{name}: {text}")[:MOST_LETTERS]
+
+
+def damage(run: Run) -> list[str]:
+    """What of a run is damaged, each a sentence that names the file: as far as it was read, and has not changed since.
+
+    What checksums find belongs here too.
+    """
+    found = [(name, finding) for name, finding in sorted(run.found.items()) if finding.stamp == run.stamp(name)]
+    return [finding.sentence for _, finding in found]
+
+
+def _plain_text(text: str) -> str:
+    """Without halves of characters, as names of files may have them, and which no answer can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return read_document(file, dict[str, Any])
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return read_log(file.parent, file.name)
+
+
+def _family(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    tree = family_tree(events)
+    nodes = [{"id": one, **about, "parents": list(tree.predecessors(one))} for one, about in tree.nodes(data=True)]
+    champion = line_of(tree, champion_of(tree)) if generations(tree) else []
+    return {"nodes": nodes, "champion": champion}
+
+
+def _means(first: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By figure and by who else than the agents, the means of a comparison."""
+    means: dict[str, dict[str, float]] = {}
+    for key in [key for key in ("fitness", "food_eaten", "lifetime") if first.get(key)]:
+        means[key] = {who: row["mean"] for who, row in first[key].items() if who != "agents"}
+        for who, mean in means[key].items():
+            if not _is_number(mean):
+                raise ValueError(f"{key} of {who} = {mean!r}: must be a finite number")
+    return means
 
 
 def film(recording: Recording) -> dict[str, Any]:

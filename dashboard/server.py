@@ -3,30 +3,34 @@
 Every request and every websocket must name this server as its Host, by a known name or by the address at which it
 arrived, and may come from a page of this server only (Origin), so that no other site that a browser has open can read a
 run, not even by rebinding its own name to this address. No name of a file comes from outside: a request names a run, a
-kind and a generation by number or known word.
+kind and a generation by number or known word. Where others can reach the server, a request must also show its token.
 """
 
 import asyncio
+import hmac
+import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from dashboard.reading import Run, film, remembered
+from dashboard.reading import Run, Stamp, film, remembered
+from dashboard.sockets import MOST_HEADERS
 
 MOST_PAGES = 64
 """Pages that may listen for news at a time."""
@@ -48,11 +52,18 @@ HEADERS = {
 """The page loads nothing from elsewhere and is shown in no frame. Styles are set by the charts, hence unsafe-inline."""
 
 
-class Guard:
-    """Turns away who calls this server by another name, comes from another page, or wants more than to read."""
+MOST_PATH = 2 << 10
+"""Bytes of a path with its query; so no number in it is too long to be read."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]):
-        self.app, self.hosts = app, frozenset(host.lower() for host in hosts)
+
+class Guard:
+    """Turns away who calls this server by another name, comes from another page, or wants more than to read.
+
+    token: what a request must show, in its address (?token=...) or, from then on, in a cookie; None where all may read.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], token: str | None = None):
+        self.app, self.hosts, self.token = app, frozenset(host.lower() for host in hosts), token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is fine; a websocket that is not is closed before it opens."""
@@ -60,13 +71,18 @@ class Guard:
             return await self.app(scope, receive, send)
         refused = self._why_not(scope)
         if not refused:
-            return await self.app(scope, receive, _with_headers(send))
+            return await self.app(scope, receive, _with_headers(send, self._cookie(scope)))
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refused[1]})
-        else:
-            await PlainTextResponse(refused[1], status_code=refused[0])(scope, receive, _with_headers(send))
+        else:  # what else such a client has sent is not read
+            answer = PlainTextResponse(refused[1], status_code=refused[0], headers={"connection": "close"})
+            await answer(scope, receive, _with_headers(send))
 
     def _why_not(self, scope: Scope) -> tuple[int, str] | None:
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MOST_PATH:
+            return 414, "that address is too long"
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            return 431, "those headers are too long"
         headers: dict[bytes, list[bytes]] = {}
         for key, value in scope["headers"]:
             headers.setdefault(key.lower(), []).append(value)
@@ -77,9 +93,31 @@ class Guard:
         origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
         if any(origin not in {f"http://{name}" for name in hosts} for origin in origins):
             return 403, "pages of other origins may not read this"
-        if scope["type"] == "websocket":
-            return None if origins else (403, "a websocket must say where it comes from")
-        return None if scope["method"] in ("GET", "HEAD") else (405, "this server is for reading only")
+        if scope["type"] == "websocket" and not origins:
+            return 403, "a websocket must say where it comes from"
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            return 405, "this server is for reading only"
+        if b"transfer-encoding" in headers or headers.get(b"content-length", [b"0"]) != [b"0"]:
+            return 413, "a request to read has no body"
+        if self.token and not self._shows_token(scope):
+            return 403, "this page needs its whole address, with ?token=, as printed where it was started"
+        return None
+
+    def _shows_token(self, scope: Scope) -> bool:
+        asked = HTTPConnection(scope)
+        shown = (asked.query_params.get("token", ""), asked.cookies.get(_cookie_name(scope), ""))
+        return any([hmac.compare_digest(one.encode(), str(self.token).encode()) for one in shown])
+
+    def _cookie(self, scope: Scope) -> dict[str, str]:
+        """A header that has the browser remember the token which the address holds, until it is closed."""
+        if not (self.token and b"token=" in scope["query_string"]):
+            return {}
+        return {"set-cookie": f"{_cookie_name(scope)}={self.token}; HttpOnly; SameSite=Strict; Path=/"}
+
+
+def _cookie_name(scope: Scope) -> str:
+    """With the port, since cookies are for all ports of a host."""
+    return f"terrarium-{scope['server'][1]}"
 
 
 def authority(host: str, port: int) -> str:
@@ -91,11 +129,11 @@ def authority(host: str, port: int) -> str:
     return (f"[{host}]" if ":" in host else host) + ("" if port == 80 else f":{port}")
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, more: Mapping[str, str] = MappingProxyType({})) -> Send:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             known = {key.lower() for key, _ in message["headers"]}
-            extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in known]
+            extra = [(k.encode(), v.encode()) for k, v in (HEADERS | dict(more)).items() if k.encode() not in known]
             message = {**message, "headers": [*message["headers"], *extra]}
         await send(message)
 
@@ -116,11 +154,12 @@ class News:
             await asyncio.sleep(NEWS_EVERY_S)
             changed = await run_in_threadpool(self._changed)
             if changed:
-                await asyncio.gather(*(self._send(page, changed) for page in list(self.pages)))
+                listening = [page for page in self.pages if page.application_state is WebSocketState.CONNECTED]
+                await asyncio.gather(*(self._send(page, changed) for page in listening))
 
     async def _send(self, page: WebSocket, changed: dict[int, list[str]]) -> None:
-        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-            return await asyncio.wait_for(page.send_json({"changed": changed}), timeout=5)
+        with suppress(RuntimeError, WebSocketDisconnect):
+            return await page.send_json({"changed": changed})
         self.pages.discard(page)
 
     def _changed(self) -> dict[int, list[str]]:
@@ -131,22 +170,25 @@ class News:
         return {i: parts for i, parts in changed.items() if parts}
 
     async def page(self, socket: WebSocket) -> None:
-        """One page that listens; whatever it says is ignored."""
+        """One page that listens; it has nothing to say, so the first word closes it."""
         if len(self.pages) >= MOST_PAGES:
             return await socket.close(1013, "too many pages are open")
-        await socket.accept()
         self.pages.add(socket)
         try:
-            while True:
-                await socket.receive_text()
-        except (WebSocketDisconnect, KeyError):
+            await socket.accept()
+            if (await socket.receive())["type"] == "websocket.receive":
+                await socket.close(1008, "a page has nothing to say here")
+        except (RuntimeError, WebSocketDisconnect):  # it has gone meanwhile
             pass
         finally:
             self.pages.discard(socket)
 
 
-def application(runs: Sequence[Run], hosts: Sequence[str]) -> Starlette:
-    """The web application for some runs. hosts: names and ports by which it may be called, as 127.0.0.1:8600."""
+def application(runs: Sequence[Run], hosts: Sequence[str], token: str | None = None) -> Starlette:
+    """The web application for some runs. hosts: names and ports by which it may be called, as 127.0.0.1:8600.
+
+    token: what a request must show, if anything.
+    """
     news = News(runs)
 
     @asynccontextmanager
@@ -156,7 +198,9 @@ def application(runs: Sequence[Run], hosts: Sequence[str]) -> Starlette:
         watching.cancel()
 
     routes = [*_page_routes(), *_run_routes(runs), WebSocketRoute("/news", news.page)]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], lifespan=lifespan)
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts, token=token)], lifespan=lifespan)
+    app.router.redirect_slashes = False  # /runs/ is nothing, and /runs is asked for by its name
+    return app
 
 
 def _page_routes() -> list[Route]:
@@ -175,11 +219,16 @@ def _page_routes() -> list[Route]:
     return [route(path, file) for path, file in files.items()]
 
 
+def encoded(answer: Any) -> bytes:
+    """An answer as JSON in ASCII, which holds any text there is; ValueError for a number that is not finite."""
+    return json.dumps(answer, allow_nan=False, separators=(",", ":")).encode()
+
+
 class Answers:
     """Answers as they are sent. As long as a part of a run does not change, many pages that ask cost what one does."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[tuple[int, int] | None, bytes]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Stamp | None, bytes]] = OrderedDict()
         self._is_at_work = Lock()  # one at a time: the run has better use for the processor
 
     def give(self, path: str, run: Run, part: str, answer: Callable[[], Any]) -> bytes:
@@ -187,7 +236,7 @@ class Answers:
         with self._is_at_work:
             stamp = run.stamps().get(part)
             if path not in self._known or self._known[path][0] != stamp:
-                self._known[path] = stamp, bytes(JSONResponse(answer()).body)
+                self._known[path] = stamp, encoded(answer())
             self._known.move_to_end(path)
             body = self._known[path][1]
             while sum(len(known) for _, known in self._known.values()) > MOST_REMEMBERED:
@@ -200,8 +249,8 @@ async def _result(answer: Callable[..., Any], *arguments: Any) -> Any:
         return await run_in_threadpool(answer, *arguments)
     except FileNotFoundError as error:
         raise HTTPException(404, str(error)) from error
-    except ValueError as error:
-        raise HTTPException(422, "that part of the run cannot be read") from error
+    except ValueError as error:  # which says in a sentence what is damaged
+        raise HTTPException(422, str(error)) from error
 
 
 def _run_routes(runs: Sequence[Run]) -> list[Route]:
@@ -227,7 +276,8 @@ def _run_routes(runs: Sequence[Run]) -> list[Route]:
         return remembered(recording(run, request), request.path_params["agent"])
 
     async def overview(request: Request) -> Response:
-        return JSONResponse(await _result(lambda: [run.overview() for run in runs]))
+        body = await _result(lambda: encoded([run.overview() for run in runs]))
+        return Response(body, media_type="application/json")
 
     recorded = "/{kind:str}/{generation:int}"
     return [

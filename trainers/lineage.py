@@ -50,17 +50,17 @@ def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
 
     Nodes are ids, with generation (of birth), slot, operator, in_rollout, role and, by generation, `fitness` and
     `score`, as far as measured.
+
+    ValueError, with the number of the line, for one who is born twice or measured without a birth, and for parents that
+    were not born before: so nobody descends from itself, and every line of descent has a beginning.
     """
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
-    for event in events:
-        if event["event"] == "birth":
-            about = {key: event[key] for key in ("generation", "slot", "operator", "in_rollout")}
-            about["role"] = event.get("role", "agent")
-            tree.add_node(event["id"], **about, fitness={}, score={})
-            tree.add_edges_from((parent, event["id"]) for parent in event["parents"])
-        elif event["event"] == "evaluation":
-            measured[event["generation"]][event["id"]] = event["fitness"]
+    for number, event in enumerate(events, 1):
+        try:
+            _grow(tree, measured, event)
+        except ValueError as error:
+            raise ValueError(f"lineage.jsonl, line {number}: damaged ({error})") from error
     for generation, fitness in measured.items():
         of_role = defaultdict(list)
         for one, value in fitness.items():
@@ -70,6 +70,24 @@ def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
             tree.nodes[one]["fitness"][generation] = value
             tree.nodes[one]["score"][generation] = float((value - values.mean()) / (values.std() or 1.0))
     return tree
+
+
+def _grow(tree: nx.DiGraph, measured: dict[int, dict[int, float]], event: dict[str, Any]) -> None:
+    """Add a birth to the tree, or an evaluation to what was measured; ValueError if it cannot be."""
+    one = event["id"]
+    if event["event"] == "birth":
+        about = {key: event[key] for key in ("generation", "slot", "operator", "in_rollout")}
+        for parent in event["parents"]:
+            if not (parent < one and parent in tree):
+                raise ValueError(f"parent {parent} of {one}: must be an id below it, of one born before")
+        if one in tree:
+            raise ValueError(f"id = {one}: must be of one not yet born")
+        tree.add_node(one, **about, role=event.get("role", "agent"), fitness={}, score={})
+        tree.add_edges_from((parent, one) for parent in event["parents"])
+    elif event["event"] == "evaluation":
+        if one not in tree:
+            raise ValueError(f"id = {one}: must be of one born before")
+        measured[event["generation"]][one] = event["fitness"]
 
 
 def line_of(tree: nx.DiGraph, one: int) -> list[int]:

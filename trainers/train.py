@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -34,6 +35,11 @@ from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
     from trainers.stages import Run
+
+PAGE_BEGINS_S = 120.0
+"""Seconds in which the page beside a run must have begun."""
+PAGE_ENDS_S = 5.0
+"""Seconds in which it must have ended when it is told to."""
 
 
 def train(
@@ -118,9 +124,8 @@ def page_beside(run_dir: Path) -> Iterator[None]:
     stays = sys.stdout.isatty()
     command = [sys.executable, "-m", "dashboard", str(run_dir), "--end_with", str(os.getpid())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        address = server.stdout.readline()
-        if not address:  # it has said why
+        address = _first_line(server)
+        if not address:  # it has said why, or nothing in all that time
             raise UserError("--dashboard: must be left out where the page cannot be served")
         print(f"{address.strip()}   ({'stays when the run has ended' if stays else 'ends with the run'})", flush=True)
         try:
@@ -130,7 +135,28 @@ def page_beside(run_dir: Path) -> Iterator[None]:
                 with suppress(KeyboardInterrupt):
                     server.wait()
         finally:
-            server.terminate()
+            _end(server)
+
+
+def _first_line(server: "subprocess.Popen[str]") -> str:
+    """What a page says when it has begun; nothing if it ends before, or does not begin in time, which ends it."""
+    assert server.stdout
+    too_late = Timer(PAGE_BEGINS_S, server.kill)
+    too_late.daemon = True
+    too_late.start()
+    try:
+        return server.stdout.readline()
+    finally:
+        too_late.cancel()
+
+
+def _end(server: "subprocess.Popen[str]") -> None:
+    """End the process of a page; by force where it is stopped or hangs, for a finished run waits for nobody."""
+    server.terminate()
+    try:
+        server.wait(PAGE_ENDS_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def main(argv: list[str] | None = None) -> None:

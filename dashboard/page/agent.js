@@ -21,8 +21,11 @@ export class AgentPanel {
   }
 
   show(scene) {
+    if (!scene.film) {
+      this.key = null;
+      return this.host.replaceChildren();
+    }
     const { film, agent, step } = scene;
-    if (!film) return this.host.replaceChildren();
     const key = `${scene.run}/${scene.chosen}/${agent}`;
     if (key !== this.key) this.build(scene, key);
     this.update(film, agent, step);

@@ -23,11 +23,19 @@ const panel = new AgentPanel(at("agent"), (slot) => scene.select(slot));
 const scene = new Scene(at("scene"), (s) => panel.show(s));
 const compare = new Compare(at("left"), at("right"), at("together"));
 
-// Each part of a run is asked for once, and anew after news of it
+// Each part of a run is asked for once, and anew after news of it; one that is damaged counts as empty
 function part(run, name) {
   const key = `${run}/${name}`;
   if (!page.data.has(key)) page.data.set(key, get(`runs/${run}/${name}`).catch(() => []));
   return page.data.get(key);
+}
+
+// What is damaged in any run; with its name where there are several
+function showDamage() {
+  const named = page.runs.flatMap(({ name, damage }) => damage.map((what) => (page.runs.length > 1 ? `${name}: ${what}` : what)));
+  const shown = [...at("damage").children].map((line) => line.textContent);
+  if (named.join("\n") !== shown.join("\n")) at("damage").replaceChildren(...named.map((line) => element("li", { textContent: line })));
+  at("damage").hidden = !named.length;
 }
 
 async function refreshRuns() {
@@ -41,7 +49,9 @@ async function refreshRuns() {
   const run = page.runs[page.run];
   at("status").textContent = run.status;
   at("status").className = `chip ${run.status}`;
-  at("facts").textContent = `${run.preset} · seed ${run.seed} · ${run.model} · ${run.algorithm}${run.evolves ? "" : " without evolution"} · generation ${run.done} of ${run.generations}`;
+  const facts = [`${run.preset} · seed ${run.seed} · ${run.model} · ${run.algorithm}${run.evolves ? "" : " without evolution"}`, `generation ${run.done} of ${run.generations}`];
+  at("facts").textContent = "generations" in run ? facts.join(" · ") : "what it is cannot be read";
+  showDamage();
   document.title = `${run.name}: Terrarium`;
 }
 
@@ -138,7 +148,7 @@ async function visit(id) {
   await scene.show(page.run);
   scene.setFollow(false);
   await scene.choose(`rollout:${recording.generation}`);
-  scene.select(scene.film.ids.indexOf(id));
+  if (scene.film) scene.select(scene.film.ids.indexOf(id));
 }
 
 async function show() {
@@ -147,11 +157,15 @@ async function show() {
     at(name).hidden = name !== view;
     document.querySelector(`[data-view="${name}"]`).setAttribute("aria-selected", name === view);
   }
-  const isFull = await SHOW[view]();
+  const isFull = await SHOW[view]().catch((error) => {
+    console.info(error); // a file that can be read, but holds something else than it should
+    return false;
+  });
   if (view !== page.view || !page.runs.length) return; // another was chosen meanwhile, or a key came before the runs
   at(view).hidden = !isFull;
   at("empty").hidden = isFull;
-  at("empty").textContent = EMPTY[view](page.runs[page.run]);
+  const run = page.runs[page.run];
+  at("empty").textContent = run.damage.length ? "There is nothing to show yet, or it is damaged, as said above." : EMPTY[view](run);
 }
 
 function open(view) {
@@ -252,6 +266,8 @@ async function begin() {
     show();
   };
   document.addEventListener("keydown", onKey);
+  document.addEventListener("damage", () => refreshRuns().catch(() => null)); // `get` has met some that was not known
+  if (location.search) history.replaceState(null, "", location.pathname + location.hash); // the token is in a cookie now
   addEventListener("hashchange", () => VIEWS.includes(location.hash.slice(1)) && open(location.hash.slice(1)));
   explain();
   await refreshRuns();

@@ -69,6 +69,7 @@ export class Compare {
 
   onStep(number) {
     const { scene, agent } = this.sides[number];
+    if (!scene.film) return;
     const who = scene.film.ids.join();
     if (agent.dataset.who !== who) {
       agent.dataset.who = who;

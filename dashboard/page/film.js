@@ -2,6 +2,7 @@
 
 export async function get(path) {
   const answer = await fetch(path);
+  if (answer.status === 422) document.dispatchEvent(new Event("damage"));
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }

@@ -82,11 +82,22 @@ export class Scene {
     this.chosen = this.which.value = name;
     const run = this.run;
     const film = await this.film_of(name).catch(() => null);
-    if (run !== this.run || name !== this.chosen || !film) return;
+    if (run !== this.run || name !== this.chosen) return;
     this.film = film;
+    if (!film) return this.showNothing();
     this.world = new World(this.canvas, film);
     this.agent = this.isChosen ? Math.min(this.agent, film.agents - 1) : film.byFood()[Math.min(this.rank, film.agents - 1)];
     this.player.seek(0);
+  }
+
+  // The chosen recording is damaged, as the page says; another picture would look as if it were this one
+  showNothing() {
+    this.world = null;
+    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.setAttribute("aria-label", "this recording cannot be shown");
+    delete this.canvas.dataset.step;
+    this.films.delete(`${this.run}/${this.chosen}`); // it may be mended
+    this.onStep(this);
   }
 
   async film_of(name) {

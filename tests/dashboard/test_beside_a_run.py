@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.types import UserError
+from trainers import train
+
 ROOT = Path(__file__).parents[2]
 RUN = """
 import sys
@@ -63,3 +66,25 @@ def test_in_a_terminal_it_stays_until_ctrl_c(two_runs):
         assert run.stderr.read() == ""
         assert not is_served(place)
     os.close(ours)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process can be stopped here")
+def test_a_page_that_is_stopped_does_not_keep_a_run_from_ending(two_runs, monkeypatch):
+    pages, begin = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: pages.append(begin(*args, **more)) or pages[-1])
+    monkeypatch.setattr(train, "PAGE_ENDS_S", 0.5)
+    with train.page_beside(two_runs[0]):
+        os.kill(pages[0].pid, signal.SIGSTOP)
+        os.waitpid(pages[0].pid, os.WUNTRACED)  # until it has stopped
+    assert pages[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the page that hangs is a shell's")
+def test_a_page_that_does_not_begin_is_not_waited_for(two_runs, monkeypatch, tmp_path):
+    hanging = tmp_path / "python"
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hanging))
+    monkeypatch.setattr(train, "PAGE_BEGINS_S", 0.5)
+    with pytest.raises(UserError, match="where the page cannot be served"), train.page_beside(two_runs[0]):
+        pytest.fail("there is no page")

@@ -21,6 +21,7 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 ROOT = Path(__file__).parents[2]
+NOISE = ("error", "warning")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 
@@ -39,15 +40,16 @@ def opened(browser, address):
     complaints: list[str] = []
     contexts = []
 
-    def open_page(place: str = address, width: int = 1366, height: int = 768, view: str = ""):
+    def open_page(place: str = address, width: int = 1366, height: int = 768, view: str = "", token: str = ""):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        is_known = "status of 422"  # of what is damaged, which the page says
+        page.on("console", lambda m: complaints.append(m.text) if m.type in NOISE and is_known not in m.text else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: None if r.url.startswith((place, "data:", "blob:")) else complaints.append(r.url))
         page.on("dialog", lambda d: complaints.append(f"dialog {d.message}"))
-        page.goto(place + (f"/#{view}" if view else ""))
+        page.goto(place + (f"/?token={token}" if token else "") + (f"/#{view}" if view else ""))
         return page
 
     yield open_page
@@ -324,6 +326,59 @@ def test_an_empty_run_says_what_is_to_come(opened, serving, two_runs, tmp_path):
             page.keyboard.press(str(1 + ["world", "curves", "adapters", "family", "compare"].index(view)))
             page.wait_for_selector("#empty:not([hidden])")
             assert re.search("yet", page.inner_text("#empty"))
+        page.close()
+
+
+def test_what_is_damaged_is_said_and_the_rest_is_shown(opened, serving, two_runs, tmp_path):
+    bad = shutil.copytree(two_runs[0], tmp_path / "<b>bad")
+    (bad / "adapters.jsonl").write_text("7\n" + (bad / "adapters.jsonl").read_text())
+    (bad / "recordings" / "rollout_0002.safetensors").write_text("hello")
+    said = "[...document.querySelectorAll('#damage:not([hidden]) li')].map((line) => line.textContent)"
+    with serving(two_runs[0], bad) as place:
+        page = opened(place)
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        assert page.evaluate(said) == []
+        page.select_option("#run", "1")
+        until(page, f"{said}.length === 1")
+        (line,) = page.evaluate(said)
+        assert line.startswith("<b>bad: recordings/rollout_0002.safetensors: no recording that can be read")
+        assert page.get_attribute("#scene canvas.land", "data-step") is None, "no other picture in its place"
+        page.select_option("#scene select.which", "rollout:1")
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("3")
+        until(page, f"{said}.length === 2")
+        assert page.evaluate(said)[0] == "<b>bad: adapters.jsonl, line 1: must have a generation, a whole number"
+        assert page.inner_text("#empty") == "There is nothing to show yet, or it is damaged, as said above."
+        page.keyboard.press("4")
+        until(page, "document.getElementById('tree').data?.at(-1).x.length > 0")
+        page.close()
+
+
+def test_a_run_without_its_config_is_shown_as_far_as_it_goes(opened, serving, two_runs, tmp_path):
+    bad = shutil.copytree(two_runs[0], tmp_path / "bad")
+    (bad / "config.yaml").write_text("seed: [")
+    with serving(bad) as place:
+        page = opened(place)
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        assert page.inner_text("#facts") == "what it is cannot be read"
+        assert page.inner_text("#damage").startswith("config.yaml: damaged")
+        page.close()
+
+
+def test_the_token_goes_from_the_address_into_a_cookie_and_news_still_come(opened, serving, two_runs, tmp_path):
+    folder = shutil.copytree(two_runs[0], tmp_path / "run")
+    with serving(folder, "--token", "always") as whole:
+        place, _, token = whole.partition("/?token=")
+        page = opened(place, token=token)
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        assert token not in page.url
+        assert token not in page.evaluate("document.cookie")
+        page.reload()
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        file = folder / "metrics.jsonl"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+        until(page, "document.getElementById('facts').textContent.endsWith('generation 2 of 3')", seconds=10)
         page.close()
 
 

@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agents.types import UserError
-from dashboard.reading import Run, film, remembered
+from dashboard.reading import Damaged, Run, film, remembered
+from dashboard.server import encoded
 
 
 @pytest.fixture
@@ -135,11 +138,119 @@ def test_what_leads_out_of_the_folder_is_not_read(copied, tmp_path):
         (copied / name).unlink()
         (copied / name).symlink_to(secret)
     run = Run(copied)
-    assert run.lines("metrics") == []
-    assert run.overview()["baselines"] == {}
-    for kind, generation in (("rollout", 1), ("../rollout", 0), ("checkpoint", 0)):
+    with pytest.raises(Damaged, match=r"metrics\.jsonl: must be a plain file, no link, pipe or device"):
+        run.lines("metrics")
+    with pytest.raises(Damaged, match=r"recordings/rollout_0001\.safetensors: must be a plain file"):
+        run.recording("rollout", 1)
+    for kind, generation in (("../rollout", 0), ("checkpoint", 0)):
         with pytest.raises(FileNotFoundError):
             run.recording(kind, generation)
+    overview = run.overview()
+    assert overview["baselines"] == {}
+    assert [sentence.partition(":")[0] for sentence in overview["damage"]] == [
+        "first.json",
+        "metrics.jsonl",
+        "recordings/rollout_0001.safetensors",
+    ]
+
+
+def test_nothing_but_a_plain_file_is_opened(copied):
+    makes = [Path.mkdir, lambda file: file.symlink_to("run.json"), *([os.mkfifo] if hasattr(os, "mkfifo") else [])]
+    for make in makes:
+        for name in ("config.yaml", "metrics.jsonl", "lineage.jsonl", "adapters.jsonl", "first.json", "results.json"):
+            file = copied / name
+            kept = file.read_bytes()
+            file.unlink()
+            make(file)
+            run = Run(copied)
+            for part in ("lineage", "adapters"):
+                with suppress(Damaged):
+                    run.lines(part)
+            assert [sentence.partition(":")[0] for sentence in run.overview()["damage"]] == [name]
+            file.rmdir() if make == Path.mkdir else file.unlink()
+            file.write_bytes(kept)
+
+
+def test_a_file_that_is_too_large_is_not_read_and_said_to_be(copied):
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.truncate(200 << 20)
+    run = Run(copied)
+    assert run.overview()["damage"] == ["metrics.jsonl: 200 MiB; the page reads at most 64"]
+    assert run.lines("adapters")
+
+
+DAMAGE = {
+    "metrics.jsonl": ["7", '"x"', "[]", "{}", '{"generation": "1"}', '{"generation": NaN}', 9_000 * "[", "\ud800", "{"],
+    "lineage.jsonl": ["7", '{"generation": 0}', '{"generation": 0, "event": "birth"}', 5_000 * '{"a":', "null"],
+    "first.json": ["7", "[]", "{", 20_000 * "[", '{"fitness": 3}', '{"fitness": {"x": 1}}']
+    + [f'{{"fitness": {{"x": {{"mean": {mean}}}}}}}' for mean in ('"1"', "NaN", "1e999")],
+    "config.yaml": ["7", "seed: x", "seed: &a 1", "seed: [", "env: {id: 3}", "agents: 3", 10_000 * "["],
+    "results.json": ["7", "{", 20_000 * "["],
+    "run.json": ["[]", "x"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, text) for name, texts in DAMAGE.items() for text in texts])
+def test_damage_is_named_and_the_rest_is_shown(copied, name, content):
+    file = copied / name
+    rest = file.read_bytes() if file.suffix == ".jsonl" else b""
+    file.write_bytes(content.encode("utf-8", "surrogatepass") + b"\n" + rest)
+    run = Run(copied)
+    with suppress(Damaged):
+        run.lineage()
+    overview = json.loads(encoded(run.overview()))
+    (sentence,) = overview["damage"]
+    assert sentence.startswith(name)
+    assert str(copied) not in sentence
+    assert overview["done"] == (0 if name == "metrics.jsonl" else 3)
+    assert "seed" in overview, "if need be from the copy in a checkpoint"
+    assert bool(overview["baselines"]) == (name != "first.json")
+    assert run.recordings()
+    assert run.recording("rollout", 1)
+    assert run.lines("adapters")
+
+
+def test_damage_that_is_mended_is_no_damage(copied):
+    file, run = copied / "metrics.jsonl", Run(copied)
+    whole = file.read_text()
+    file.write_text("7\n" + whole)
+    assert run.overview()["damage"] == [
+        "metrics.jsonl, line 1: damaged, or made by another version (Expected `object`, got `int`)"
+    ]
+    file.write_text(whole)
+    assert run.overview()["damage"] == []
+    assert run.overview()["done"] == 3
+
+
+def test_nobody_can_descend_from_itself(copied):
+    file = copied / "lineage.jsonl"
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    first = next(event for event in events if event["event"] == "birth")
+    first["parents"] = [first["id"]]
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    with pytest.raises(Damaged, match=r"lineage\.jsonl: lines of generation 0 are missing, or not those"):
+        Run(copied).lineage()
+    shutil.rmtree(copied / "checkpoints")  # so that nothing vouches for them
+    with pytest.raises(Damaged, match=r"lineage\.jsonl, line 1: damaged \(parent 0 of 0: must be an id below it"):
+        Run(copied).lineage()
+
+
+def test_a_run_that_vanishes_is_said_to_be_missing(copied):
+    run = Run(copied)
+    assert run.overview()["damage"] == []
+    shutil.rmtree(copied)
+    assert run.overview()["damage"] == ["config.yaml: missing"]
+    assert run.lines("metrics") == run.recordings() == []
+    assert run.stamps() == {}
+    with pytest.raises(FileNotFoundError):
+        run.recording("rollout", 1)
+
+
+def test_a_foreign_file_among_the_recordings_is_left_alone(copied):
+    known = Run(copied).recordings()
+    for name in ("notes", "held_out_x", "rollout_", "rollout_1", "rollout_00001", "other_0001", "rollout_-001", "é"):
+        (copied / "recordings" / f"{name}.safetensors").write_text("foreign")
+    assert Run(copied).recordings() == known
 
 
 def test_what_is_no_run_is_refused(tmp_path):

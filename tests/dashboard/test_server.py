@@ -3,10 +3,12 @@
 import asyncio
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,10 +115,10 @@ def test_nothing_can_be_changed(address, method):
     assert ask(address, method=method)[0] == 405
 
 
-def refusal(address: str, origin: str | None, host: str | None = None) -> int:
+def refusal(address: str, origin: str | None, host: str | None = None, cookie: str = "") -> int:
     async def attempt() -> int:
         news = address.replace("http", "ws") + "/news"
-        headers = {"Host": host} if host else {}
+        headers = ({"Host": host} if host else {}) | ({"Cookie": cookie} if cookie else {})
         try:
             async with connect(news, origin=origin, additional_headers=headers):
                 return 101
@@ -193,13 +195,13 @@ def test_letting_others_read_is_warned_of(two_runs, host, shown):
         pytest.skip("this machine has no IPv6")
     machine = socket.gethostname().lower()
     command = [sys.executable, "-m", "dashboard", str(two_runs[0]), "--host", host, "--port", "0", "--name", "My.Name"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+    with subprocess.Popen([*command, "--token", "none"], stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout
         try:
             warning, place = server.stdout.readline(), server.stdout.readline().split()[2]
             port = urlsplit(place).port
             assert place == f"http://{shown}:{port}"
-            assert "everybody who can reach this machine" in warning
+            assert re.search(r"everybody who can reach this machine \([^)]*\) can read these runs: first", warning)
             assert warning.endswith("can read these runs: first\n")
             assert ask(place)[0] == 200
             has_many = host == "0.0.0.0" and sys.platform == "linux"  # there all of 127.0.0.0/8 is this machine
@@ -212,6 +214,93 @@ def test_letting_others_read_is_warned_of(two_runs, host, shown):
             assert ask(loopback, Origin=f"http://evil.example:{port}")[0] == 403
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="module")
+def beyond(two_runs) -> Iterator[tuple[str, str]]:
+    """The address, without and with its token, of a page that others could reach."""
+    command = [sys.executable, "-m", "dashboard", str(two_runs[0]), "--host", "0.0.0.0", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout
+        try:
+            assert "everybody who can reach this machine" in (warning := server.stdout.readline())
+            assert "and has the token can read" in warning
+            whole = server.stdout.readline().split()[2]
+            yield whole.partition("/?")[0], whole
+        finally:
+            server.terminate()
+
+
+def test_beyond_loopback_the_address_has_a_token_that_every_request_must_show(beyond):
+    address, whole = beyond
+    token = whole.partition("?token=")[2]
+    assert len(token) >= 32
+    for path in ("/", "/runs", "/app.js", "/plotly.js", "/runs/0/metrics", "/nowhere"):
+        for shown in ("", "?token=", f"?token={token[:-1]}", f"?token={token}x", "?token=%C3%A9", f"?tokens={token}"):
+            status, headers, body = ask(address, path + shown)
+            assert status == 403
+            assert "set-cookie" not in headers
+            assert token.encode() not in body
+    assert ask(address, "/runs", "HEAD")[0] == 403
+    assert ask(address, f"/?token={token}", Host="evil.example")[0] == 421
+    assert ask(address, f"/?token={token}", Origin="http://evil.example")[0] == 403
+    assert ask(address, f"/?token={token}", "POST")[0] == 405
+
+
+def test_the_token_is_shown_once_and_then_in_a_cookie(beyond):
+    address, whole = beyond
+    token, port = whole.partition("?token=")[2], urlsplit(address).port
+    status, headers, body = ask(address, whole.removeprefix(address))
+    assert status == 200
+    assert b"Terrarium" in body
+    assert headers["set-cookie"] == f"terrarium-{port}={token}; HttpOnly; SameSite=Strict; Path=/"
+    cookie = headers["set-cookie"].partition(";")[0]
+    for path in ("/app.js", "/runs", "/runs/0/metrics"):
+        status, headers, _ = ask(address, path, Cookie=f"other=1; {cookie}")
+        assert status == 200
+        assert "set-cookie" not in headers
+    for wrong in (f"terrarium-{port}=", cookie + "x", cookie.replace(f"{port}", "1"), f"terrarium-{port}=é"):
+        assert ask(address, "/runs", Cookie=wrong)[0] == 403
+
+
+def test_a_websocket_must_show_the_token_too(beyond):
+    address, whole = beyond
+    token, port = whole.partition("?token=")[2], urlsplit(address).port
+    assert refusal(address, address) == 403
+    assert refusal(address, address, cookie=f"terrarium-{port}=wrong") == 403
+    assert refusal(address, address, cookie=f"terrarium-{port}={token}") == 101
+    assert refusal(address, "http://evil.example", cookie=f"terrarium-{port}={token}") == 403
+
+
+def test_on_loopback_a_token_is_asked_for_where_it_is_wanted(two_runs, serving):
+    with serving(two_runs[0], "--token", "always") as whole:
+        address, _, token = whole.partition("/?token=")
+        assert ask(address)[0] == 403
+        assert ask(address, f"/runs?token={token}")[0] == 200
+    with serving(two_runs[0]) as address:
+        assert "token" not in address
+        assert ask(address)[0] == 200
+
+
+def test_one_bad_run_does_not_take_the_page_from_others(two_runs, serving, tmp_path):
+    bad = shutil.copytree(two_runs[0], tmp_path / "bad")
+    (bad / "config.yaml").write_text("seed: [")
+    (bad / "metrics.jsonl").write_text("7\n{}\n")
+    (bad / "recordings" / "rollout_0001.safetensors").write_text("hello")
+    with serving(two_runs[0], bad) as address:
+        good, damaged = json.loads(ask(address)[2])
+        assert (good["done"], good["damage"]) == (3, [])
+        assert damaged["damage"][0].startswith("config.yaml: damaged, or made by an earlier version")
+        assert damaged["damage"][1:] == ["metrics.jsonl, line 1: must have a generation, a whole number"]
+        status, _, body = ask(address, "/runs/1/recordings/rollout/1")
+        assert (status, body.partition(b":")[0]) == (422, b"recordings/rollout_0001.safetensors")
+        assert body.decode() in json.loads(ask(address)[2])[1]["damage"]
+        assert ask(address, "/runs/1/metrics")[0] == 422
+        for path in ("/runs/0/metrics", "/runs/1/lineage", "/runs/1/adapters", "/runs/1/recordings/rollout/2"):
+            assert ask(address, path)[0] == 200
+        shutil.rmtree(bad)
+        assert ask(address, "/runs/1/recordings/rollout/2")[0] == 404
+        assert json.loads(ask(address)[2])[1]["damage"] == ["config.yaml: missing"]
 
 
 def has_ipv6() -> bool:

@@ -1,7 +1,7 @@
 """A recording is the episode that was played: what agents saw, read and remembered follows from it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from envs.observe import observe
 from envs.worlds.world import ForageWorld
 from trainers.records.episode import (
     Recording,
-    generation_of,
     prune_recordings,
     read_recording,
     recorded,
+    recordings_in,
     states,
     write_recording,
 )
@@ -104,11 +104,56 @@ def test_what_is_no_recording_is_named(recording, tmp_path, damage):
         read_recording(file)
 
 
+HARM = {
+    "a row less": lambda r: {"position": r.position[:-1]},
+    "an agent less": lambda r: {"action": r.action[:, :-1]},
+    "another shape": lambda r: {"energy": r.energy.ravel()},
+    "no axes": lambda r: {"text": r.text[0, 0]},
+    "other numbers": lambda r: {"probability": r.probability.astype(np.float32)},
+    "signed": lambda r: {"lifetime": r.lifetime.astype(np.int16)},
+    "another world": lambda r: {"world": replace(r.world, width=16)},
+    "more agents": lambda r: {"world": replace(r.world, agents=7)},
+    "a text that is not there": lambda r: {"text": r.text + len(r.texts)},
+    "no texts": lambda r: {"texts": []},
+    "an action that there is not": lambda r: {"action": r.action + np.uint8(5)},
+    "outside": lambda r: {"position": r.position + np.uint8(100)},
+    "home outside": lambda r: {"home": r.home - np.int16(100)},
+    "no number": lambda r: {"energy": r.energy * np.float16("nan")},
+    "few ids": lambda r: {"ids": r.ids[:-1]},
+    "ids of another kind": lambda r: {"ids": [str(one) for one in r.ids]},
+    "texts of another kind": lambda r: {"texts": [1] * len(r.texts)},
+    "texts that are none": lambda r: {"texts": 3},
+    "another generation": lambda r: {"generation": 4},
+    "no generation": lambda r: {"generation": "3"},
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_what_does_not_fit_together_is_refused(recording, tmp_path, harm):
+    file = tmp_path / "rollout_0003.safetensors"
+    write_recording(recording, file)
+    read_recording(file)
+    write_recording(recording._replace(**HARM[harm](recording)), file)
+    with pytest.raises(ValueError, match=r"rollout_0003.safetensors: no recording that can be read"):
+        read_recording(file)
+
+
+def test_what_is_not_named_as_a_recording_is_left_alone(tmp_path):
+    foreign = ["notes", "held_out_x", "rollout_1", "rollout_00012", "rollout_" + 4 * "\u0661", "x_rollout_0001"]
+    for name in foreign:
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(2**20))
+    (tmp_path / "rollout_0007.safetensors").mkdir()
+    (tmp_path / "rollout_0012.safetensors").write_bytes(bytes(2**20))
+    assert recordings_in(tmp_path) == [("rollout", 12)]
+    prune_recordings(tmp_path, 0)
+    assert sorted(file.stem for file in tmp_path.iterdir()) == sorted([*foreign, "rollout_0007"])
+
+
 def test_the_oldest_go_first(tmp_path):
     for name in ("rollout_0000", "rollout_0005", "held_out_0005", "rollout_0011"):
         (tmp_path / f"{name}.safetensors").write_bytes(bytes(2**20))
     prune_recordings(tmp_path, 2)
     assert sorted(file.stem for file in tmp_path.iterdir()) == ["rollout_0005", "rollout_0011"]
-    assert generation_of(tmp_path / "held_out_0005.safetensors") == 5
+    assert sorted(recordings_in(tmp_path)) == [("rollout", 5), ("rollout", 11)]
     prune_recordings(tmp_path, 0)
     assert not list(tmp_path.iterdir())

@@ -103,6 +103,44 @@ def test_a_line_that_is_being_written_is_left_out_and_damage_is_named(run_dir, c
     assert "lineage.jsonl, line 1: damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("number", "harm", "says"),
+    [
+        (1, {"parents": [0]}, "parent 0 of 0: must be an id below it, of one born before"),
+        (9, {"parents": [6]}, "parent 6 of 4: must be"),
+        (9, {"parents": [-1]}, "Expected `int` >= 0"),
+        (9, {"id": 3}, "parent 3 of 3: must be"),
+        (2, {"id": 0}, "id = 0: must be of one not yet born"),
+        (5, {"id": 99}, "id = 99: must be of one born before"),
+        (9, {"parents": ["3"]}, "Expected `int`"),
+        (9, {"id": "4"}, "Expected `int`"),
+        (1, {"slot": None}, "Expected `int`"),
+        (5, {"fitness": "1"}, "Expected `int | float`"),
+        (5, {"event": ["life"]}, "Expected `str`"),
+        (5, {"event": "life"}, "Invalid value 'life'"),
+    ],
+)
+def test_an_event_that_cannot_have_been_is_named_with_its_line(run_dir, capsys, number, harm, says):
+    events = [dict(event) for event in EVENTS]
+    events[number - 1] |= harm
+    (run_dir / "lineage.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    with pytest.raises(SystemExit) as end:
+        main([str(run_dir)])
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert f"lineage.jsonl, line {number}: damaged" in said
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_two_who_descend_from_each_other_are_refused_instead_of_followed_for_ever(run_dir, capsys):
+    events = [birth(0, 0, (1,)), birth(1, 0, (0,)), life(1, 0, 2.0)]
+    (run_dir / "lineage.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    with pytest.raises(SystemExit):
+        main([str(run_dir)])
+    assert "lineage.jsonl, line 1: damaged (parent 1 of 0: must be an id below it" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path)])

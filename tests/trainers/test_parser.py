@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
 from agents.types import UserError
 from trainers.cli import parser
 from trainers.cli.help import SECTIONS
-from trainers.cli.parser import config_from_file, config_to_yaml, parse
+from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
+from trainers.evaluate import main as evaluate
+from trainers.records.sealed import sealed_text
+from trainers.train import main as train
 from trainers.variants import FullConfig
 
 
@@ -118,6 +122,53 @@ def test_an_unknown_key_in_a_file_is_named(tmp_path):
     file.write_text("env:\n  widht: 3\n")
     with pytest.raises(ValueError, match="widht"):
         parse(["--config", str(file)])
+
+
+LETTERS = "abcdefghi"
+BOMB = "a: &a [1]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(LETTERS))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (BOMB, "line 1: must be without the anchor or alias 'a'"),
+        ("seed: *a\n", "line 1: must be without the anchor or alias 'a'"),
+        ("seed: 1\nlearn: &x {clip: 0.1}\n", "line 2: must be without the anchor or alias 'x'"),
+        ("seed: " + 10_000 * "[", "line 1: lists and keys must be nested at most 16 levels deep"),
+        ("#" * 300_000, " bytes: must be at most 262144"),
+        ("seed: {", "expected the node content"),
+        ("seed: !!python/object/apply:os.getpid []", "could not determine a constructor"),
+        ("seed: \x00", "special characters are not allowed"),
+        ("? [a]\n: 1", "found unhashable key"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_safely_is_named_before_it_is_loaded(tmp_path, text, says):
+    file = tmp_path / "config.yaml"
+    file.write_text(sealed_text(f"{text}\n"))
+    asks = [lambda: config_from_file(file), lambda: read_config(tmp_path), lambda: parse(["--config", str(file)])]
+    for ask in [*asks, lambda: parse(["--resume", str(tmp_path)])]:
+        with pytest.raises(UserError, match=re.escape(says)) as refusal:
+            ask()
+        assert str(file) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_resume_and_evaluate_refuse_such_a_run_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(sealed_text(BOMB))
+    for program, words in ((train, ["--resume", str(tmp_path)]), (evaluate, [str(tmp_path)])):
+        with pytest.raises(SystemExit) as end:
+            program(words)
+        said = capsys.readouterr().err
+        assert end.value.code == 2
+        assert said.startswith(f"error: {tmp_path / 'config.yaml'}: damaged")
+        assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_a_pipe_in_place_of_a_config_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="missing, or no plain file"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from agents.files import read_bytes
 from agents.types import UserError, require
 from envs.presets import PRESETS
 from evolution.commands import a_path, command
 from trainers.cli.help import SECTIONS, explain
 from trainers.config import TrainConfig
-from trainers.records.sealed import DamagedRun, document
+from trainers.records.sealed import MOST_BYTES, DamagedRun, document
 from trainers.variants import FullConfig
 
 SHORT_KEYS = {"--trainer": "--learn.algorithm", "--replay": "--replay.steps"}
@@ -45,6 +46,11 @@ RENAMED_KEYS = {
 """Keys of earlier versions, and what they are called now."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+MOST_CONFIG = 256 << 10
+"""Bytes of a config, which has about five thousand."""
+MOST_DEPTH = 16
+"""Levels of lists and keys in a config, which has three."""
 
 ONE_AT_A_TIME = Lock()
 """jsonargparse is not for several threads: it calls ast.parse, which in CPython 3.11 can raise SystemError when another
@@ -85,10 +91,7 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
 
 def config_from_file(file: Path) -> TrainConfig:
     """The config in a YAML file; UserError, naming the key, if it is not one."""
-    try:
-        return _config_in(file.read_text(encoding="utf-8"), file)
-    except OSError as error:
-        raise UserError(_one_line(error)) from error
+    return _config_in(_text_of(file), file)
 
 
 def _config_in(text: str, file: Path) -> TrainConfig:
@@ -138,18 +141,46 @@ class _Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """What a file says, as `parse_string` has it; a file without keys says nothing."""
-        return self.parse_string(_keys_in(Path(path).read_text(encoding="utf-8"), path), *args, **kwargs)
+        return self.parse_string(_keys_in(_text_of(Path(path)), path), *args, **kwargs)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return read_bytes(file, MOST_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {_one_line(error)}") from error
 
 
 def _keys_in(text: str, file: object) -> str:
     """What the text of a file says, as jsonargparse reads it; UserError where that is no keys and values."""
-    says = yaml.safe_load(text)
+    try:
+        _check_bounds(text)
+        says = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: {_one_line(error)}") from error
     if not isinstance(says, dict | None):
         raise UserError(f"{file}: must hold keys and values, as `seed: 1`")
     nested = {f"{name}.{key}" for name, keys in (says or {}).items() if isinstance(keys, dict) for key in keys}
     _refuse_renamed([*(says or {}), *nested])
     # A comment after it: jsonargparse takes a file of one key without a value for something else
     return f"{text}\n#" if says else "{}"
+
+
+def _check_bounds(text: str) -> None:
+    """UserError where loading YAML could take time or memory without bound.
+
+    A few lines of anchors and aliases can stand for gigabytes, and no config of ours has any.
+    """
+    depth, size = 0, len(text.encode())
+    if size > MOST_CONFIG:
+        raise UserError(f"{size} bytes: must be at most {MOST_CONFIG}")
+    for event in yaml.parse(text, yaml.SafeLoader):
+        place = f"line {event.start_mark.line + 1}"
+        if getattr(event, "anchor", None):  # an alias has one too
+            raise UserError(f"{place}: must be without the anchor or alias {event.anchor!r}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise UserError(f"{place}: lists and keys must be nested at most {MOST_DEPTH} levels deep")
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:

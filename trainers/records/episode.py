@@ -7,6 +7,7 @@ Symbols: T steps, N agents, H rows, B columns, Q populations, K patches, A actio
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from agents.files import whole_file
-from envs.types import WorldConfig, WorldState
+from envs.types import Action, WorldConfig, WorldState
 
 if TYPE_CHECKING:
     from trainers.rollout import Rollout
 
 FORMAT = "1"
 MIB = 2**20
+KINDS = ("rollout", "held_out")
+"""What is recorded: a rollout from which agents learned, and an episode in a held-out world, the same for all runs."""
+_NAME = re.compile(rf"({'|'.join(KINDS)})_([0-9]{{4,9}})\.safetensors")
 
 
 class Recording(NamedTuple):
@@ -111,7 +115,7 @@ def write_recording(recording: Recording, file: Path) -> None:
 
 
 def read_recording(file: Path) -> Recording:
-    """Read a recording; ValueError, naming the file, if it is none or of another version."""
+    """Read a recording; ValueError, naming the file, if it is none, of another version, or does not fit together."""
     try:
         with safe_open(file, "numpy") as tensors:
             metadata = tensors.metadata()
@@ -120,22 +124,84 @@ def read_recording(file: Path) -> Recording:
             raise ValueError(f"format {metadata['format']}: must be {FORMAT}")
         about = json.loads(metadata["about"])
         world = WorldConfig(**about.pop("world"))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        recording = Recording(world, **about, **arrays)
+        _require_shapes(recording)
+        food = np.unpackbits(recording.food, axis=-1, count=world.width).astype(bool)
+        recording = recording._replace(food=food)
+        _require_ranges(recording)
+        if file.name not in [name_of(kind, recording.generation) for kind in KINDS]:
+            raise ValueError(f"generation = {recording.generation!r}: must be that of its name")
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(f"{file}: no recording that can be read ({error})") from error
-    arrays["food"] = np.unpackbits(arrays["food"], axis=-1, count=world.width).astype(bool)
-    return Recording(world, **about, **arrays)
+    return recording
+
+
+def _require_shapes(recording: Recording) -> None:
+    """ValueError where an array, as it is stored, is not of the numbers and axes that this world makes.
+
+    A small file cannot claim to be a large episode: no array becomes more than eight times as large as it is stored.
+    """
+    world, steps = recording.world, len(recording.text) if recording.text.ndim else 0
+    each, after, wide = (steps, world.agents), (steps + 1, world.agents), "uint16 uint32"
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "seed": ("uint64", ()),
+        "rock": ("bool", (world.height, world.width)),
+        "home": ("int16", (world.populations, 2)),
+        "patch": ("int16", (world.patches, 2)),
+        "food": ("uint8", (steps + 1, world.height, -(-world.width // 8))),  # eight cells in a byte
+        "position": ("uint8", (*after, 2)),
+        "energy": ("float16", after),
+        "is_alive": ("bool", after),
+        "food_eaten": (wide, after),
+        "lifetime": (wide, after),
+        "text": (wide, each),
+        "action": ("uint8", each),
+        "probability": ("uint8", (*each, len(Action))),
+        "value": ("float16", each),
+    }
+    for name, (kinds, shape) in expected.items():
+        array = getattr(recording, name)
+        if array.dtype.name not in kinds.split() or array.shape != shape:
+            allowed = f"{' or '.join(kinds.split())} of shape {shape}"
+            raise ValueError(f"{name} is {array.dtype.name} of shape {array.shape}: must be {allowed}")
+
+
+def _require_ranges(recording: Recording) -> None:
+    """ValueError where a number means nothing: a place outside the world, a text or an action that there is not."""
+    world, places = recording.world, (recording.world.height, recording.world.width)
+    for name, kind, length in (("ids", int, world.agents), ("texts", str, len(recording.texts))):
+        values = getattr(recording, name)
+        if not (isinstance(values, list) and len(values) == length and all(type(one) is kind for one in values)):
+            raise ValueError(f"{name}: must be a list of {length} {kind.__name__}")
+    bounds = {"position": places, "home": places, "text": len(recording.texts), "action": len(Action)}
+    for name, bound in bounds.items():
+        array = getattr(recording, name)
+        if (array < 0).any() or (array >= np.array(bound)).any():
+            raise ValueError(f"{name} is between {array.min()} and {array.max()}: must be from 0 to below {bound}")
+    for name in ("energy", "value"):
+        if np.isnan(getattr(recording, name)).any():
+            raise ValueError(f"{name}: must not be NaN")
 
 
 def prune_recordings(folder: Path, megabytes: float) -> None:
-    """Delete the oldest recordings, those of the lowest generations, until the rest takes no more than so much."""
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: (generation_of(file), file.name), reverse=True)
+    """Delete the oldest recordings, those of the lowest generations, until the rest takes no more than so much.
+
+    What is not named as a recording is not ours, and is left alone.
+    """
+    files = {folder / name_of(*one): one for one in recordings_in(folder)}
     total = 0.0
-    for file in files:
+    for file in sorted(files, key=lambda file: (files[file][1], file.name), reverse=True):
         total += file.stat().st_size / MIB
         if total > megabytes:
             file.unlink()
 
 
-def generation_of(file: Path) -> int:
-    """The generation in a recording's name, kind_0003.safetensors."""
-    return int(file.stem.rpartition("_")[2])
+def recordings_in(folder: Path) -> list[tuple[str, int]]:
+    """Kind and generation of each recording in a folder, in no order; none where there is no such folder."""
+    names = [_NAME.fullmatch(file.name) for file in folder.glob("*.safetensors") if file.is_file()]
+    return [(name[1], int(name[2])) for name in names if name and name[0] == name_of(name[1], int(name[2]))]
+
+
+def name_of(kind: str, generation: int) -> str:
+    """The file name of a recording, as rollout_0003.safetensors."""
+    return f"{kind}_{generation:04d}.safetensors"

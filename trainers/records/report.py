@@ -17,7 +17,7 @@ from trainers.comparison import compare, held_out_seeds, table
 from trainers.config import TrainConfig
 from trainers.records import run_folder
 from trainers.records.checkpoint import prune_checkpoints, save_checkpoint
-from trainers.records.episode import prune_recordings, recorded, write_recording
+from trainers.records.episode import name_of, prune_recordings, recorded, write_recording
 from trainers.records.population_state import population_state, population_tensors
 from trainers.records.sealed import sealed_json
 from trainers.rollout import Outcome, Rollout, collect_rollout
@@ -174,5 +174,5 @@ def keep(run: Run, rollout: Rollout, states: Sequence[WorldState], kind: str, nu
     if states and run.config.log.recordings_mb:
         folder, ids = run.run_dir / "recordings", [genome.id for genome in run.population.genomes]
         recording = recorded(rollout, states, run.env(number), ids, number)
-        write_recording(recording, folder / f"{kind}_{number:04d}.safetensors")
+        write_recording(recording, folder / name_of(kind, number))
         prune_recordings(folder, run.config.log.recordings_mb)
