@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from gguf import GGMLQuantizationType, GGUFReader, get_tensor_name_map
+from gguf import GGMLQuantizationType, get_tensor_name_map
 from gguf.quants import quantize
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
+from agents.formats.gguf_header import open_gguf
 from agents.mapped import forget
 from agents.types import UserError
 from agents.weights.cache import cache_dir, kept_folder, sha256_of
@@ -115,7 +116,7 @@ def gguf_blocks(gguf: Path, shape: Shape) -> dict[str, Blocks]:
             stored = names.get_name(f"model.layers.{layer}.{module}")
             paths[f"{stored}.weight"] = f"layers.{layer}.{module}"
     blocks = {}
-    for tensor in GGUFReader(gguf).tensors:
+    for tensor in open_gguf(gguf).tensors:
         if tensor.name in paths and tensor.tensor_type.name in KINDS:
             path = paths[tensor.name]
             raw = transformers_order(np.array(tensor.data), path.rpartition(".")[2], shape)

@@ -244,17 +244,14 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
     ModelNotFound or UserError for a file that is cut short, or that says of its model what a folder cannot.
     """
     import torch
-    from gguf import GGUFReader
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    from agents.formats.gguf_header import open_gguf
     from agents.weights.gguf_config import carry_over, check_tensors
     from agents.weights.whole import check_finite
 
-    try:
-        reader = GGUFReader(gguf)
-    except (ValueError, LookupError, OSError, OverflowError, MemoryError) as error:
-        raise ModelNotFound(f"{gguf}: is no GGUF file, or is cut short or damaged ({_one_line(error)})") from error
+    reader = open_gguf(gguf)
     here: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(str(gguf.parent), **here)
