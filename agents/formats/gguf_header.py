@@ -22,7 +22,8 @@ VERSIONS = (2, 3)
 MOST_NAMES = 65_536
 """Of keys, and of tensors; a large model has a few thousand."""
 MOST_ENTRIES = 2_000_000
-"""Of all arrays together, as the reader needs 20 µs for each; Gemma's 262,144 tokens with scores, types and merges make 1.3 million."""
+"""Of all arrays together, as gguf-py needs 20 µs for each. Gemma's 262,144 tokens with all that belongs to them make
+1.3 million."""
 LONGEST_NAME = 1_024
 DIMENSIONS = 4
 ALIGNMENT = 32
