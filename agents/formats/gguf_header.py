@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader
 
-from agents.types import UserError
 from agents.weights.cache import ModelNotFound
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -45,8 +44,6 @@ def check_gguf(file: Path) -> None:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             _check(_Header(content))
     except (ValueError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
         raise ModelNotFound(f"{file}: is no GGUF file, or is cut short or damaged ({error})") from error
 
 
