@@ -141,7 +141,7 @@ def _check_config(peft_config: dict[str, Any], shapes: dict[str, tuple[int, int]
     """ValueError, naming the setting, unless PEFT would apply an adapter so configured as a bank of `shapes` does."""
     layers = sorted({int(found[1]) for path in shapes if (found := LAYER.search(path))})
     modules = sorted({path.removesuffix(".weight").split(".")[-2] for path in shapes})
-    ours = {"r": [config.rank], "lora_alpha": [config.alpha], "target_modules": [modules]}
+    ours: dict[str, list[Any]] = {"r": [config.rank], "lora_alpha": [config.alpha], "target_modules": [modules]}
     ours["layers_to_transform"] = [layers, *([None] if 0 in layers else [])]  # None: all layers, as the bank has
     for name, allowed in ours.items():
         found = peft_config.get(name)
