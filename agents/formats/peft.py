@@ -150,9 +150,9 @@ def _check_config(peft_config: dict[str, Any], shapes: dict[str, tuple[int, int]
     if "peft_type" not in peft_config:
         raise ValueError("peft_type is missing: must be 'LORA'")
     for name in sorted(peft_config.keys() - {*ours, *SAYS_NOTHING, "alora_invocation_tokens"}):
-        found, allowed = peft_config[name], NEUTRAL.get(name, ())
-        if found not in allowed if allowed else found:
-            raise ValueError(f"{name} = {_short(found)}: must be {' or '.join(map(repr, allowed)) or 'absent'}")
+        found, neutral = peft_config[name], NEUTRAL.get(name, ())
+        if found not in neutral if neutral else found:
+            raise ValueError(f"{name} = {_short(found)}: must be {' or '.join(map(repr, neutral)) or 'absent'}")
 
 
 def _short(found: object) -> str:
