@@ -6,7 +6,7 @@ ARGS ?=
 # Two tests at a time, or as many as there are cores up to four, and so one thread for each
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: train test test-long lint format tensorboard clean example-torchrl example-rllib example-agilerl test-frameworks
+.PHONY: train test test-long lint format audit sbom tensorboard clean example-torchrl example-rllib example-agilerl test-frameworks
 
 train: $(VENV)/installed  ## live, learn and evolve with the default config; ARGS="--seed 1" to change it
 	$(VENV)/bin/python -m trainers.train $(ARGS)
@@ -26,6 +26,15 @@ format: $(VENV)/installed-dev  ## mend what the linter can mend
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+audit: $(VENV)/installed-dev  ## known vulnerabilities and licences of what is installed; warns, and never fails
+	-$(MAKE) --quiet $(VENV)-audit/installed
+	$(VENV)/bin/python .ci/audit.py $(VENV)-audit/bin/pip-audit
+
+sbom: $(VENV)-release/installed $(VENV)-audit/installed  ## what a release consists of, as dist/sbom.cdx.json (CycloneDX)
+	mkdir -p dist
+	$(VENV)-audit/bin/cyclonedx-py environment $(VENV)-release/bin/python --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.cdx.json
+
 tensorboard: $(VENV)/installed  ## watch all runs
 	$(VENV)/bin/tensorboard --logdir runs
 
@@ -43,7 +52,7 @@ test-frameworks: $(VENV)/installed-dev $(VENV)/installed-torchrl $(VENV)-rllib/i
 		$$venv/bin/python -m pytest --noconftest tests/test_examples_frameworks.py || exit; done
 
 clean:  ## forget the virtual environments; runs and fetched weights stay
-	rm -rf $(VENV) $(VENV)-rllib $(VENV)-agilerl
+	rm -rf $(VENV) $(VENV)-rllib $(VENV)-agilerl $(VENV)-audit $(VENV)-release
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -66,4 +75,15 @@ $(VENV)-agilerl/installed: packages = agilerl peft
 $(VENV)-rllib/installed $(VENV)-agilerl/installed: $(VENV)-%/installed: examples/constraints-%.txt
 	$(PYTHON) -m venv $(VENV)-$*
 	$(VENV)-$*/bin/python -m pip install --quiet --constraint $< $(packages) pytest
+	touch $@
+
+$(VENV)-audit/installed: .ci/constraints-audit.txt
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --constraint $< pip-audit cyclonedx-bom
+	touch $@
+
+# What users get, without what tests need
+$(VENV)-release/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet --constraint constraints.txt '.[dashboard]'
 	touch $@

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.weights.fetch import cache_dir, made
+from agents.weights.cache import cache_dir, made
 
 
 class Mapped(NamedTuple):

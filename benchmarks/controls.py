@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from agents.codecs.forage import ForageCodec
 from agents.codecs.forage_map import ForageMap
-from agents.files import whole_folder
-from agents.weights.fetch import cache_dir, model_folder
+from agents.weights.cache import cache_dir, kept_folder
+from agents.weights.fetch import model_folder
 from envs import WorldConfig
 
 
@@ -30,19 +30,19 @@ def random_weights_folder(name: str = "smollm2-135m") -> Path:
 
     Each matrix keeps its numbers and loses their order, so only its scale is left. Norms stay as they are.
     """
-    source, folder = model_folder(name), cache_dir() / f"{name}-shuffled"
-    if not folder.is_dir():
-        with whole_folder(folder, shared=True) as partial:
-            generator = torch.Generator().manual_seed(0)
-            for file in sorted(source.iterdir()):
-                if file.suffix == ".safetensors":
-                    tensors = {k: _shuffled(t, generator) for k, t in sorted(load_file(file).items())}
-                    save_file(tensors, partial / file.name, {"format": "pt"})
-                elif file.suffix == ".json":
-                    text = file.read_text(encoding="utf-8")
-                    is_config = file.name == "config.json"
-                    (partial / file.name).write_text(json.dumps(json.loads(text)) if is_config else text)
-    return folder
+    source = model_folder(name)
+
+    def shuffle(box: Path) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for file in sorted(source.iterdir()):
+            if file.suffix == ".safetensors":
+                tensors = {k: _shuffled(t, generator) for k, t in sorted(load_file(file).items())}
+                save_file(tensors, box / file.name, {"format": "pt"})
+            elif file.suffix == ".json":
+                text = file.read_text(encoding="utf-8")
+                (box / file.name).write_text(json.dumps(json.loads(text)) if file.name == "config.json" else text)
+
+    return kept_folder(cache_dir() / f"{name}-shuffled", shuffle, f"shuffling {name} (once)")
 
 
 def _shuffled(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

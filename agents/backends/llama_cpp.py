@@ -20,6 +20,7 @@ from llama_cpp import llama_cpp as lib
 
 from agents.backends import require_answer_token
 from agents.formats.gguf import Shape, save_gguf_adapter
+from agents.formats.gguf_header import check_gguf
 from agents.types import UserError
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class Runtime:
         self._free = weakref.finalize(self, self._allocated.close)
         model_parameters = lib.llama_model_default_params()
         model_parameters.n_gpu_layers = 0
+        check_gguf(gguf)  # what is broken can end a process there
         self._model = lib.llama_model_load_from_file(str(gguf).encode(), model_parameters)
         if not self._model:
             raise UserError(f"{gguf}: llama.cpp cannot load it ({_reason()})")

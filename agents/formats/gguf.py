@@ -25,6 +25,7 @@ from gguf.constants import GGUFType, GGUFValueType
 from gguf.quants import dequantize, quantize
 
 from agents.files import whole_file
+from agents.formats.gguf_header import open_gguf
 from agents.types import UserError
 from evolution.genome import Adapter
 
@@ -110,7 +111,7 @@ def merge_gguf(base: Path, file: Path | str, adapter: Adapter, shape: Shape, *, 
     """
     tensors = llama_tensors(adapter, shape)
     touched = {name.removesuffix(".lora_a") for name in tensors if name.endswith(".lora_a")}
-    reader = GGUFReader(base)
+    reader = open_gguf(base)
     missing = touched - {tensor.name for tensor in reader.tensors}
     if missing:
         raise UserError(f"{base}: has no tensor {min(missing)}, which the adapter acts on")
@@ -137,7 +138,7 @@ def recode_gguf(base: Path, file: Path | str, kind: GGMLQuantizationType) -> Pat
             return tensor.data, tensor.tensor_type
         return quantize(dequantize(tensor.data, tensor.tensor_type), kind), kind
 
-    return rewrite_gguf(GGUFReader(base), file, recoded, {})
+    return rewrite_gguf(open_gguf(base), file, recoded, {})
 
 
 def eight_bit(weights: np.ndarray) -> GGMLQuantizationType:

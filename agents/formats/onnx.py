@@ -31,10 +31,9 @@ from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
-from agents.files import whole_folder
 from agents.policy_network import PolicyNetwork, some_layers
-from agents.types import UserError, log
-from agents.weights.fetch import cache_dir, made, sha256_of
+from agents.types import UserError
+from agents.weights.cache import cache_dir, kept_folder, sha256_of
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
 """Architectures of which tests hold the graphs to the network; others may do as well."""
@@ -365,11 +364,4 @@ def _identity(network: PolicyNetwork) -> str:
 
 def _kept(name: str, write: Callable[[Path], None]) -> Path:
     """The folder `name` in the cache; where there is none, `write` fills it."""
-    folder = cache_dir() / "onnx" / name
-    if folder.is_dir():
-        return folder
-    log.info(f"writing ONNX graphs {name} (once, some minutes)")
-    made(folder.parent)
-    with whole_folder(folder, shared=True) as box:
-        write(box)
-    return folder
+    return kept_folder(cache_dir() / "onnx" / name, write, f"writing ONNX graphs {name} (once, some minutes)")

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agents.types import ModelConfig, UserError
+from agents.types import ModelConfig, UserError, log
 from agents.weights.compact import BlockEmbedding, Blocks, compact_file, load_compact, spare_memory
 from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.weights.old_architectures import modernise
@@ -93,13 +93,13 @@ def load_base_model(config: ModelConfig) -> BaseModel:
             spare_memory()
         else:
             causal_lm = _load(config.name, folder)
+        one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
     except UserError:
         raise
     except Exception as error:  # of kinds that differ with the architecture and the tokenizer
         needs_code = "trust_remote_code" in str(error)  # which transformers advises to allow
         reason = "it needs code of its own (auto_map)" if needs_code else " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
-    one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)
 
 
@@ -110,6 +110,9 @@ def _load(name: str, folder: Path) -> Any:
     if loading["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(loading["missing_keys"])
         raise ModelNotFound(f"model.name = {name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}")
+    if loading["unexpected_keys"]:
+        unused = sorted(loading["unexpected_keys"])
+        log.warning(f"note: model.name = {name!r} has {len(unused)} tensors that are not used, such as {unused[0]}")
     modernise(causal_lm)
     if not hasattr(causal_lm.base_model, "layers"):
         raise UserError(

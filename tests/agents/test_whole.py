@@ -74,7 +74,7 @@ BROKEN = {
     "broken tokenizer": (lambda f: cut(f / "tokenizer.json"), "cannot be loaded: "),
     "weights cut short": (lambda f: cut(f / "model.safetensors"), r"model.safetensors is cut short or damaged \(.+\)"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is cut short or"),
-    "lost shard": (lose_shard, r"cannot be loaded: .*model-00002-of-00002.safetensors"),
+    "lost shard": (lose_shard, "index.json names model-00002-of-00002.safetensors, which is missing"),
     "pickle": (only_pickle, r"only a pickle \(pytorch_model.bin\), which can run code and is never opened: must have"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"has no weights: must have \*\.safetensors"),
     "empty": (empty, "has no config.json and no tokenizer.json"),
