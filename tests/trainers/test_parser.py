@@ -160,14 +160,14 @@ def test_resume_and_evaluate_refuse_such_a_run_in_one_sentence(tmp_path, capsys)
             program(words)
         said = capsys.readouterr().err
         assert end.value.code == 2
-        assert said.startswith(f"error: {tmp_path / 'config.yaml'}: damaged")
+        assert said.startswith(f"error: {tmp_path / 'config.yaml'}: made by another version")
         assert said.count("\n") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
 def test_a_pipe_in_place_of_a_config_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(UserError, match="missing, or no plain file"):
+    with pytest.raises(UserError, match="is no regular file"):
         read_config(tmp_path)
 
 
