@@ -3,7 +3,7 @@
 Symbols: W worlds, N agents in a world, M = W * N, A actions.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,12 +24,17 @@ class Reader:
         self._numbers: dict[str, int] = {}
         self._world, self._seen = world, np.empty(0)
         self._codecs = [(codec, np.arange(everyone))]  # with those for whom they read
+        self._copies: list[Any] = []  # of a foreign world, in which they are
         if isinstance(world, ForeignWorld):
-            self._codecs = _codecs_of(type(codec), world.copies())
+            self._copies = world.copies()
+            self._codecs = _codecs_of(type(codec), self._copies)
+            self._restarts = world.restarts
         self._memories: list[Any] = [None] * len(self._codecs)
 
     def look(self, observation: np.ndarray, action: np.ndarray) -> None:
         """Each saw (M, ...) after it did `action` (M,)."""
+        if isinstance(self._world, ForeignWorld) and self._world.restarts > self._restarts:
+            self._begin_anew(self._world)
         self._seen, self._memories = observation, self._remember(observation, action)
 
     def read(self, rows: np.ndarray) -> list[str]:
@@ -56,6 +61,16 @@ class Reader:
     def peek(self, observation: np.ndarray, action: np.ndarray, rows: np.ndarray) -> list[str]:
         """What some of them would read of an observation that they do not act on."""
         return self._encoded(observation, self._remember(observation, action), rows)
+
+    def _begin_anew(self, world: ForeignWorld) -> None:
+        """Copies were made anew: new codecs look at them, which remember nothing."""
+        before, self._copies, self._restarts = self._copies, world.copies(), world.restarts
+        for number, (codec, own) in enumerate(self._codecs):
+            copy, kind = self._copies[own[0]], cast(Any, type(codec))
+            if copy is not before[own[0]]:
+                with naming(kind, "__init__"):
+                    self._codecs[number] = kind(copy), own
+                self._memories[number] = None
 
     def _remember(self, observation: np.ndarray, action: np.ndarray) -> list[Any]:
         pairs = zip(self._codecs, self._memories, strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from agents.types import log
 from envs.types import WorldState
+from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Pictured, World
 from evolution import next_generation
 from evolution.events import births, deaths
@@ -242,10 +243,19 @@ def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float
         policy, codec = population.policy, population.codec
         outcome = collect_rollout(policy, codec, world, seeds, streams["policy"], observers=shown).outcome
     population.measure(outcome)
-    figures: dict[str, float] = {}
+    figures = {"env_restarts": float(_take_restarts(run))} if run.config.env.on_error == "restart" else {}
     for variant in run.variants:
         figures |= variant.after_evaluation(run, generation)
     return outcome, figures
+
+
+def _take_restarts(run: Run) -> int:
+    """How often copies of worlds were made anew since this was asked last."""
+    worlds = [world for world in (*run.worlds, *run.trials) if isinstance(world, ForeignWorld)]
+    count = sum(world.restarts for world in worlds)
+    for world in worlds:
+        world.restarts = 0
+    return count
 
 
 def _hyperparameters(population: Population) -> tuple[Any, Any]:

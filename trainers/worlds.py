@@ -9,7 +9,7 @@ from agents.codecs.codec import CODEC_CLASS, TextCodec, named_class, naming
 from agents.codecs.forage import ForageCodec
 from agents.codecs.others import built_in
 from agents.types import UserError
-from envs.worlds.foreign import ForeignWorld
+from envs.worlds.foreign import Conduct, ForeignWorld
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
 from trainers.env_config import EnvConfig
@@ -27,8 +27,8 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     from envs.worlds.gym_world import GymWorld
     from envs.worlds.team_world import TeamWorld
 
-    kind = TeamWorld if env.is_team else GymWorld
-    return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews)
+    kind, conduct = TeamWorld if env.is_team else GymWorld, Conduct(env.on_error == "restart", env.step_timeout)
+    return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews, conduct=conduct)
 
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:

@@ -27,6 +27,7 @@ TAGS = {
     ),
     "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
     "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
+    "episode/env_restarts": Tag("env_restarts", "Copies of a world that failed and were made anew, in a generation."),
     "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a rollout: KL, in nats, mean."),
     "learn/entropy": Tag("entropy", "Of the actions, in nats: 1.6 is chance among five, 0 is certainty."),
     "learn/mutual_information": Tag(
