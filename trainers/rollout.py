@@ -170,6 +170,25 @@ def mean_return(t: Trajectory) -> np.ndarray:
     return earned / ends.sum(axis=0, dtype=earned.dtype).clip(min=1)
 
 
+def without_broken(t: Trajectory, adapters: int) -> tuple[Trajectory, int]:
+    """The trajectory without the steps of adapters some of whose numbers are not finite; and how many adapters.
+
+    Row m is of adapter m modulo `adapters`. What they did is marked as not lived, and zero.
+    """
+    numbers = t.log_prob + t.value + t.reward + t.bootstrap_value
+    is_wrong = (t.is_lived & ~np.isfinite(numbers)).any(axis=0)  # (M,)
+    if not is_wrong.any():
+        return t, 0
+    owner = np.arange(len(is_wrong)) % adapters
+    broken = np.unique(owner[is_wrong])
+    keep = ~np.isin(owner, broken)
+    log_prob, value, reward, bootstrap_value = (
+        np.where(keep, column, np.float32(0)) for column in (t.log_prob, t.value, t.reward, t.bootstrap_value)
+    )
+    sound = t._replace(log_prob=log_prob, value=value, reward=reward, bootstrap_value=bootstrap_value)
+    return sound._replace(is_alive=t.is_alive & keep, is_lived=t.is_lived & keep), len(broken)
+
+
 def gae(t: Trajectory, discount: float, gae_lambda: float) -> np.ndarray:
     """Advantages (T, M): generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, equation 16).
 

@@ -20,7 +20,16 @@ from trainers.env_config import EnvConfig
 from trainers.learning.health import health
 from trainers.population import PROBES, Population
 from trainers.records.run_log import RunLog
-from trainers.rollout import Observed, Observer, Outcome, Rollout, collect_rollout, latest_texts, mean_return
+from trainers.rollout import (
+    Observed,
+    Observer,
+    Outcome,
+    Rollout,
+    collect_rollout,
+    latest_texts,
+    mean_return,
+    without_broken,
+)
 from trainers.seeding import world_seeds
 from trainers.variants.variant import Variant
 
@@ -185,6 +194,8 @@ def collect(run: Run, generation: Generation) -> Rollout:
     """One rollout in worlds that nobody has seen."""
     run.progress.stage("collecting")
     population, world = run.population, run.world(generation.number)
+    population.restore_broken()
+    population.learner.critic.keep_or_go_back()
     streams, states = population.streams, States()
     observers = population.learner.start(*_hyperparameters(population))
     observers += [observer for variant in run.variants for observer in variant.observers(run, generation)]
@@ -211,7 +222,9 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
     run.progress.stage("learning")
     if (figures := _instead(run, lambda variant: variant.learn(run, rollout))) is not None:
         return figures
-    population, t = run.population, rollout.trajectory
+    population = run.population
+    t, broken = without_broken(rollout.trajectory, len(population.genomes))
+    rollout = rollout._replace(trajectory=t)
     learner, rng, start = population.learner, population.streams["learner"], perf_counter()
     experience = learner.experience(t, *_hyperparameters(population))
     targets = _instead(run, lambda variant: variant.targets(run, rollout))
@@ -227,8 +240,10 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
             "what learns is not what acted"
         )
+    figures["not_finite"] += broken
     if figures["not_finite"]:
-        log.warning(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
+        log.warning(f"note: numbers of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
+    figures["not_finite"] += population.restore_broken()
     return figures | health(population.policy, t)
 
 

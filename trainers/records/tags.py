@@ -37,7 +37,8 @@ TAGS = {
     "learn/kl_exceeded": Tag(
         "kl_exceeded", "Agents whose policy had moved further than learn.max_kl, and was moved back to it."
     ),
-    "learn/not_finite": Tag("not_finite", "Adapters with a gradient that was not finite; they stayed as they were."),
+    "learn/not_finite": Tag("not_finite", "Adapters with numbers that were not finite; they stayed as they were."),
+    "learn/critic_not_finite": Tag("critic_not_finite", "How often the critic was not finite, and went back."),
     "learn/value_loss": Tag("value_loss", "Mean loss of the critic."),
     "learn/explained_variance": Tag(
         "explained_variance", "Share of the returns' variance that the critic foresees; 1 is all."
