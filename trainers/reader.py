@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.codecs.codec import TextCodec, naming
 from agents.codecs.forage import ForageCodec
+from agents.types import require
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import World
 
@@ -45,7 +46,7 @@ class Reader:
         """What the codec and the world allow, (M, A) bool."""
         legal = np.empty((len(self._seen), len(self._codecs[0][0].action_words)), bool)
         for codec, own in self._codecs:
-            legal[own] = _call(codec, "legal", self._seen[own])
+            legal[own] = _masks(codec, _call(codec, "legal", self._seen[own]), legal[own].shape)
         if isinstance(self._world, ForeignWorld):
             legal &= self._world.legal().reshape(legal.shape)
         return legal
@@ -84,7 +85,7 @@ class Reader:
             here = np.flatnonzero(is_asked[own])
             if len(here):
                 encoded = _call(codec, "encode", observation[own[here]], _of(memory, here))
-                texts |= zip(own[here].tolist(), encoded, strict=True)
+                texts |= zip(own[here].tolist(), _texts(codec, encoded, len(here)), strict=True)
         return [texts[row] for row in rows.tolist()]
 
 
@@ -103,6 +104,22 @@ def _call(codec: TextCodec, method: str, *arguments: Any) -> Any:
         return getattr(codec, method)(*arguments)
     with naming(type(codec), method):
         return getattr(codec, method)(*arguments)
+
+
+def _texts(codec: TextCodec, given: Any, count: int) -> list[str]:
+    """What a codec's `encode` gave; UserError unless it is so many texts."""
+    is_fine = isinstance(given, list | tuple) and len(given) == count and all(isinstance(text, str) for text in given)
+    require(is_fine, f"{type(codec).__name__}.encode", given, f"a list of {count} texts, one for each observation")
+    return list(given)
+
+
+def _masks(codec: TextCodec, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """What a codec's `legal` gave; UserError unless it has this shape."""
+    with naming(type(codec), "legal"):
+        masks = np.asarray(given, bool)
+    allowed = f"{shape}, for each observation one for each action word"
+    require(masks.shape == shape, f"the shape of {type(codec).__name__}.legal", masks.shape, allowed)
+    return masks
 
 
 def _of(memory: tuple | None, rows: np.ndarray) -> tuple | None:

@@ -63,7 +63,7 @@ def _history(run: Run, number: int, figures: dict[str, Any]) -> History:
         run.progress.stage("comparing")
         compared = run.population, run.config.env, run.config.held_out_episodes, run.config.seed
         history = replace(history, first=compare(*compared, run.progress.detail))
-        run_folder.replace_text(run.run_dir / "first.json", json.dumps(history.first, indent=2) + "\n")
+        run_folder.replace_text(run.run_dir / "first.json", json.dumps(history.first, indent=2, allow_nan=False) + "\n")
     if history.best_fitness is None or figures["fitness_mean"] > history.best_fitness:
         history = replace(history, best=number, best_fitness=figures["fitness_mean"])
     return history
@@ -77,7 +77,9 @@ def report(run: Run) -> dict[str, Any]:
     last = compare(run.population, env, run.config.held_out_episodes, run.config.seed, run.progress.detail)
     number = run.history.generation
     keep_held_out(run, number)
-    run_folder.replace_text(run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2) + "\n")
+    run_folder.replace_text(
+        run.run_dir / "results.json", json.dumps({"first": first, "last": last}, indent=2, allow_nan=False) + "\n"
+    )
     run.log.outcome(_settings(run.config), _results(last), run.population.genomes, number)
     run.log.close()
     print("\n" + table(last, f"generation {number}", first if number else None))
