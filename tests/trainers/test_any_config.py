@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, is_dataclass
 from unittest import mock
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from trainers.variants import FullConfig
 GIVEN = os.environ.get("TERRARIUM_EXAMPLES")
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": not GIVEN, "database": None}
 QUIET["phases"] = [Phase.explicit, Phase.generate]  # shrinking takes long, as each parse does
-FEW = settings(max_examples=int(GIVEN or 40), **QUIET)
+FEW = settings(max_examples=int(GIVEN or 25), **QUIET)
 MANY = settings(max_examples=int(GIVEN or 300), **QUIET)
 
 
@@ -162,6 +163,15 @@ def _make(kind, values):
 @example(argv=["--generations", "9" * 5000])
 def test_any_command_line_is_a_config_or_refused_in_one_sentence(argv):
     said(argv)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 3000, "a: [b", "\t", "seed: 1\n - x", "%", "&a [*a]", "- 1", "seed: &a [*a]"]
+)
+def test_a_file_that_is_no_yaml_is_refused_in_one_sentence(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    assert said(["--config", str(tmp_path / "config.yaml")]) is None
+    assert said(["--resume", str(tmp_path)]) is None
 
 
 @FEW

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -45,6 +45,9 @@ RENAMED_KEYS = {
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+REFUSALS = (ArgumentError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError, OSError)
+"""What is raised where a text is no config: a wrong value, text that is no YAML or nested too deep, no such file."""
+
 ONE_AT_A_TIME = Lock()
 """jsonargparse is not for several threads: it calls ast.parse, which in CPython 3.11 can raise SystemError when another
 thread calls it too ("AST constructor recursion depth mismatch"), and then goes on with options missing."""
@@ -78,7 +81,7 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
             print(explain(parser.format_help(), section, command("trainers.train")))
             sys.exit()
         return _instantiate(parser, parser.parse_args(keys))
-    except (ArgumentError, ValueError) as error:
+    except REFUSALS as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -88,7 +91,7 @@ def config_from_file(file: Path) -> TrainConfig:
         with ONE_AT_A_TIME:
             parser = _parser(preset=_parser().parse_path(file, defaults=False).get("env.preset"))
             return _instantiate(parser, parser.parse_path(file))
-    except (ArgumentError, ValueError, TypeError, yaml.YAMLError, OSError) as error:
+    except REFUSALS as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -136,6 +139,13 @@ class _Parser(ArgumentParser):
         _refuse_renamed([*(says or {}), *nested])
         # A comment after it: jsonargparse takes a file of one key without a value for something else
         return self.parse_string(f"{text}\n#" if says else "{}", *args, **kwargs)
+
+
+class _PlainParser(argparse.ArgumentParser):
+    """argparse's, but that it says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:
@@ -205,7 +215,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
-    parser = argparse.ArgumentParser(prog=command("trainers.train"), allow_abbrev=False)
+    parser = _PlainParser(prog=command("trainers.train"), allow_abbrev=False)
     parser.add_argument("--resume", required=True, type=a_path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)
     options, others = parser.parse_known_args(argv)
