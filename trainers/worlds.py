@@ -48,8 +48,8 @@ def make_codec(env: EnvConfig) -> TextCodec:
     if env.is_forage:
         if not env.codec:
             return ForageCodec(env.view_radius)
-        forage, codec = ForageWorld(env), _fit(_users_own(env.codec, env), 5)
-        return _tried(codec, forage, forage.reset([0]))
+        forage = ForageWorld(env)
+        return _tried(_fit(_users_own(env.codec, env), 5), forage, forage.reset([0]))
     with ExitStack() as stack:
         with _naming_the_world(env):
             world = stack.enter_context(closing(make_world(replace(env, agents=1), renews=False)))
