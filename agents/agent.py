@@ -95,7 +95,8 @@ class TinyLLMAgent:
         dtype: float32 or bfloat16, in which the frozen weights are multiplied, or auto, the faster one here.
         """
         require(np.isfinite(energy) and energy > 0, "energy", energy, "finite and above 0")
-        require(np.isfinite(learning_rate) and learning_rate > 0, "learning_rate", learning_rate, "finite and above 0")
+        allowed = "finite and above 0, at most 1"
+        require(np.isfinite(learning_rate) and 0 < learning_rate <= 1, "learning_rate", learning_rate, allowed)
         require(0 <= discount <= 1, "discount", discount, "between 0 and 1")
         require(window >= 1, "window", window, "1 or more")
         shared, row = _shared or (_share(base_model, 1, codec, adapter_config, dtype, seed), 0)

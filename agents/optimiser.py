@@ -15,7 +15,10 @@ from torch import Tensor
 
 from agents.lora import AdapterBank
 from agents.mapped import held_zeros, mapped_zeros
-from agents.write_count import count_write
+from agents.write_count import count_write, writes
+
+MOST_RATE = 1e6
+"""Up to this rate a step from finite weights, along a finite gradient, leads to finite ones."""
 
 
 class StackedAdam:
@@ -38,6 +41,8 @@ class StackedAdam:
         (self.mean, let_go_mean), (self.square, let_go_square) = (make(*bank.values.shape) for _ in range(2))
         self._mapped = (let_go_mean, let_go_square)
         self.steps = torch.zeros(len(bank))
+        self._is_broken = torch.zeros(len(bank), dtype=torch.bool)  # whose moments were not finite, for its next step
+        self._known = self._writes()
 
     @torch.no_grad()
     def step(
@@ -46,10 +51,14 @@ class StackedAdam:
         """Move those of the adapters `rows` where `is_learning` (P,) along their gradients (G, F), which are clipped.
 
         learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) before
-        clipping. An adapter whose gradient is not finite stays where it is; its norm says so.
+        clipping. An adapter stays where it is, and its norm is not finite, where its gradient or its moments are not
+        finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a step ends at finite numbers.
         """
         values, take_step = self.bank.values, fused_step if has_fused() else plain_step
+        self._check_moments()
         norms = gradients.norm(dim=1)
+        norms[self._is_broken[rows] | ~(learning_rate[rows] <= MOST_RATE)] = torch.nan
+        self._is_broken[rows] = False
         gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         for place in (is_learning[rows] & norms.isfinite()).nonzero()[:, 0].tolist():
             row = rows.start + place
@@ -57,6 +66,7 @@ class StackedAdam:
             rate = float(learning_rate[row])
             take_step(Row(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps))
         count_write(values)
+        self._known = self._writes()
         return norms
 
     def minimise(
@@ -74,8 +84,25 @@ class StackedAdam:
 
     def forget(self, index: int) -> None:
         """A new individual has moved into row `index`: its moments and step count start at zero."""
+        was_known = self._known == self._writes()
         for x in (self.mean, self.square, self.steps):
             x[index] = 0.0
+        if was_known:
+            self._known = self._writes()
+
+    def _writes(self) -> tuple[int, int]:
+        return writes(self.mean), writes(self.square)
+
+    def _check_moments(self) -> None:
+        """Where somebody else has written moments, let those begin at zero that are not finite."""
+        if self._known == self._writes():
+            return
+        sums = self.mean.sum(dim=1) + self.square.sum(dim=1)  # one pass; a sum may only be large
+        for row in (~sums.isfinite()).nonzero()[:, 0].tolist():
+            if not (self.mean[row].isfinite().all() and self.square[row].isfinite().all()):
+                self.forget(row)
+                self._is_broken[row] = True
+        self._known = self._writes()
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """From texts to actions: sampling with what is remembered, and the differentiable evaluation that learning needs."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from agents.weights.base_model import load_base_model
 from agents.weights.frozen import freeze
 from agents.weights.int8 import quantise
 from agents.weights.products import fastest_dtype, shortcoming
+
+WHY_NOT_FINITE = "learn.learning_rate or adapter.alpha may be too large, or weights are damaged"
 
 
 class Decision(NamedTuple):
@@ -60,7 +63,10 @@ class Policy:
 
     @torch.no_grad()
     def logits(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Action logits (M, A), computed only where this adapter has not met this text since it last changed."""
+        """Action logits (M, A), computed only where this adapter has not met this text since it last changed.
+
+        UserError, naming the adapter, where they are not finite: nobody acts by chance that is none.
+        """
         version = self.network.bank.acting_version
         if self._answers_version != version:
             self.forget_answers()
@@ -75,14 +81,20 @@ class Policy:
         if new:
             owners, new_texts = zip(*sorted(new), strict=True)
             answers = self.backend.answer(new_texts, np.array(owners))
+            if not np.isfinite(answers).all():
+                raise _no_numbers(owners, new_texts, answers)
             self._answers.update(zip(zip(owners, new_texts, strict=True), answers, strict=True))
         return np.stack([self._answers[key] for key in keys])
 
     @torch.no_grad()
     def values(self, texts: Sequence[str]) -> np.ndarray:
-        """The critic's estimates (M,) of M texts."""
+        """The critic's estimates (M,) of M texts; UserError where one is not finite."""
         distinct = list(dict.fromkeys(texts))
         estimates = dict(zip(distinct, self.critic(self.network.features(distinct)).tolist(), strict=True))
+        wrong = next((text for text, value in estimates.items() if not isfinite(value)), None)
+        if wrong is not None:
+            value = estimates[wrong]
+            raise UserError(f"the critic's estimate after text {wrong!r} is {value}: must be finite; {WHY_NOT_FINITE}")
         return np.array([estimates[t] for t in texts], np.float32)
 
     def evaluate(self, texts: Sequence[str], adapters: Tensor, actions: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +129,14 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)
     return Policy(network, ValueHead(network.width, seed=seed))
+
+
+def _no_numbers(owners: Sequence[int], texts: Sequence[str], answers: np.ndarray) -> UserError:
+    """What is said of the first of the logits (M, A) that are not finite."""
+    row = int(np.isfinite(answers).all(axis=1).argmin())
+    who = f"adapter {owners[row]}" if owners[row] >= 0 else "the model without an adapter"
+    given = answers[row].tolist()
+    return UserError(f"the logits of {who} after text {texts[row]!r} are {given}: must be finite; {WHY_NOT_FINITE}")
 
 
 def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], Tensor]:

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field
-from math import isfinite
+from numbers import Real
 from typing import Literal, get_args
 
 log = logging.getLogger("terrarium")
@@ -20,6 +20,27 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise a UserError that names the field, its value and what is allowed, unless `ok`."""
     if not ok:
         raise UserError(f"{name} = {value!r}: must be {allowed}")
+
+
+def require_at_least(section: object, prefix: str, name: str, least: float, most: float, none: str = "") -> None:
+    """Raise a UserError unless a number of a section is finite, not below `least` and not above `most`.
+
+    most: what is above is a mistake of writing, and would fail late. none: what `least` means, in brackets.
+    """
+    value = getattr(section, name)
+    allowed = f"{least} or more, at most {most:,}" if not none else f"{least} ({none}) or more, at most {most:,}"
+    require(is_number(value) and least <= value <= most, f"{prefix}{name}", value, allowed)
+
+
+def require_above_0(section: object, prefix: str, name: str, most: float) -> None:
+    """Raise a UserError unless a number of a section is finite, above 0 and not above `most`."""
+    value = getattr(section, name)
+    require(is_number(value) and 0 < value <= most, f"{prefix}{name}", value, f"finite and above 0, at most {most:,}")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number; to Python True is one, and here a mistake."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def expand_user(section: object, prefix: str, *names: str) -> None:
@@ -67,8 +88,8 @@ class ModelConfig:
             require_word(self, "model", name, words)
         allowed = "same with weight_storage = compact, which has 4 or 8 bits of its own"
         require(self.weight_storage == "full" or self.trunk == "same", "model.trunk", self.trunk, allowed)
-        require(self.prefix_cache_mb >= 1, "model.prefix_cache_mb", self.prefix_cache_mb, "1 or more")
-        require(self.threads >= 0, "model.threads", self.threads, "0 (torch's choice) or more")
+        require_at_least(self, "model.", "prefix_cache_mb", 1, 1_000_000)
+        require_at_least(self, "model.", "threads", 0, 1024, "torch's choice")
 
 
 @dataclass(frozen=True)
@@ -91,8 +112,8 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         require(1 <= self.rank <= 256, "adapter.rank", self.rank, "between 1 and 256")
-        require(isfinite(self.alpha) and self.alpha > 0, "adapter.alpha", self.alpha, "finite and above 0")
-        require(self.top_layers >= 1, "adapter.top_layers", self.top_layers, "1 or more")
+        require_above_0(self, "adapter.", "alpha", 10_000)
+        require_at_least(self, "adapter.", "top_layers", 1, 10_000)
         require_word(self, "adapter", "tokens", Tokens)
 
     @property

@@ -4,7 +4,6 @@ A new operator is a function in `evolution.crossover` (or `selection`, `mutation
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
 Selection = Literal["truncation", "rank", "tournament", "random"]
@@ -55,12 +54,11 @@ class EvolutionConfig:
             new_name = RENAMED.get(name, {}).get(str(value))
             hint = f" ({value} is now called {new_name})" if new_name else ""
             self._require(value in get_args(words), name, f"one of {', '.join(get_args(words))}{hint}")
-        self._require(self.parents >= 2, "parents", "2 or more")
-        self._require(self.elites >= 0, "elites", "0 or more")
-        self._require(self.episodes >= 1, "episodes", "1 or more")
+        for name, least, most in (("parents", 2, 1024), ("elites", 0, 1024), ("episodes", 1, 100_000)):
+            self._require(least <= getattr(self, name) <= most, name, f"{least} or more, at most {most:,}")
         for name, least in (("mutation_std", 0), ("mutation_kl", 0), ("hyperparameter_factor", 1)):
-            value = getattr(self, name)
-            self._require(isfinite(value) and value >= least, name, f"finite and {least} or more")
+            is_fine = least <= getattr(self, name) <= 100
+            self._require(is_fine, name, f"finite and {least} or more, at most 100")
 
     def _require(self, is_fine: bool, name: str, allowed: str) -> None:
         if not is_fine:

@@ -14,6 +14,9 @@ Divergence = Callable[[Adapter, Adapter], float]
 NOISE_FLOOR = 0.01
 """Least size that noise is relative to. A founder's B is zero: noise relative to its size alone would leave it zero."""
 
+MOST = 1e6
+"""Of a hyperparameter: generations on end may not make it infinite."""
+
 FIRST_SCALE, CLOSE, TRIES = 0.05, 1.5, 8
 """Of the search for safe noise: its first scale, the factor within which a result is close enough, its most steps."""
 
@@ -83,8 +86,10 @@ MUTATIONS: dict[Mutation, Callable[[Adapter, EvolutionConfig, torch.Generator, D
 
 def mutate_hyperparameters(values: Mapping[str, float], factor: float, generator: torch.Generator) -> dict[str, float]:
     """Multiply each value by `factor`, by 1 / `factor` or by 1, with equal probability (as population-based training
-    does, Jaderberg et al. 2017, arXiv:1711.09846); 1.25 is usual, 1 changes nothing."""
+    does, Jaderberg et al. 2017, arXiv:1711.09846), up to `MOST`; 1.25 is usual, 1 changes nothing."""
     if not (isfinite(factor) and factor >= 1):
         raise ValueError(f"hyperparameter_factor = {factor!r}: must be finite and 1 or more")
     choices = torch.randint(-1, 2, (len(values),), generator=generator).tolist()
-    return {name: value * factor**choice for (name, value), choice in zip(values.items(), choices, strict=True)}
+    return {
+        name: min(value * factor**choice, MOST) for (name, value), choice in zip(values.items(), choices, strict=True)
+    }

@@ -6,11 +6,12 @@ world the scripted bots, up to the planner that knows everything.
 
 from collections.abc import Callable
 from contextlib import closing
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.types import require
+from agents.types import UserError, require
 from envs import HELD_OUT, WorldConfig, bots
 from envs.bots.planner import MAX_CELLS
 from envs.worlds.mixed_world import weave
@@ -71,13 +72,22 @@ def compare(
     if "food_eaten" in outcomes["agents"].figures:
         columns["food_eaten"] = lambda o: o.figures["food_eaten"]
     for key, column in columns.items():
-        result[key] = {who: interval(column(outcome).mean(axis=1)) for who, outcome in outcomes.items()}
+        result[key] = {who: _interval_of(who, key, column(outcome)) for who, outcome in outcomes.items()}
     if "planner" in outcomes:
         food = {who: outcomes[who].figures["food_eaten"] for who in ("agents", "planner")}  # (W, N)
         kinds = {name: slice(i, None, len(env.kinds)) for i, name in enumerate(env.kinds)}
         shares = {name: _share(food["agents"][rows], food["planner"][rows]) for name, rows in kinds.items()}
         result |= {"share_of_planner": _share(*food.values()), "share_by_preset": shares}
     return result
+
+
+def _interval_of(who: str, key: str, figures: np.ndarray) -> dict[str, float]:
+    """The mean of figures (W, N) with its interval; UserError, naming whose, for a mean that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = interval(figures.mean(axis=1))
+    wrong = next((value for value in found.values() if not isfinite(value)), None)
+    require(wrong is None, f"{key} of {who} in held-out worlds", wrong, "finite; rewards may be too large")
+    return found
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:
@@ -88,7 +98,9 @@ class Chance:
     """Decides by chance, uniformly over what is allowed."""
 
     def act(self, texts: list[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> "Decision":
-        """An action for each of R texts; legal (R, A)."""
+        """An action for each of R texts; legal (R, A). UserError where none is legal."""
+        if not legal.any(axis=1).all():
+            raise UserError(f"no action is legal after text {texts[int(legal.any(axis=1).argmin())]!r}")
         from agents.policy import Decision
 
         log_prob = -np.log(legal.sum(axis=1)).astype(np.float32)

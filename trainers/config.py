@@ -7,13 +7,15 @@ torch, so that `--help` answers at once.
 
 from dataclasses import dataclass, field
 
-from agents.types import AdapterConfig, ModelConfig, expand_user, require
+from agents.types import AdapterConfig, ModelConfig, expand_user, require, require_at_least
 from evolution.config import EvolutionConfig
 from trainers.env_config import EnvConfig
 from trainers.learning.config import LearnConfig
 
 SEEDS = 2**32
 """Seeds are below this."""
+MOST = 1_000_000_000
+"""Of whatever is counted: more is a mistake of writing."""
 MAX_HELD_OUT = 1000
 """Held-out worlds that one seed names."""
 
@@ -34,10 +36,10 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
-        require(self.checkpoints >= 1, "log.checkpoints", self.checkpoints, "1 or more")
-        require(self.adapters_every >= 1, "log.adapters_every", self.adapters_every, "1 or more")
-        require(self.episode_every >= 0, "log.episode_every", self.episode_every, "0 (never) or more")
-        require(self.recordings_mb >= 0, "log.recordings_mb", self.recordings_mb, "0 (none) or more")
+        require_at_least(self, "log.", "checkpoints", 1, MOST)
+        require_at_least(self, "log.", "adapters_every", 1, MOST)
+        require_at_least(self, "log.", "episode_every", 0, MOST, "never")
+        require_at_least(self, "log.", "recordings_mb", 0, MOST, "none")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TrainConfig:
         require(self.run_dir.strip() != "", "run_dir", self.run_dir, "the path of a folder")
         require(0 <= self.seed < SEEDS, "seed", self.seed, f"between 0 and {SEEDS - 1}")
         for name in ("generations", "rollouts_per_generation", "worlds", "held_out_episodes"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            require_at_least(self, "", name, 1, MOST)
         episodes = self.held_out_episodes
         require(episodes <= MAX_HELD_OUT, "held_out_episodes", episodes, f"at most {MAX_HELD_OUT}")
         kinds = len(self.env.kinds) if self.env.also else 1

@@ -1,12 +1,16 @@
 """The section `env`: which world. Imports no torch."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
-from agents.types import require
+from agents.types import require, require_word
 from envs.bots.planner import MAX_CELLS
 from envs.presets import PRESETS
 from envs.types import WorldConfig
+
+OnError = Literal["stop", "restart"]
+MAX_TIMEOUT = 86_400
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class EnvConfig(WorldConfig):
     """package.module:Class that puts the world into words; empty for the one that comes with it."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     """Arguments with which a world that is not forage is made, as {is_slippery: false}."""
+    on_error: OnError = "stop"
+    """What is done where a world that is not forage fails in a run: stop, the run ends with a sentence and its last
+    checkpoint; restart, that copy of the world is made anew, and its episode counts as cut off before the step."""
+    step_timeout: float = 0.0
+    """Seconds that a copy of a world that is not forage may take for a step or a reset, else it has failed; 0 for no
+    limit."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range, and settings of the forage world where it is another one."""
@@ -39,10 +49,16 @@ class EnvConfig(WorldConfig):
         is_fine = set(names) <= set(PRESETS) and len(set(names)) == len(names)
         require(is_fine, "env.also", self.also, f"a list of some of {', '.join(PRESETS)}, each once, env.preset not")
         require(not self.alternate or bool(self.also), "env.alternate", self.alternate, "false without env.also")
+        require_word(self, "env", "on_error", OnError)
+        limit = self.step_timeout
+        require(0 <= limit <= MAX_TIMEOUT, "env.step_timeout", limit, f"0 for no limit, or at most {MAX_TIMEOUT}")
         require(self.by_role or self.is_team, "env.by_role", False, "true except in a PettingZoo world")
         if self.is_forage:
             super().__post_init__()
             require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")
+            for key, value in (("on_error", "stop"), ("step_timeout", 0)):
+                own = getattr(self, key)
+                require(own == value, f"env.{key}", own, f"left out: {self.id} is our own, and does not fail so")
             return
         require(self.preset == "meadow", "env.preset", self.preset, f"left out: it is no preset of {self.id}")
         require(not self.also, "env.also", self.also, f"left out: they are no presets of {self.id}")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agents.codecs.codec import TextCodec
 from agents.policy import Policy, make_policy
+from agents.types import UserError, log
 from evolution.genome import Adapter, Genome
 from trainers.config import TrainConfig
 from trainers.learning.learner import Learner, make_learner
@@ -83,6 +84,24 @@ class Population:
         self.genomes = [
             g.measured(f, bank.row(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
         ]
+
+    def restore_broken(self) -> int:
+        """Make adapters that are not finite what they were when last measured, or at birth; return how many were not.
+
+        Their moments begin at zero. UserError, naming the agent, where that is not finite either.
+        """
+        bank = self.policy.network.bank
+        suspects = (~bank.values.sum(dim=1).isfinite()).nonzero()[:, 0].tolist()  # one pass; a sum may only be large
+        broken = [slot for slot in suspects if not bank.values[slot].isfinite().all()]
+        for slot in broken:
+            who = f"the adapter of agent {slot} (individual {self.genomes[slot].id})"
+            try:
+                bank.write(slot, self.genomes[slot].adapter)
+            except ValueError as error:
+                raise UserError(f"{who} is not finite, and neither is what it was before ({error})") from error
+            self.learner.forget(slot)
+            log.warning(f"note: {who} was not finite; it is what it was when last measured, or at birth")
+        return len(broken)
 
     def divergence(self, first: Adapter, second: Adapter) -> float:
         """Mean KL(first || second) of the actions after `PROBES` texts that were read last, everything allowed."""

@@ -3,12 +3,13 @@
 Symbols: W worlds, N agents in a world, M = W * N, A actions.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from agents.codecs.codec import TextCodec, naming
 from agents.codecs.forage import ForageCodec
+from agents.types import require
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import World
 
@@ -24,12 +25,17 @@ class Reader:
         self._numbers: dict[str, int] = {}
         self._world, self._seen = world, np.empty(0)
         self._codecs = [(codec, np.arange(everyone))]  # with those for whom they read
+        self._copies: list[Any] = []  # of a foreign world, in which they are
         if isinstance(world, ForeignWorld):
-            self._codecs = _codecs_of(type(codec), world.copies())
+            self._copies = world.copies()
+            self._codecs = _codecs_of(type(codec), self._copies)
+            self._restarts = world.restarts
         self._memories: list[Any] = [None] * len(self._codecs)
 
     def look(self, observation: np.ndarray, action: np.ndarray) -> None:
         """Each saw (M, ...) after it did `action` (M,)."""
+        if isinstance(self._world, ForeignWorld) and self._world.restarts > self._restarts:
+            self._begin_anew(self._world)
         self._seen, self._memories = observation, self._remember(observation, action)
 
     def read(self, rows: np.ndarray) -> list[str]:
@@ -40,7 +46,7 @@ class Reader:
         """What the codec and the world allow, (M, A) bool."""
         legal = np.empty((len(self._seen), len(self._codecs[0][0].action_words)), bool)
         for codec, own in self._codecs:
-            legal[own] = _call(codec, "legal", self._seen[own])
+            legal[own] = _masks(codec, _call(codec, "legal", self._seen[own]), legal[own].shape)
         if isinstance(self._world, ForeignWorld):
             legal &= self._world.legal().reshape(legal.shape)
         return legal
@@ -57,6 +63,16 @@ class Reader:
         """What some of them would read of an observation that they do not act on."""
         return self._encoded(observation, self._remember(observation, action), rows)
 
+    def _begin_anew(self, world: ForeignWorld) -> None:
+        """Copies were made anew: new codecs look at them, which remember nothing."""
+        before, self._copies, self._restarts = self._copies, world.copies(), world.restarts
+        for number, (codec, own) in enumerate(self._codecs):
+            copy, kind = self._copies[own[0]], cast(Any, type(codec))
+            if copy is not before[own[0]]:
+                with naming(kind, "__init__"):
+                    self._codecs[number] = kind(copy), own
+                self._memories[number] = None
+
     def _remember(self, observation: np.ndarray, action: np.ndarray) -> list[Any]:
         pairs = zip(self._codecs, self._memories, strict=True)
         return [_call(codec, "remember", memory, observation[own], action[own]) for (codec, own), memory in pairs]
@@ -69,7 +85,7 @@ class Reader:
             here = np.flatnonzero(is_asked[own])
             if len(here):
                 encoded = _call(codec, "encode", observation[own[here]], _of(memory, here))
-                texts |= zip(own[here].tolist(), encoded, strict=True)
+                texts |= zip(own[here].tolist(), _texts(codec, encoded, len(here)), strict=True)
         return [texts[row] for row in rows.tolist()]
 
 
@@ -88,6 +104,22 @@ def _call(codec: TextCodec, method: str, *arguments: Any) -> Any:
         return getattr(codec, method)(*arguments)
     with naming(type(codec), method):
         return getattr(codec, method)(*arguments)
+
+
+def _texts(codec: TextCodec, given: Any, count: int) -> list[str]:
+    """What a codec's `encode` gave; UserError unless it is so many texts."""
+    is_fine = isinstance(given, list | tuple) and len(given) == count and all(isinstance(text, str) for text in given)
+    require(is_fine, f"{type(codec).__name__}.encode", given, f"a list of {count} texts, one for each observation")
+    return list(given)
+
+
+def _masks(codec: TextCodec, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """What a codec's `legal` gave; UserError unless it has this shape."""
+    with naming(type(codec), "legal"):
+        masks = np.asarray(given, bool)
+    allowed = f"{shape}, for each observation one for each action word"
+    require(masks.shape == shape, f"the shape of {type(codec).__name__}.legal", masks.shape, allowed)
+    return masks
 
 
 def _of(memory: tuple | None, rows: np.ndarray) -> tuple | None:

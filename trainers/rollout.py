@@ -3,7 +3,8 @@
 Symbols: T steps, W worlds, N agents in a world, M = W * N, A actions. Row w * N + n is agent n of world w.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from agents.codecs.codec import TextCodec
 from agents.policy import Decision
 from agents.types import UserError
+from envs.worlds.faults import WorldFault
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Step, World
 from trainers.reader import Reader
@@ -111,9 +113,10 @@ def collect_rollout(
 
     rng: samples the actions. adapter_ids: (W, N), the adapter of each agent, -1 for the frozen base; None: agent n of
     every world has adapter n. observers: they are shown each step in their order, and may change the policy.
-    UserError where the world gives a reward that is not finite.
+    UserError where the world misbehaves, as by a reward that is not finite, or where nobody acts.
     """
-    observation = world.reset(seeds)
+    with _naming_faults():
+        observation = world.reset(seeds)
     worlds, agents = observation.shape[:2]
     everyone = worlds * agents
     adapters = np.tile(np.arange(agents), worlds) if adapter_ids is None else adapter_ids.reshape(-1)
@@ -128,7 +131,10 @@ def collect_rollout(
             observer.start(world)
         while len(transitions) < world.max_steps and is_playing.any():
             transition = _decide(policy, reader, _rows(observation), action, adapters, is_playing, rng)
-            step = world.step(transition["action"].reshape(worlds, agents))
+            with _naming_faults():
+                step = world.step(transition["action"].reshape(worlds, agents))
+            if isinstance(world, ForeignWorld) and world.is_void.any():
+                is_playing = _cut_off(transitions[-1:], transition, world.is_void.reshape(-1))
             done = len(transitions) + 1
             is_last = done == world.max_steps
             _check_rewards(step.reward, is_playing.reshape(worlds, agents), seeds, done)
@@ -147,6 +153,8 @@ def collect_rollout(
     finally:
         for observer in observers:
             observer.stop()
+    if not any(transition["is_lived"].any() for transition in transitions):
+        raise UserError(f"nobody did a step in the worlds of seeds {seeds.tolist()}: somebody must be there and act")
     return _rollout(transitions, reader.texts, arrived, (worlds, agents), world.figures())
 
 
@@ -160,6 +168,25 @@ def mean_return(t: Trajectory) -> np.ndarray:
     is_counted = ends[::-1].cumsum(axis=0)[::-1] > 0
     earned: np.ndarray = (t.reward * (t.is_alive & is_counted)).sum(axis=0)
     return earned / ends.sum(axis=0, dtype=earned.dtype).clip(min=1)
+
+
+def without_broken(t: Trajectory, adapters: int) -> tuple[Trajectory, int]:
+    """The trajectory without the steps of adapters some of whose numbers are not finite; and how many adapters.
+
+    Row m is of adapter m modulo `adapters`. What they did is marked as not lived, and zero.
+    """
+    numbers = t.log_prob + t.value + t.reward + t.bootstrap_value
+    is_wrong = (t.is_lived & ~np.isfinite(numbers)).any(axis=0)  # (M,)
+    if not is_wrong.any():
+        return t, 0
+    owner = np.arange(len(is_wrong)) % adapters
+    broken = np.unique(owner[is_wrong])
+    keep = ~np.isin(owner, broken)
+    log_prob, value, reward, bootstrap_value = (
+        np.where(keep, column, np.float32(0)) for column in (t.log_prob, t.value, t.reward, t.bootstrap_value)
+    )
+    sound = t._replace(log_prob=log_prob, value=value, reward=reward, bootstrap_value=bootstrap_value)
+    return sound._replace(is_alive=t.is_alive & keep, is_lived=t.is_lived & keep), len(broken)
 
 
 def gae(t: Trajectory, discount: float, gae_lambda: float) -> np.ndarray:
@@ -221,6 +248,31 @@ def _end(
         value[rows] = policy.values(reader.peek(_rows(step.last_seen), action, rows))
     reward = step.reward.reshape(-1)
     return {"reward": reward, "is_terminal": is_terminal, "is_truncated": is_truncated, "bootstrap_value": value}
+
+
+@contextmanager
+def _naming_faults() -> Iterator[None]:
+    """Within the block a world is asked, which anybody may have written: what it must not do becomes a UserError."""
+    try:
+        yield
+    except WorldFault as fault:
+        raise UserError(str(fault)) from fault
+
+
+def _cut_off(before: list[Transition], transition: Transition, is_void: np.ndarray) -> np.ndarray:
+    """Take a step back for those (M,) for whom it came to nothing, as their copy of the world failed in it.
+
+    Their episodes were cut off after the step before, if there was one, in what they have read now. Returns who
+    acted, (M,).
+    """
+    for earlier in before:
+        is_over = earlier["is_terminal"] | earlier["is_truncated"] | ~earlier["is_lived"]
+        earlier["is_truncated"] |= is_void & ~is_over
+        earlier["bootstrap_value"][is_void & ~is_over] = transition["value"][is_void & ~is_over]
+    for name in ("text", *Decision._fields):
+        transition[name][is_void] = 0
+    transition["is_lived"] = transition["is_lived"] & ~is_void
+    return np.array(transition["is_lived"])
 
 
 def _check_rewards(reward: np.ndarray, was_playing: np.ndarray, seeds: np.ndarray, step: int) -> None:

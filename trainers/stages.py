@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.types import log
 from envs.types import WorldState
+from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Pictured, World
 from evolution import next_generation
 from evolution.events import births, deaths
@@ -20,7 +21,16 @@ from trainers.env_config import EnvConfig
 from trainers.learning.health import health
 from trainers.population import PROBES, Population
 from trainers.records.run_log import RunLog
-from trainers.rollout import Observed, Observer, Outcome, Rollout, collect_rollout, latest_texts, mean_return
+from trainers.rollout import (
+    Observed,
+    Observer,
+    Outcome,
+    Rollout,
+    collect_rollout,
+    latest_texts,
+    mean_return,
+    without_broken,
+)
 from trainers.seeding import world_seeds
 from trainers.variants.variant import Variant
 
@@ -187,6 +197,8 @@ def collect(run: Run, generation: Generation) -> Rollout:
     """One rollout in worlds that nobody has seen."""
     run.progress.stage("collecting")
     population, world = run.population, run.world(generation.number)
+    population.restore_broken()
+    population.learner.critic.keep_or_go_back()
     streams, states = population.streams, States()
     observers = population.learner.start(*_hyperparameters(population))
     observers += [observer for variant in run.variants for observer in variant.observers(run, generation)]
@@ -213,7 +225,9 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
     run.progress.stage("learning")
     if (figures := _instead(run, lambda variant: variant.learn(run, rollout))) is not None:
         return figures
-    population, t = run.population, rollout.trajectory
+    population = run.population
+    t, broken = without_broken(rollout.trajectory, len(population.genomes))
+    rollout = rollout._replace(trajectory=t)
     learner, rng, start = population.learner, population.streams["learner"], perf_counter()
     experience = learner.experience(t, *_hyperparameters(population))
     targets = _instead(run, lambda variant: variant.targets(run, rollout))
@@ -229,8 +243,10 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
             "what learns is not what acted"
         )
+    figures["not_finite"] += broken
     if figures["not_finite"]:
-        log.warning(f"note: gradients of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
+        log.warning(f"note: numbers of {figures['not_finite']:.0f} adapters were not finite; they stay as they were")
+    figures["not_finite"] += population.restore_broken()
     return figures | health(population.policy, t)
 
 
@@ -245,10 +261,19 @@ def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float
         policy, codec = population.policy, population.codec
         outcome = collect_rollout(policy, codec, world, seeds, streams["policy"], observers=shown).outcome
     population.measure(outcome)
-    figures: dict[str, float] = {}
+    figures = {"env_restarts": float(_take_restarts(run))} if run.config.env.on_error == "restart" else {}
     for variant in run.variants:
         figures |= variant.after_evaluation(run, generation)
     return outcome, figures
+
+
+def _take_restarts(run: Run) -> int:
+    """How often copies of worlds were made anew since this was asked last."""
+    worlds = [world for world in (*run.worlds, *run.trials) if isinstance(world, ForeignWorld)]
+    count = sum(world.restarts for world in worlds)
+    for world in worlds:
+        world.restarts = 0
+    return count
 
 
 def _hyperparameters(population: Population) -> tuple[Any, Any]:

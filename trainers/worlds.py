@@ -5,14 +5,17 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from agents.codecs.codec import CODEC_CLASS, TextCodec, named_class, naming
 from agents.codecs.forage import ForageCodec
 from agents.codecs.others import built_in
 from agents.types import UserError
-from envs.worlds.foreign import ForeignWorld
+from envs.worlds.foreign import Conduct, ForeignWorld
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
 from trainers.env_config import EnvConfig
+from trainers.reader import Reader
 
 _PARTS = ("instructions", "action_words", "answer", "remember", "encode", "legal")
 
@@ -27,8 +30,8 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     from envs.worlds.gym_world import GymWorld
     from envs.worlds.team_world import TeamWorld
 
-    kind = TeamWorld if env.is_team else GymWorld
-    return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews)
+    kind, conduct = TeamWorld if env.is_team else GymWorld, Conduct(env.on_error == "restart", env.step_timeout)
+    return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews, conduct=conduct)
 
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
@@ -43,11 +46,14 @@ def make_codec(env: EnvConfig) -> TextCodec:
     Of a foreign world a copy is begun, looked at and closed again: what is wrong with it shows before a run begins.
     """
     if env.is_forage:
-        return _fit(_users_own(env.codec, env), 5) if env.codec else ForageCodec(env.view_radius)
+        if not env.codec:
+            return ForageCodec(env.view_radius)
+        forage = ForageWorld(env)
+        return _tried(_fit(_users_own(env.codec, env), 5), forage, forage.reset([0]))
     with ExitStack() as stack:
         with _naming_the_world(env):
             world = stack.enter_context(closing(make_world(replace(env, agents=1), renews=False)))
-            world.reset([0])
+            seen = world.reset([0])
         assert isinstance(world, ForeignWorld)
         sample = world.copies()[0]
         codec = _users_own(env.codec, sample) if env.codec else built_in(env.id, sample)
@@ -56,7 +62,17 @@ def make_codec(env: EnvConfig) -> TextCodec:
                 f"env.id = {env.id!r}: has no codec, which says in words what is seen; write a class (docs/worlds.md "
                 f"shows one in 30 lines) and name it with --env.codec package.module:Class"
             )
-        return _fit(codec, world.legal().shape[-1])
+        return _tried(_fit(codec, world.legal().shape[-1]), world, seen)
+
+
+def _tried(codec: TextCodec, world: World, seen: np.ndarray) -> TextCodec:
+    """The codec, once it has put first observations (1, N, ...) into words; UserError where it cannot."""
+    seen = seen.reshape(-1, *seen.shape[2:])
+    reader = Reader(codec, world, len(seen))
+    reader.look(seen, np.full(len(seen), -1))
+    reader.read(np.flatnonzero([one is not None for one in seen]))
+    reader.legal()
+    return codec
 
 
 def _fit(codec: TextCodec, actions: int) -> TextCodec:

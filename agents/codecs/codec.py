@@ -103,9 +103,9 @@ class PlainCodec:
         """M texts."""
         with naming(type(self), "describe"):
             texts = [self.describe(one) for one in observation]
-        wrong = next((text for text in texts if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise UserError(f"{type(self).__name__}.describe gave {wrong!r}: must be text")
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong:
+            raise UserError(f"{type(self).__name__}.describe gave {wrong[0]!r}: must be text")
         return [" " + text.strip() for text in texts]
 
     def legal(self, observation: np.ndarray) -> np.ndarray:

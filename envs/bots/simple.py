@@ -42,13 +42,25 @@ def play(bot: Bot, config: WorldConfig, seeds: ArrayLike) -> tuple[WorldState, n
 
 
 def by_sight(config: WorldConfig, policy: Policy) -> Bot:
-    """Return the bot in which every agent acts by the policy."""
+    """Return the bot in which every agent acts by the policy.
+
+    The bot raises ValueError where the policy gives something else than one whole number for each agent.
+    """
 
     def act(state: WorldState) -> np.ndarray:
         seen, legal = observe(config, state), legal_actions(state)
-        return policy(seen.reshape(-1, seen.shape[-1]), legal.reshape(-1, legal.shape[-1])).reshape(seen.shape[:2])
+        rows, allowed = seen.reshape(-1, seen.shape[-1]), legal.reshape(-1, legal.shape[-1])
+        return _checked(policy(rows, allowed), len(rows)).reshape(seen.shape[:2])
 
     return act
+
+
+def _checked(actions: object, agents: int) -> np.ndarray:
+    array = np.asarray(actions)
+    if array.dtype.kind not in "iu" or array.size != agents:
+        wanted = f"({agents},) integers between 0 and {len(Action) - 1}, an action of each agent"
+        raise ValueError(f"the policy gave {array.dtype} {array.shape}: must be {wanted}")
+    return array
 
 
 def random_bot(config: WorldConfig, state: WorldState, rng: np.random.Generator) -> np.ndarray:

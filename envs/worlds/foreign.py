@@ -2,25 +2,37 @@
 
 Many environments draw their layout when they are made, or from generators that `reset(seed=...)` does not reach. So a
 copy is made and begun within `Chance`, and made anew for each seed where making it was a matter of chance.
+
+Others wrote these worlds, so what they do and give is checked (`envs.worlds.faults`). A copy that misbehaves ends the
+run with a WorldFault, or is made anew.
 """
 
 import io
+import logging
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from copy import deepcopy
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.extras import EXTRAS, missing
 from envs.generator import HELD_OUT
+from envs.worlds.faults import WorldFault, form, is_finite, mapping, raised, two
+from envs.worlds.time_limit import TookTooLong, time_limit
+
+log = logging.getLogger("terrarium")
 
 _ENTROPY: Any = np.random.bit_generator
 """Its `randbits` is what NumPy asks for the seed of a generator that nobody seeds (NumPy 1.26 to 2.4)."""
 _NOISE = "Sampling rejected"
 """How MiniGrid says, hundreds of times, that it draws another layout."""
+MOST_IN_A_ROW = 5
+"""How often a copy is made anew in one rollout without a good step between; then the run ends."""
 
 
 def fitting(seed: int) -> int:
@@ -44,27 +56,42 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         """seed: below 2**32."""
-        entropy = random.Random(seed)
-        self._has_drawn_entropy = False
-
-        def randbits(bits: int) -> int:
-            self._has_drawn_entropy = True
-            return entropy.getrandbits(bits)
-
-        self._state: tuple = (*_states(seed), randbits)
+        self._has_drawn_entropy = self._is_open = False
+        self._state = self._drawn_from(seed)
         self._begun = self._told()
 
     def __enter__(self) -> "Chance":
         self._swap()
+        self._is_open = True
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._is_open = False
         self._swap()
+
+    def begin_anew(self, seed: int) -> None:
+        """From here on all follows from another seed, whatever was drawn before; within a block or not."""
+        self._swap_if_open()
+        self._state = self._drawn_from(seed)
+        self._swap_if_open()
 
     @property
     def was_used(self) -> bool:
         """Whether anything was drawn; to be asked outside of a block."""
         return self._has_drawn_entropy or self._told() != self._begun
+
+    def _drawn_from(self, seed: int) -> tuple:
+        entropy = random.Random(seed)
+
+        def randbits(bits: int) -> int:
+            self._has_drawn_entropy = True
+            return entropy.getrandbits(bits)
+
+        return *_states(seed), randbits
+
+    def _swap_if_open(self) -> None:
+        if self._is_open:
+            self._swap()
 
     def _swap(self) -> None:
         others = random.getstate(), np.random.get_state(), _ENTROPY.randbits
@@ -104,26 +131,61 @@ def said_of(error: ImportError, module: str) -> str:
     return f"there is no module {name}" if is_itself and name not in EXTRAS else missing(name)
 
 
-class ForeignWorld:
-    """W worlds of N agents, who sit in copies of an environment, a few seats to a copy."""
+class Conduct(NamedTuple):
+    """What is done about a copy that misbehaves."""
 
-    def __init__(self, make: Callable[[], Any], seats: int, agents: int, max_steps: int, *, renews: bool) -> None:
-        """make: makes a copy. seats: agents in one. renews: begin a new episode where one ended, until `max_steps`."""
+    restarts: bool = False  # it is made anew; else the run ends
+    step_timeout: float = 0.0  # seconds that it may take for a step or a reset; 0: no limit
+
+
+class ForeignWorld:
+    """W worlds of N agents, who sit in copies of an environment, a few seats to a copy.
+
+    A place is the number of a copy: table by table of each world.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        seats: int,
+        agents: int,
+        max_steps: int,
+        *,
+        renews: bool,
+        conduct: Conduct | None = None,
+    ) -> None:
+        """name: of the environment. make: makes a copy. seats: agents in one.
+
+        renews: begin a new episode where one ended, until `max_steps`. conduct: by default the run ends.
+        """
         self.agents, self.max_steps, self._renews = agents, max_steps, renews
         self.roles = ("agent",) * agents
-        self._make, self._seats = make, seats
+        self.restarts = 0
+        """How often a copy was made anew so far."""
+        self._name, self._make, self._seats, self._conduct = name, make, seats, conduct or Conduct()
         self._tables = -(-agents // seats)  # copies that make one world
         self._copies: list[Any] = []  # table by table of each world
         self._is_random = False  # whether making a copy was a matter of chance
         self._chance = Chance(0)  # of the steps
         self._space: Any = None  # Discrete
+        self._seeds: list[int] = []  # of each world
+        self._steps = 0  # in this rollout, the one under way included
+        self._in_a_row: Counter[int] = Counter()  # by place, how often it was made anew since its last good step
+        self._forms: dict[tuple[int, str], Any] = {}  # by place and agent, the form of its observations
         self._is_playing = np.zeros((0, agents), bool)
+        self._is_void = np.zeros((0, agents), bool)
         self._open = np.zeros((0, agents, 0), bool)  # (W, tables * seats, A)
 
     @property
     def is_playing(self) -> np.ndarray:
         """Who acts in the next step, (W, N) bool."""
         return self._is_playing
+
+    @property
+    def is_void(self) -> np.ndarray:
+        """For whom the last step came to nothing, (W, N) bool: its copy failed in it, and was made anew."""
+        return self._is_void
 
     def legal(self) -> np.ndarray:
         """Return the actions that the world says are open now, (W, N, A) bool; all of them where it says nothing."""
@@ -142,33 +204,134 @@ class ForeignWorld:
         """Close all copies; `reset` makes new ones."""
         with aside(), ExitStack() as stack:
             while self._copies:
-                stack.callback(self._copies.pop().close)
+                stack.callback(self._close, self._copies.pop())
+        self._forms.clear()
 
-    def _begin(self, place: int, seed: int) -> tuple[Any, Any, Any]:
-        """Begin an episode of a copy, made by the same chance where that matters; return it, and what `reset` gave."""
-        is_new = self._is_random or place == len(self._copies)
+    def _start(self, seeds: list[int]) -> None:
+        """A rollout begins."""
+        self._seeds, self._steps, self._chance = seeds, 0, Chance(seeds[0])
+        self._in_a_row.clear()
+
+    def _looked(self, place: int, seen: Any, info: Any) -> Any:
+        """What a copy gave in a step or a reset, checked and copied: as a subclass has use for it."""
+        raise NotImplementedError
+
+    def _begin(self, place: int, seed: int) -> Any:
+        """Begin an episode of a copy, made by the same chance where that matters; return what `_looked` does."""
+        try:
+            return self._begun(place, seed, is_new=self._is_random or place == len(self._copies))
+        except WorldFault as fault:
+            return self._begin_anew(place, fault)
+
+    def _begun(self, place: int, seed: int, *, is_new: bool) -> Any:
         with aside():
-            if is_new and place < len(self._copies):
-                self._copies.pop(place).close()
             if is_new:
-                with Chance(seed) as chance:
-                    self._copies.insert(place, self._make())
+                self._copies += [None] * (place == len(self._copies))
+                self._close(self._copies[place])
+                self._copies[place] = None
+                self._forms = {key: known for key, known in self._forms.items() if key[0] != place}
+                with Chance(seed) as chance, self._asked(place, "making it"):
+                    self._copies[place] = self._make()
                 self._is_random |= chance.was_used
-            with Chance(seed):
-                return self._copies[place], *self._copies[place].reset(seed=seed)
+            with Chance(seed), self._asked(place, "reset"):
+                return self._looked(place, *two(self._copies[place].reset(seed=seed)))
+
+    def _renewed(self, place: int) -> Any:
+        """Begin the next episode of a copy in the middle of a rollout; return what `_looked` does."""
+        try:
+            with self._asked(place, "reset"):
+                return self._looked(place, *two(self._copies[place].reset()))
+        except WorldFault as fault:
+            return self._begin_anew(place, fault)
+
+    def _begin_anew(self, place: int, fault: WorldFault) -> Any:
+        """Make a copy anew that failed, and begin; raise the fault if that is not wanted, or has not helped."""
+        while self._conduct.restarts and self._in_a_row[place] < MOST_IN_A_ROW:
+            self._in_a_row[place] += 1
+            self.restarts += 1
+            _note_once(self._name, str(fault))
+            seed = self._next_seed(place)
+            self._chance.begin_anew(seed)  # what the failed call has drawn may depend on the clock
+            try:
+                return self._begun(place, seed, is_new=True)
+            except WorldFault as again:
+                fault = again
+        tried = f"; it was made anew {MOST_IN_A_ROW} times in a row" if self._conduct.restarts else ""
+        raise WorldFault(f"{fault}{tried}") from fault
+
+    def _next_seed(self, place: int) -> int:
+        """A seed from the copy's own stream, which follows from its world's seed; held out if that is."""
+        seed = self._seeds[place // self._tables]
+        drawn = np.random.SeedSequence([seed, place, self._steps, self._in_a_row[place]]).generate_state(1)[0]
+        return int(drawn) % HELD_OUT + (HELD_OUT if seed >= HELD_OUT else 0)
+
+    @contextmanager
+    def _asked(self, place: int, what: str) -> Iterator[None]:
+        """Within the block a copy is called, within its time; what is wrong becomes a WorldFault that says where."""
+        where = self._where(place)
+        limit = f"took longer than env.step_timeout = {self._conduct.step_timeout:g} s"
+        try:
+            with time_limit(self._conduct.step_timeout, f"{where}: {what} {limit}; what was saved before is kept"):
+                yield
+        except WorldFault as fault:
+            raise WorldFault(f"{where}: {fault}") from fault
+        except TookTooLong as error:
+            raise WorldFault(f"{where}: {what} {limit}") from error
+        except Exception as error:  # anybody may have written it
+            if what == "making it" and isinstance(error, ValueError):
+                raise WorldFault(str(error)) from error  # which says it all
+            raise WorldFault(f"{where}: {what} {raised(error)}") from error
+
+    def _where(self, place: int) -> str:
+        world, table = divmod(place, self._tables)
+        first, last = table * self._seats, min((table + 1) * self._seats, self.agents) - 1
+        who = f"agent {first}" if first == last else f"agents {first} to {last}"
+        when = f"step {self._steps}" if self._steps else "the reset before step 1"
+        return f"{self._name}, copy {place} (world {world} of seed {self._seeds[world]}, {who}), in {when}"
+
+    def _kept(self, place: int, agent: str, space: Any, observation: Any) -> Any:
+        """A copy of an observation, as an environment may write into what it gave; WorldFault if it is none of its."""
+        found, of = form(observation, space), f" of {agent}" if agent else ""
+        known = self._forms.setdefault((place, agent), found)
+        if found != known:
+            raise WorldFault(f"the observation{of} is {found}: must be {known}, as it was at first")
+        if not is_finite(observation):
+            raise WorldFault(f"the observation{of} is {observation!r}: must be finite numbers")
+        return deepcopy(observation)
+
+    def _close(self, copy: Any) -> None:
+        """Close a copy, if it was made; where it cannot be closed, that is said, and no more."""
+        if copy is None:
+            return
+        try:
+            with time_limit(self._conduct.step_timeout, f"{self._name}: close took longer than env.step_timeout"):
+                copy.close()
+        except (Exception, TookTooLong) as error:
+            log.warning(f"note: {self._name}: close {raised(error)}")
+
+
+_NOTED: set[str] = set()
+"""Environments of which it was said that copies are made anew."""
+
+
+def _note_once(name: str, fault: str) -> None:
+    if name in _NOTED:
+        return
+    _NOTED.add(name)
+    log.warning(f"note: {fault}; this copy is made anew, env_restarts counts how often that happens")
 
 
 def open_actions(actions: int, observation: Any, told: Mapping[str, Any]) -> np.ndarray:
     """Return (A,) bool, what `action_mask` in an info or an observation says; all True without one.
 
-    Raises ValueError where it has not one entry for each action.
+    Raises WorldFault where it has not one entry for each action.
     """
-    mask = told.get("action_mask")
+    mask = mapping(told, "info").get("action_mask")
     if mask is None and isinstance(observation, Mapping):
         mask = observation.get("action_mask")
     if mask is None:
         return np.ones(actions, bool)
     is_open = np.array(mask, bool)
     if is_open.shape != (actions,):
-        raise ValueError(f"its action_mask has the shape {is_open.shape}: must be ({actions},), one for each action")
+        raise WorldFault(f"its action_mask has the shape {is_open.shape}: must be ({actions},), one for each action")
     return is_open

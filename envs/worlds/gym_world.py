@@ -4,7 +4,6 @@ Agents of the same world have the same seed, so all are judged by the same layou
 """
 
 import importlib
-from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -12,7 +11,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.worlds.foreign import Chance, ForeignWorld, aside, fitting, open_actions, said_of
+from envs.worlds.faults import WorldFault, five, flag, number
+from envs.worlds.foreign import Conduct, ForeignWorld, aside, fitting, open_actions, said_of
 from envs.worlds.world import Step
 
 REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
@@ -42,41 +42,78 @@ def make_gym(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
 class GymWorld(ForeignWorld):
     """W x N copies of a Gymnasium environment. Episodes follow one another for a life, or each agent plays but one."""
 
-    def __init__(self, env_id: str, options: dict[str, Any], agents: int, max_steps: int, *, renews: bool) -> None:
-        """renews: begin a new episode where one ended, until `max_steps`; else that agent is done."""
-        super().__init__(lambda: make_gym(env_id, options), 1, agents, max_steps, renews=renews)
+    def __init__(
+        self,
+        env_id: str,
+        options: dict[str, Any],
+        agents: int,
+        max_steps: int,
+        *,
+        renews: bool,
+        conduct: Conduct | None = None,
+    ) -> None:
+        """renews: begin a new episode where one ended, until `max_steps`; else that agent is done.
+
+        conduct: what is done about a copy that misbehaves.
+        """
+        make = lambda: make_gym(env_id, options)  # noqa: E731
+        super().__init__(env_id, make, 1, agents, max_steps, renews=renews, conduct=conduct)
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
-        """Begin one world per seed (W,); return the observations (W, N) object."""
+        """Begin one world per seed (W,); return the observations (W, N) object. WorldFault where one misbehaves."""
         ours = [fitting(int(seed)) for seed in np.asarray(seeds)]
         shape = len(ours), self.agents
+        self._start(ours)
         begun = {(w, n): self._begin(w * self.agents + n, ours[w]) for w, n in np.ndindex(shape)}
-        self._chance, self._space = Chance(ours[0]), begun[0, 0][0].action_space
+        self._space = self._copies[0].action_space
         self._is_playing, self._open = np.ones(shape, bool), np.ones((*shape, int(self._space.n)), bool)
-        seen = np.empty(shape, object)
-        for place, (_, observation, info) in begun.items():
-            seen[place] = self._kept(place, observation, info)
+        self._is_void, seen = np.zeros(shape, bool), np.empty(shape, object)
+        for place, (observation, is_open) in begun.items():
+            seen[place], self._open[place] = observation, is_open
         return seen
 
     def step(self, actions: np.ndarray) -> Step:
-        """Do what each agent (W, N) chose; what is chosen for those not playing is ignored."""
+        """Do what each agent (W, N) chose; what is chosen for those not playing is ignored. WorldFault as `reset`."""
         shape = self._is_playing.shape
-        reward = np.zeros(shape, np.float32)
-        is_terminal, is_truncated = np.zeros(shape, bool), np.zeros(shape, bool)
-        seen, last_seen = np.empty(shape, object), np.empty(shape, object)
+        step = Step(
+            observation=np.empty(shape, object),
+            reward=np.zeros(shape, np.float32),
+            is_terminal=np.zeros(shape, bool),
+            is_truncated=np.zeros(shape, bool),
+            is_playing=np.zeros(shape, bool),
+            last_seen=np.empty(shape, object),
+        )
+        self._steps += 1
+        self._is_void = np.zeros(shape, bool)
         with aside(), self._chance:
             for place in zip(*self._is_playing.nonzero(), strict=True):
-                env = self._copies[place[0] * self.agents + place[1]]
-                observation, reward[place], over, cut, info = env.step(int(self._space.start + actions[place]))
-                is_terminal[place], is_truncated[place] = over, cut and not over
-                seen[place] = last_seen[place] = self._kept(place, observation, info)
-                if self._renews and (over or cut):
-                    seen[place] = self._kept(place, *env.reset())
-        if not self._renews:
-            self._is_playing = self._is_playing & ~is_terminal & ~is_truncated
-        return Step(seen, reward, is_terminal, is_truncated, self._is_playing, last_seen)
+                self._step_copy(place, int(self._space.start + actions[place]), step)
+        self._is_playing = step.is_playing
+        return step
 
-    def _kept(self, place: tuple[int, ...], observation: Any, info: dict[str, Any]) -> Any:
-        """Note which actions are open, and return a copy: an environment may write into what it gave before."""
-        self._open[place] = open_actions(int(self._space.n), observation, info)
-        return deepcopy(observation)
+    def _step_copy(self, place: tuple[int, ...], action: int, step: Step) -> None:
+        """Let one agent act, and note what came of it; nothing did where its copy failed."""
+        copy = int(place[0] * self.agents + place[1])
+        try:
+            with self._asked(copy, "step"):
+                observation, reward, terminated, truncated, info = five(self._copies[copy].step(action))
+                earned = number(reward, "the reward")
+                over, cut = flag(terminated, "terminated"), flag(truncated, "truncated")
+                seen, self._open[place] = self._looked(copy, observation, info)
+        except WorldFault as fault:
+            seen, self._open[place] = self._begin_anew(copy, fault)
+            self._is_void[place], step.is_playing[place] = True, self._renews
+            step.observation[place] = step.last_seen[place] = seen
+            return
+        self._in_a_row.pop(copy, None)
+        step.reward[place], step.is_terminal[place], step.is_truncated[place] = earned, over, cut and not over
+        step.observation[place] = step.last_seen[place] = seen
+        if self._renews and (over or cut):
+            step.observation[place], self._open[place] = self._renewed(copy)
+        step.is_playing[place] = self._renews or not (over or cut)
+
+    def _looked(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
+        """An observation, and which actions are open then."""
+        env = self._copies[place]
+        is_open = open_actions(int(env.action_space.n), seen, info)
+        return self._kept(place, "", getattr(env, "observation_space", None), seen), is_open

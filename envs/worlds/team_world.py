@@ -6,15 +6,14 @@ there when an episode begins, or leaves early, does not play; who comes in the m
 
 import importlib
 import re
-from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.worlds.foreign import Chance, ForeignWorld, aside, fitting, open_actions, said_of
+from envs.worlds.faults import WorldFault, five, flag, mapping, number
+from envs.worlds.foreign import Chance, Conduct, ForeignWorld, aside, fitting, open_actions, said_of
 from envs.worlds.world import Step
 
 
@@ -70,36 +69,59 @@ def roles(env: Any) -> list[str]:
     return told
 
 
+Sight = dict[str, tuple[Any, np.ndarray, bool]]
+"""By agent what it sees, (A,) the actions that are open to it, and whether it is there to act."""
+
+
 class TeamWorld(ForeignWorld):
     """W times as many copies of a PettingZoo environment as seat N agents."""
 
-    def __init__(self, module: str, options: dict[str, Any], agents: int, max_steps: int, *, renews: bool) -> None:
-        """renews: begin a new episode where a copy's is over, until `max_steps`; else its agents are done."""
+    def __init__(
+        self,
+        module: str,
+        options: dict[str, Any],
+        agents: int,
+        max_steps: int,
+        *,
+        renews: bool,
+        conduct: Conduct | None = None,
+    ) -> None:
+        """renews: begin a new episode where a copy's is over, until `max_steps`; else its agents are done.
+
+        conduct: what is done about a copy that misbehaves.
+        """
         with aside(), Chance(0):
             sample = make_team(module, options)
             self._names = list(sample.possible_agents)
             space = sample.action_space(self._names[0])
             kinds = roles(sample)
             sample.close()
-        super().__init__(lambda: make_team(module, options), len(self._names), agents, max_steps, renews=renews)
+        make, seats = lambda: make_team(module, options), len(self._names)
+        super().__init__(module, make, seats, agents, max_steps, renews=renews, conduct=conduct)
         self._space = space
         self.roles = tuple(kinds[n % len(kinds)] for n in range(agents))
+        self._ended: dict[int, set[str]] = {}  # by place, whose part in the present episode has ended
+        self._given_up: set[int] = set()  # copies that failed, in which nobody acts until the next reset
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
-        """Begin one world per seed (W,); return the observations (W, N) object, None for those who are not there."""
+        """Begin one world per seed (W,); return the observations (W, N) object, None for those who are not there.
+
+        WorldFault where one misbehaves.
+        """
         ours = [fitting(int(seed)) for seed in np.asarray(seeds)]
-        self._chance = Chance(ours[0])
+        self._start(ours)
+        self._given_up.clear()
         self._is_playing = np.zeros((len(ours), self.agents), bool)
+        self._is_void = np.zeros_like(self._is_playing)
         self._open = np.ones((len(ours), self._tables * self._seats, self._space.n), bool)
         seen = np.empty((len(ours), self.agents), object)
         for w, seed in enumerate(ours):
             for table in range(self._tables):
-                env, rows, infos = self._begin(w * self._tables + table, seed)
-                self._look(w, table, env, rows, infos, seen)
+                self._note(w, table, self._begin(w * self._tables + table, seed), seen)
         return seen
 
     def step(self, actions: np.ndarray) -> Step:
-        """Do what each agent (W, N) chose; what is chosen for those not playing is ignored."""
+        """Do what each agent (W, N) chose; what is chosen for those not playing is ignored. WorldFault as `reset`."""
         shape = self._is_playing.shape
         step = Step(
             observation=np.empty(shape, object),
@@ -110,6 +132,8 @@ class TeamWorld(ForeignWorld):
             last_seen=np.empty(shape, object),
         )
         was_playing, self._is_playing = self._is_playing, step.is_playing
+        self._steps += 1
+        self._is_void = np.zeros(shape, bool)
         with aside(), self._chance:
             for w in range(shape[0]):
                 for table in range(self._tables):
@@ -117,31 +141,90 @@ class TeamWorld(ForeignWorld):
         return step
 
     def _step_table(self, w: int, table: int, actions: np.ndarray, was_playing: np.ndarray, step: Step) -> None:
-        env = self._copies[w * self._tables + table]
-        if not env.agents:
+        """Let the agents of one copy act, and note what came of it; nothing did where it failed."""
+        place = w * self._tables + table
+        env = self._copies[place]
+        if place in self._given_up or not env.agents:
             return
-        chosen = {name: self._choice(w, self._seat(table, name), actions, was_playing) for name in env.agents}
-        rows, reward, over, cut, infos = env.step(chosen)
-        self._look(w, table, env, rows, infos, step.last_seen)
-        for name in chosen:
-            seat, has_left = self._seat(table, name), name not in env.agents
-            if seat < self.agents and was_playing[seat]:
-                step.reward[w, seat] = reward.get(name, 0.0)
-                is_over = over.get(name, False) or (has_left and name not in rows)  # who sees no more expects no more
-                step.is_terminal[w, seat] = is_over
-                step.is_truncated[w, seat] = (has_left or cut.get(name, False)) and not is_over
-        if self._renews and not env.agents:
-            rows, infos = env.reset()
-        self._look(w, table, env, rows, infos, step.observation)
-
-    def _look(self, w: int, table: int, env: Any, rows: Mapping, infos: Mapping, seen: np.ndarray) -> None:
-        """Note who is there and which actions are open to them; copy what they see, as it may be written into."""
-        for name, row in rows.items():
+        try:
+            with self._asked(place, "step"):
+                chosen = {name: self._choice(w, self._seat(table, name), actions, was_playing) for name in env.agents}
+                rows, *told, infos = five(env.step(chosen))
+                ends = self._ends(place, list(chosen), rows, *told)
+                sight = self._looked(place, rows, infos)
+        except WorldFault as fault:
+            self._void(w, table, was_playing, self._begin_anew(place, fault), step)
+            return
+        self._in_a_row.pop(place, None)
+        self._note(w, table, sight, step.last_seen)
+        for name, (earned, is_over, is_cut) in ends.items():
             seat = self._seat(table, name)
-            self._open[w, seat] = open_actions(int(self._space.n), row, infos.get(name, {}))
+            if seat < self.agents and was_playing[seat]:
+                step.reward[w, seat], step.is_terminal[w, seat], step.is_truncated[w, seat] = earned, is_over, is_cut
+        if self._renews and not env.agents:
+            sight = self._renewed(place)
+        self._note(w, table, sight, step.observation)
+
+    def _void(self, w: int, table: int, was_playing: np.ndarray, sight: Sight, step: Step) -> None:
+        """A step of a copy came to nothing, and another copy, of which this is the first sight, has its place."""
+        seats = slice(table * self._seats, (table + 1) * self._seats)
+        self._is_void[w, seats] = was_playing[seats]
+        if self._renews:
+            self._note(w, table, sight, step.observation)
+            self._note(w, table, sight, step.last_seen)
+        else:
+            self._given_up.add(w * self._tables + table)
+
+    def _ends(
+        self, place: int, names: list[str], rows: Any, reward: Any, over: Any, cut: Any
+    ) -> dict[str, tuple[float, bool, bool]]:
+        """What each of those who acted got, and whether its episode has ended or was cut off; and note who is out."""
+        there, ends = self._copies[place].agents, {}
+        mapping(rows, "the observations"), mapping(reward, "the rewards")
+        mapping(over, "terminations"), mapping(cut, "truncations")
+        for name in names:
+            is_over = flag(over.get(name, False), f"the termination of {name}")
+            is_cut = flag(cut.get(name, False), f"the truncation of {name}")
+            if (is_over or is_cut) and name in there:
+                raise WorldFault(f"the episode of {name} has ended, and it is still among the agents: must not be")
+            if is_over or is_cut:
+                self._ended[place].add(name)
+            has_left = name not in there
+            is_over |= has_left and name not in rows  # who sees no more expects no more
+            earned = number(reward.get(name, 0.0), f"the reward of {name}")
+            ends[name] = earned, is_over, (has_left or is_cut) and not is_over
+        return ends
+
+    def _begun(self, place: int, seed: int, *, is_new: bool) -> Sight:
+        self._ended[place] = set()
+        return super()._begun(place, seed, is_new=is_new)  # type: ignore[no-any-return]
+
+    def _renewed(self, place: int) -> Sight:
+        self._ended[place] = set()
+        return super()._renewed(place)  # type: ignore[no-any-return]
+
+    def _looked(self, place: int, seen: Any, info: Any) -> Sight:
+        """What everybody sees who is not out."""
+        env, sight = self._copies[place], {}
+        infos = mapping(info, "infos")
+        for name in [*mapping(seen, "the observations"), *env.agents]:
+            if name not in self._names:
+                raise WorldFault(f"there is an agent {name!r}: must be one of possible_agents, {self._names}")
+        back = self._ended[place].intersection(env.agents)
+        if back:
+            raise WorldFault(f"{min(back)} is among the agents again after its episode has ended: must not be")
+        for name, row in seen.items():
+            is_open = open_actions(int(self._space.n), row, infos.get(name, {}))
+            sight[name] = self._kept(place, name, env.observation_space(name), row), is_open, name in env.agents
+        return sight
+
+    def _note(self, w: int, table: int, sight: Sight, seen: np.ndarray) -> None:
+        """Note who is there, which actions are open to them, and what they see, in `seen` (W, N)."""
+        for name, (row, is_open, is_there) in sight.items():
+            seat = self._seat(table, name)
+            self._open[w, seat] = is_open
             if seat < self.agents:
-                seen[w, seat] = deepcopy(row)
-                self._is_playing[w, seat] = name in env.agents
+                seen[w, seat], self._is_playing[w, seat] = row, is_there
 
     def _choice(self, w: int, seat: int, actions: np.ndarray, was_playing: np.ndarray) -> int:
         """What is done in a seat; where nobody chose for it (a second seat, or no sight yet) something that is open."""

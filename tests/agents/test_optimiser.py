@@ -134,3 +134,29 @@ def test_torchs_private_step_is_tried_before_it_is_relied_on(monkeypatch, step, 
     has_fused.cache_clear()
     assert has_fused() == is_good
     has_fused.cache_clear()
+
+
+@pytest.mark.parametrize("moment", ["mean", "square"])
+def test_moments_that_are_not_finite_begin_at_zero_and_cost_one_step(bank, moment):
+    optimiser, rates = StackedAdam(bank), torch.full((ROWS,), 0.01)
+    first, second, third = gradients(3)
+    optimiser.step(ALL, first, rates, MAX_NORM, EVERYONE)
+    getattr(optimiser, moment)[2, 4] = torch.nan
+    before = bank.values.clone()
+    assert optimiser.step(slice(0, 2), second[:2].clone(), rates, MAX_NORM, EVERYONE).isfinite().all()
+    norms = optimiser.step(slice(2, 4), second[2:].clone(), rates, MAX_NORM, EVERYONE)
+    assert norms.isfinite().tolist() == [False, True]
+    assert (bank.values != before).any(dim=1).tolist() == [True, True, False, True]
+    assert optimiser.steps.tolist() == [2, 2, 0, 2]
+    newborn = Alone(bank.values[2], 0.01)
+    newborn.step(third[2])
+    assert optimiser.step(ALL, third, rates, MAX_NORM, EVERYONE).isfinite().all()
+    torch.testing.assert_close(bank.values[2], newborn.row.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1e30, torch.inf, torch.nan])
+def test_a_rate_beyond_all_bounds_moves_nobody(bank, rate):
+    before = bank.values.clone()
+    norms = StackedAdam(bank).step(ALL, gradients(1)[0], torch.tensor([0.01, rate, 0.01, 0.01]), MAX_NORM, EVERYONE)
+    assert norms.isfinite().tolist() == [True, False, True, True]
+    assert (bank.values != before).any(dim=1).tolist() == [True, False, True, True]

@@ -314,7 +314,7 @@ def test_all_that_was_made_is_closed(kind):
     assert len(Spy.closed) == len(Spy.made)
 
 
-def test_the_others_are_closed_even_where_one_cannot_be():
+def test_the_others_are_closed_even_where_one_cannot_be(caplog):
     world = lonely(agents=3)
     world.reset([0])
 
@@ -322,9 +322,9 @@ def test_the_others_are_closed_even_where_one_cannot_be():
         raise OSError("stuck")
 
     world.copies()[1].unwrapped.close = fail
-    with pytest.raises(OSError, match="stuck"):
-        world.close()
+    world.close()
     assert len(Spy.closed) == 2
+    assert f"note: {LONELY}: close raised OSError: stuck (" in caplog.text
 
 
 def test_what_a_world_prints_goes_to_standard_error_but_for_known_noise(capsys):

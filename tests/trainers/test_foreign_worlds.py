@@ -271,7 +271,7 @@ def test_every_copy_is_closed_and_standard_output_is_the_programs_own(arguments,
 
 
 def test_every_copy_is_closed_where_an_error_ends_it(arguments):
-    with pytest.raises(RuntimeError, match="out of order"):
+    with pytest.raises(UserError, match="RuntimeError: out of order"):
         train(parse([*arguments, "--env.options", "{fails_at: 3}"])[0])
     assert Corridor.made == Corridor.closed > 3
 

@@ -109,7 +109,8 @@ def own_codecs(tmp_path, monkeypatch):
         "from agents.codecs import PlainCodec\n\n\n"
         "class Two(PlainCodec):\n    action_words = ('left', 'right')\n\n"
         "    def describe(self, observation):\n        return 'near' if observation[0] > 0 else 'far'\n\n\n"
-        "class Lake(Two):\n    action_words = ('left', 'down', 'right', 'up')\n\n\n"
+        "class Lake(Two):\n    action_words = ('left', 'down', 'right', 'up')\n\n"
+        "    def describe(self, observation):\n        return 'near'\n\n\n"
         "class Moody:\n    def __init__(self):\n        pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

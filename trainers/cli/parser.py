@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -51,6 +51,8 @@ MOST_CONFIG = 256 << 10
 """Bytes of a config, which has about five thousand."""
 MOST_DEPTH = 16
 """Levels of lists and keys in a config, which has three."""
+REFUSALS = (ArgumentError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError, OSError)
+"""What is raised where a text is no config: a wrong value, text that is no YAML or nested too deep, no such file."""
 
 ONE_AT_A_TIME = Lock()
 """jsonargparse is not for several threads: it calls ast.parse, which in CPython 3.11 can raise SystemError when another
@@ -85,7 +87,7 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
             print(explain(parser.format_help(), section, command("trainers.train")))
             sys.exit()
         return _instantiate(parser, parser.parse_args(keys))
-    except (ArgumentError, ValueError) as error:
+    except REFUSALS as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -100,7 +102,7 @@ def _config_in(text: str, file: Path) -> TrainConfig:
         with ONE_AT_A_TIME:
             parser = _parser(preset=_parser().parse_string(text, defaults=False).get("env.preset"))
             return _instantiate(parser, parser.parse_string(text))
-    except (ArgumentError, ValueError, TypeError, yaml.YAMLError) as error:
+    except REFUSALS as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -156,7 +158,7 @@ def _keys_in(text: str, file: object) -> str:
     try:
         _check_bounds(text)
         says = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: {_one_line(error)}") from error
     if not isinstance(says, dict | None):
         raise UserError(f"{file}: must hold keys and values, as `seed: 1`")
@@ -181,6 +183,13 @@ def _check_bounds(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH:
             raise UserError(f"{place}: lists and keys must be nested at most {MOST_DEPTH} levels deep")
+
+
+class _PlainParser(argparse.ArgumentParser):
+    """argparse's, but that it says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def _parser(preset: str | None = None) -> ArgumentParser:
@@ -251,7 +260,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
-    parser = argparse.ArgumentParser(prog=command("trainers.train"), allow_abbrev=False)
+    parser = _PlainParser(prog=command("trainers.train"), allow_abbrev=False)
     parser.add_argument("--resume", required=True, type=a_path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)
     options, others = parser.parse_known_args(argv)

@@ -1,9 +1,8 @@
 """How agents learn from a rollout. Never imports torch."""
 
 from dataclasses import dataclass
-from math import isfinite
 
-from agents.types import require
+from agents.types import require, require_above_0, require_at_least
 
 ALGORITHMS = {
     "ppo": "ppo.PPO",
@@ -13,6 +12,19 @@ ALGORITHMS = {
     "none": "learner.Learner",
 }
 """What `learn.algorithm` may be, and the class in `trainers.learning` that does it. A new one is a file and a line."""
+
+MOST = {
+    "learning_rate": 1,
+    "critic_learning_rate": 1,
+    "epochs": 1000,
+    "critic_epochs": 1000,
+    "minibatch": 65_536,
+    "trace": 1000,
+    "clip": 100,
+    "max_kl": 1_000_000_000,
+    "max_grad_norm": 1_000_000_000,
+}
+"""Up to where numbers make sense; a bound is switched off by a large one."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +65,9 @@ class LearnConfig:
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
-        positive = ("learning_rate", "epochs", "minibatch", "trace", "clip", "max_kl", "max_grad_norm")
-        for name in (*positive, "critic_learning_rate", "critic_epochs"):
-            value = getattr(self, name)
-            require(isfinite(value) and value > 0, f"learn.{name}", value, "finite and above 0")
+        for name, most in MOST.items():
+            require_above_0(self, "learn.", name, most)
         for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, f"learn.{name}", getattr(self, name), "between 0 and 1")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
-        bonus = self.entropy_coef
-        require(isfinite(bonus) and bonus >= 0, "learn.entropy_coef", bonus, "0 or more")
+        require_at_least(self, "learn.", "entropy_coef", 0, 1000)

@@ -40,7 +40,7 @@ def health(policy: Policy, trajectory: Trajectory) -> dict[str, float]:
     bare = torch.from_numpy(policy.network.answer(trajectory.texts, np.full(len(trajectory.texts), -1))).log_softmax(1)
     who, actions = torch.from_numpy(owner), own.shape[1]
     marginal = torch.zeros(agents, actions).index_add_(0, who, share[:, None] * own.exp())[who].clamp(min=1e-12).log()
-    present = len(np.unique(owner))
+    present = max(1, len(np.unique(owner)))
 
     def mean(figure: Tensor) -> float:  # (R,)
         return float((share * figure).sum() / present)

@@ -91,7 +91,7 @@ class Figures(NamedTuple):
     policy_loss: Tensor
     grad_norm: Tensor
     kl_exceeded: Tensor  # 1 where the adapter was projected to the trust region
-    not_finite: Tensor  # 1 where the gradient was not finite in some step, which was left out
+    not_finite: Tensor  # 1 where a gradient, or what a step led to, was not finite; that step was left out
     ratio_error: Tensor  # before the first step
 
 
@@ -133,7 +133,7 @@ class Learner:
         """What there is to learn from in a rollout; learning_rate, entropy_coef: (P,)."""
         advantage = gae(t, self.config.discount, self.gae_lambda)
         returns = advantage + t.value
-        known = advantage[t.is_alive]
+        known = advantage[t.is_alive] if t.is_alive.any() else np.zeros(1)
         advantage = (advantage - known.mean()) / (known.std() + 1e-8)
         return Experience(
             texts=t.texts,

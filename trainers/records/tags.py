@@ -27,6 +27,7 @@ TAGS = {
     ),
     "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
     "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
+    "episode/env_restarts": Tag("env_restarts", "Copies of a world that failed and were made anew, in a generation."),
     "learn/approx_kl": Tag("approx_kl", "How far policies move while they learn from a rollout: KL, in nats, mean."),
     "learn/entropy": Tag("entropy", "Of the actions, in nats: 1.6 is chance among five, 0 is certainty."),
     "learn/mutual_information": Tag(
@@ -36,7 +37,8 @@ TAGS = {
     "learn/kl_exceeded": Tag(
         "kl_exceeded", "Agents whose policy had moved further than learn.max_kl, and was moved back to it."
     ),
-    "learn/not_finite": Tag("not_finite", "Adapters with a gradient that was not finite; they stayed as they were."),
+    "learn/not_finite": Tag("not_finite", "Adapters with numbers that were not finite; they stayed as they were."),
+    "learn/critic_not_finite": Tag("critic_not_finite", "How often the critic was not finite, and went back."),
     "learn/value_loss": Tag("value_loss", "Mean loss of the critic."),
     "learn/explained_variance": Tag(
         "explained_variance", "Share of the returns' variance that the critic foresees; 1 is all."

@@ -1,11 +1,10 @@
 """The section `distillation`: who teaches, and what learns. Imports no torch."""
 
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.types import UserError, expand_user, require, require_word
+from agents.types import UserError, expand_user, is_number, require, require_word
 from envs.bots.planner import MAX_CELLS
 from trainers.config import TrainConfig
 from trainers.records.manifest import by_generation
@@ -32,8 +31,8 @@ class DistillationConfig(VariantConfig):
         """Reject values that are out of range."""
         expand_user(self, "distillation.", "teacher")
         require_word(self, "distillation", "trains", Trained)
-        is_fine = isfinite(self.temperature) and self.temperature > 0
-        require(is_fine, "distillation.temperature", self.temperature, "finite and above 0")
+        is_fine = is_number(self.temperature) and 0.01 <= self.temperature <= 1000
+        require(is_fine, "distillation.temperature", self.temperature, "finite and above 0, between 0.01 and 1,000")
         is_plain = self.teacher != PLANNER or self.temperature == 1
         allowed = "1 with the planner, which has no doubts to soften"
         require(is_plain, "distillation.temperature", self.temperature, allowed)

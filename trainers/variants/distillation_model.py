@@ -9,6 +9,7 @@ Symbols: T steps, M agents, K distinct texts, A actions.
 
 import copy
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from agents.files import whole_folder
 from agents.policy_network import PolicyNetwork
-from agents.types import ModelConfig
+from agents.types import ModelConfig, require
 from agents.weights.base_model import load_base_model
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
@@ -72,6 +73,8 @@ class WholeModel:
             optimiser.step()
             schedule.step()
             losses.append(float(mean.detach()))
+            allowed = "finite; learn.learning_rate may be too large"
+            require(isfinite(losses[-1]), "the loss of the model that learns", losses[-1], allowed)
         mean_loss = float(np.mean(losses))
         return {"policy_loss": mean_loss, "texts_taught": float(len(self.texts))}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agents.types import require
+from agents.types import require, require_at_least
 from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig
 
@@ -16,7 +16,7 @@ class ReplayConfig(VariantConfig):
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
-        require(self.steps >= 0, "replay.steps", self.steps, "0 (none) or more")
+        require_at_least(self, "replay.", "steps", 0, 10_000_000, "none")
 
     @property
     def is_on(self) -> bool:

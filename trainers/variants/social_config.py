@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.types import require, require_word
+from agents.types import require, require_at_least, require_word
 from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig, is_on
 
@@ -23,7 +23,7 @@ class SocialConfig(VariantConfig):
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         require_word(self, "social", "imitate", Model)
-        require(self.window >= 1, "social.window", self.window, "1 or more")
+        require_at_least(self, "social.", "window", 1, 1_000_000)
 
     @property
     def is_on(self) -> bool:
