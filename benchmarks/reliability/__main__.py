@@ -1,0 +1,2 @@
+def load():
+    import trainers.begin, trainers.records.report, agents.backends
