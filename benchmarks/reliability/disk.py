@@ -39,7 +39,11 @@ def cases(subject: Subject, count: int, rng: random.Random) -> list[Case]:
     ]
     chosen = spread(every, lambda one: one[:2], count, rng)
     return [
-        Case("disk", f"{error} {'from' if lasting else 'at'} {kind} {number}", partial(_try, subject, error, number, lasting))
+        Case(
+            "disk",
+            f"{error} {'from' if lasting else 'at'} {kind} {number}",
+            partial(_try, subject, error, number, lasting),
+        )
         for error, kind, number, lasting in chosen
     ]
 

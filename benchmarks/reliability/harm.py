@@ -11,7 +11,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ Harm = Callable[[bytes, random.Random], bytes | None]
 LIMIT = 60.0
 """Seconds after which a command hangs."""
 NAN = b"\x00\x00\xc0\x7f"
+OTHER_TYPE = {b"F32": b"I32", b"F16": b"I16", b"BF16": b"F16", b"U8": b"I8", b"BOOL": b"U8", b"I64": b"F64"}
 TYPES = (b"null", b"true", b'"x"', b"[]", b"{}", b"1e999", b"-1")
 
 
@@ -43,7 +44,9 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 def swap(data: bytes, rng: random.Random) -> bytes | None:
     """Two lines of a text, or two bytes."""
-    parts: list[bytes] = data.splitlines(keepends=True) if _is_text(data) else [data[i : i + 1] for i in range(len(data))]
+    parts: list[bytes] = (
+        data.splitlines(keepends=True) if _is_text(data) else [data[i : i + 1] for i in range(len(data))]
+    )
     if len(set(parts)) < 2:
         return None
     first = rng.randrange(len(parts))
@@ -64,7 +67,7 @@ def number(data: bytes, rng: random.Random) -> bytes | None:
 def type_(data: bytes, rng: random.Random) -> bytes | None:
     """A number of a text is something else; tensors are of another type."""
     if not _is_text(data):
-        return data.replace(b'"F32"', b'"I32"', 1) if b'"F32"' in data else None
+        return _replace(rb'(?<="dtype":")\w+', data, rng, lambda old: OTHER_TYPE.get(old, b"I64"))
     return _replace(rb"(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?", data, rng, lambda old: rng.choice(TYPES))
 
 
@@ -110,18 +113,21 @@ def _on_lines(data: bytes, rng: random.Random, change: Callable[[list[bytes], in
     return b"".join(change(lines, rng.randrange(len(lines)))) if _is_text(data) and lines else None
 
 
-def harm(file: Path, way: str, rng: random.Random) -> bool:
-    """Harm a file; False where there is nothing in it to be harmed in this way."""
+def harmed(file: Path, way: str) -> bytes | None:
+    """What a file holds once it is harmed; None where there is nothing in it to be harmed in this way."""
     data, change = file.read_bytes(), HARMS[way]
-    harmed = change(data, rng) if change else b""
-    if harmed is None or (change and harmed == data):
-        return False
+    new = change(data, random.Random(f"{file.name} {way}")) if change else b""
+    return None if change and new == data else new
+
+
+def harm(file: Path, way: str) -> None:
+    """Harm a file, in which there must be something to harm in this way."""
+    new = harmed(file, way)
     file.unlink()
     if way == "FIFO":
         os.mkfifo(file)
-    elif change:
-        file.write_bytes(harmed)
-    return True
+    elif HARMS[way] and new is not None:
+        file.write_bytes(new)
 
 
 def interrupted(subject: Subject, folder: Path) -> Path:
@@ -148,6 +154,7 @@ def cases(subject: Subject, work: Path, count: int, rng: random.Random) -> list[
         for state, run_dir in folders.items()
         for file in _files(run_dir)
         for way in HARMS
+        if harmed(run_dir / file, way) is not None
         for command in COMMANDS
     ]
     chosen = spread(every, lambda one: (re.sub(r"\d+", "", one[1]), *one[2:]), count, rng)
@@ -168,8 +175,7 @@ def _try(subject: Subject, unharmed: Path, file: str, way: str, command: str, fo
     expected, before = _unharmed(subject, unharmed, command, folder.parent / f"unharmed-{os.getpid()}")
     run_dir = folder / "run"
     shutil.copytree(unharmed, run_dir)
-    if not harm(run_dir / file, way, random.Random(f"{file} {way}")):
-        return Finding("unharmed", "nothing to harm in this way")
+    harm(run_dir / file, way)
     ended = forked(partial(COMMANDS[command].call, subject, run_dir, folder / "new"), LIMIT)
     return judged(ended, file, expected, before, partial(COMMANDS[command].figures, ended, run_dir, folder / "new"))
 

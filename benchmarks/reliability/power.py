@@ -102,7 +102,11 @@ def cases(subject: Subject, count: int, rng: random.Random) -> list[Case]:
     total = len(faults.recorded(subject.log))
     moments = [int((i + rng.random()) * total / count) for i in range(count)]
     return [
-        Case("power", f"{subject.name}, after operation {moment}, {UNSYNCED[i % 3]}", partial(_try, subject, moment, UNSYNCED[i % 3]))
+        Case(
+            "power",
+            f"{subject.name}, after operation {moment}, {UNSYNCED[i % 3]}",
+            partial(_try, subject, moment, UNSYNCED[i % 3]),
+        )
         for i, moment in enumerate(moments)
     ]
 

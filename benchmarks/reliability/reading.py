@@ -91,7 +91,11 @@ def _of_output(ended: Ended, run_dir: Path, new: Path) -> Figures:
 
 
 def _of_page(ended: Ended, run_dir: Path, new: Path) -> Figures:
-    return dict(json.loads(ended.out.splitlines()[-1]))
+    answers: Figures = json.loads(ended.out.splitlines()[-1])
+    status, said = answers["/runs"]
+    if status == 200:  # whether a run goes on follows from the time
+        answers["/runs"] = [status, [{**run, "status": ""} for run in json.loads(said)]]
+    return answers
 
 
 COMMANDS = {

@@ -36,7 +36,7 @@ class Subject(NamedTuple):
     """A run to be disturbed, and the same one undisturbed."""
 
     name: str
-    keys: Sequence[str]  # of the main program
+    keys: tuple[str, ...]  # of the main program
     limit: float  # seconds after which a run of it hangs
     seconds: float  # that it took undisturbed
     alone: Path  # the folder of the undisturbed run
@@ -65,7 +65,7 @@ def _subject(work: Path, name: str, keys: Sequence[str], limit: float) -> Subjec
     ended = start(keys, alone, limit, log)
     if ended.code:
         raise RuntimeError(f"{name}: does not run even undisturbed: {ended.err}")
-    return Subject(name, keys, limit, ended.seconds, alone, log)
+    return Subject(name, tuple(keys), limit, ended.seconds, alone, log)
 
 
 def start(keys: Sequence[str], run_dir: Path, limit: float, log: Path | None = None) -> Ended:
