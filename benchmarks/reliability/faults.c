@@ -53,7 +53,7 @@ static int is_ours(const char *path) {
     return size && !strncmp(path, folder, size) && (path[size] == '/' || path[size] == 0);
 }
 
-/* Whether this operation shall fail; where it shall kill, nobody is told. `half` writes half of what was to be written. */
+/* Whether this operation shall fail. Where it shall kill, nothing returns. */
 static int fails(int kind, int fd, const void *bytes, size_t size) {
     pthread_mutex_lock(&lock);
     long number = ++count;
@@ -62,7 +62,7 @@ static int fails(int kind, int fd, const void *bytes, size_t size) {
     pthread_mutex_unlock(&lock);
     if (!hits)
         return 0;
-    if (kind == WRITE && size > 1 && (error || lasting))
+    if (kind == WRITE && size > 1 && !error && lasting)
         REAL(write)(fd, bytes, size / 2);
     if (!error)
         kill(getpid(), SIGKILL);

@@ -52,7 +52,7 @@ def strike(folder: Path, nth: int, kinds: int, error: int = 0, *, lasting: bool 
     """Have the first operation of some kinds (a sum of KINDS) from the nth on, which counts from 1, fail.
 
     error: an errno, with `lasting` also for all that come later; 0: the process is killed before that operation, with
-    `lasting` halfway through it, if it is a write. A write that fails has written half.
+    `lasting` halfway through it, if it is a write.
     """
     ctypes.CDLL(None).faults_strike(os.fsencode(folder), ctypes.c_long(nth), kinds, error, int(lasting))
 
@@ -63,8 +63,8 @@ def recorded(log: Path) -> list[Operation]:
     for line in log.read_text(encoding="utf-8").splitlines():
         kind, inode, position, length, path, other = line.split("\t")
         written, data = data[: int(length)], data[int(length) :]
-        paths = (Path(os.path.normpath(name)) for name in (path, other))
-        operations.append(Operation(kind, int(inode), int(position), *paths, written))
+        first, second = (Path(os.path.normpath(name)) for name in (path, other))
+        operations.append(Operation(kind, int(inode), int(position), first, second, written))
     return operations
 
 

@@ -93,7 +93,8 @@ HARMS: dict[str, Harm | None] = {
     "removed": None,
     "FIFO": None,
 }
-"""Bytes to other bytes, or None where there is nothing to harm in that way; the last two are done to the file itself."""
+"""Bytes to other bytes, or None where there is nothing to harm in that way; the last two are done to the
+file itself."""
 
 
 def _is_text(data: bytes) -> bool:
