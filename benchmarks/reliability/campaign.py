@@ -33,8 +33,7 @@ def run(options: argparse.Namespace) -> None:
             print(f"{test}: left out, because there is no C compiler (cc) to make the library that it needs")
         elif not options.short or test in SHORT:
             cases = cases_of(test, options)
-            done = {(line["test"], line["name"]) for line in _read(lines)}
-            try_out([case for case in cases if (case.test, case.name) not in done], lines, options.jobs)
+            try_out(undone(cases, lines), lines, options.jobs)
             wanted |= {(case.test, case.name) for case in cases}
     finish([line for line in _read(lines) if (line["test"], line["name"]) in wanted], options)
 
@@ -59,12 +58,21 @@ def cases_of(test: str, options: argparse.Namespace) -> list[Case]:
         return [case._replace(test=test) for case in kills.cases([subjects.real(work)], count, rng)]
     subject = subjects.tiny(work)
     if test == "harm":
-        return harm.cases(subject, work, count, rng)
+        folders = {"finished": subject.alone}
+        if faults.is_preloaded() and not options.short:
+            folders["interrupted"] = harm.interrupted(subject, work / "interrupted")
+        return harm.cases(subject, folders, count, rng)
     if test == "disk":
         return disk.cases(subject, count, rng)
     if test == "power":
         return power.cases(subject, count, rng)
     return soak.cases(subject, options.hours) if test == "soak" else crowd.cases(subject, phases=4)
+
+
+def undone(cases: Sequence[Case], lines: Path) -> list[Case]:
+    """The cases of which no line says what they came to."""
+    done = {(line["test"], line["name"]) for line in _read(lines)}
+    return [case for case in cases if (case.test, case.name) not in done]
 
 
 def try_out(cases: Sequence[Case], lines: Path, jobs: int) -> None:

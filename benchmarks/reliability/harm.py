@@ -11,7 +11,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -145,11 +145,11 @@ def interrupted(subject: Subject, folder: Path) -> Path:
     return run_dir
 
 
-def cases(subject: Subject, work: Path, count: int, rng: random.Random) -> list[Case]:
-    """Of all files, harms and commands `count`: each kind of file and harm with each command, then others."""
-    folders = {"finished": subject.alone}
-    if faults.is_preloaded():
-        folders["interrupted"] = interrupted(subject, work / "interrupted")
+def cases(subject: Subject, folders: Mapping[str, Path], count: int, rng: random.Random) -> list[Case]:
+    """Of all files, harms and commands `count`: each kind of file and harm with each command, then others.
+
+    folders: run folders of the subject, by what they are.
+    """
     every = [
         (state, file, way, command)
         for state, run_dir in folders.items()

@@ -13,8 +13,8 @@ from trainers import train
 
 WORLD = [
     *("--model.threads", "1", "--model.dtype", "float32", "--held_out_episodes", "1", "--generations", "3"),
-    *("--env.agents", "4", "--env.width", "7", "--env.height", "7", "--env.food", "6", "--env.max_steps", "12"),
-    *("--evolution.parents", "2", "--evolution.elites", "1", "--evolution.episodes", "2"),
+    *("--env.agents", "4", "--env.width", "7", "--env.height", "7", "--env.food", "6", "--env.max_steps", "8"),
+    *("--evolution.parents", "2", "--evolution.elites", "1", "--evolution.episodes", "1"),
     *("--log.episode_every", "2", "--log.adapters_every", "2", "--log.checkpoints", "1"),
 ]
 KINDS = {
