@@ -131,14 +131,18 @@ def test_every_harm_changes_a_file_and_repeats(way, tmp_path):
         file = tmp_path / name / "metrics.jsonl"
         file.write_bytes(b'{"generation": 0, "fitness": 1.5}\n{"generation": 1, "fitness": -2}\n')
         before = file.read_bytes()
-        harm.harm(file, way)
+        harm.harm(file, way, "seed")
         found.append(file.read_bytes() if file.is_file() else file.exists())
     assert found[0] == found[1] != before
 
 
 def test_what_cannot_be_harmed_is_no_case(tmp_path):
     (tmp_path / "README.md").write_text("no number in one line")
-    assert [way for way in harm.HARMS if harm.harmed(tmp_path / "README.md", way) is None] == ["swap", "number", "type"]
+    assert [way for way in harm.HARMS if harm.harmed(tmp_path / "README.md", way, "seed") is None] == [
+        "swap",
+        "number",
+        "type",
+    ]
 
 
 EXPECTED = {"metrics.jsonl": 1, "recordings/a": 1}

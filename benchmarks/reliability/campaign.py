@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def cases_of(test: str, options: argparse.Namespace) -> list[Case]:
         folders = {"finished": subject.alone}
         if faults.is_preloaded() and not options.short:
             folders["interrupted"] = harm.interrupted(subject, work / "interrupted")
-        return harm.cases(subject, folders, count, rng)
+        return harm.cases(subject, folders, count, options.seed)
     if test == "disk":
         return disk.cases(subject, count, rng)
     if test == "power":
@@ -85,8 +86,9 @@ def try_out(cases: Sequence[Case], lines: Path, jobs: int) -> None:
             try:
                 _work(cases[share::jobs], lines)
                 code = 0
-            finally:
-                os._exit(code)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
         workers.append(worker)
     if any(os.waitpid(worker, 0)[1] for worker in workers):
         raise RuntimeError("a process of the campaign failed; what it said is above")

@@ -2,7 +2,9 @@
 
 import random
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -39,13 +41,11 @@ GOOD = {
 
 def spread(items: Sequence[Item], kind: Callable[[Item], object], count: int, rng: random.Random) -> list[Item]:
     """A random choice in which each kind of items comes up before any comes up again."""
-    shuffled, seen = rng.sample(items, len(items)), {}  # type: ignore[var-annotated]
-    turn = []
-    for item in shuffled:
-        seen[kind(item)] = seen.get(kind(item), 0) + 1
-        turn.append(seen[kind(item)])
-    order = sorted(range(len(shuffled)), key=turn.__getitem__)
-    return [shuffled[i] for i in order[:count]]
+    groups: defaultdict[object, list[Item]] = defaultdict(list)
+    for item in rng.sample(items, len(items)):
+        groups[kind(item)].append(item)
+    rounds = zip_longest(*groups.values())
+    return [item for one in rounds for item in one if item is not None][:count]
 
 
 def go_on(subject: Subject, run_dir: Path, had_checkpoint: bool = False) -> Finding:

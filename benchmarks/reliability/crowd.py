@@ -38,19 +38,25 @@ def _try(subject: Subject, phases: int, folder: Path) -> Finding:
     command = [sys.executable, "-m", "trainers.train", *keys]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout
-        place = next(line for line in run.stdout if "http://" in line).split("http://")[1].split()[0].rstrip("/")
-        seconds: dict[bool, list[float]] = {True: [], False: []}
-        answers: list[float] = []
-        _wait(run_dir, PHASE)  # a beginning that does not count
-        for phase in range(2 * phases):
-            is_crowded = phase % 2 == 0
-            before = len(_times(run_dir))
-            if is_crowded:
-                answers += _crowd(place, run_dir, before + PHASE)
-            _wait(run_dir, before + PHASE)
-            seconds[is_crowded] += _times(run_dir)[before:]
-        run.kill()
-    return judged(median(seconds[True]) / median(seconds[False]), answers)
+        try:
+            place = next(line for line in run.stdout if "http://" in line).split("http://")[1].split()[0].rstrip("/")
+            return judged(*_measure(place, run_dir, phases))
+        finally:
+            run.kill()
+
+
+def _measure(place: str, run_dir: Path, phases: int) -> tuple[float, list[float]]:
+    """How many times as long a generation takes with the sockets as without, and how long good clients waited."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    waits: list[float] = []
+    _wait(run_dir, PHASE)  # a beginning that does not count
+    for phase in range(2 * phases):
+        is_crowded, before = phase % 2 == 0, len(_times(run_dir))
+        if is_crowded:
+            waits += _crowd(place, run_dir, before + PHASE)
+        _wait(run_dir, before + PHASE)
+        seconds[is_crowded] += _times(run_dir)[before:]
+    return median(seconds[True]) / median(seconds[False]), waits
 
 
 def _times(run_dir: Path) -> list[float]:
@@ -61,7 +67,11 @@ def _times(run_dir: Path) -> list[float]:
 
 
 def _wait(run_dir: Path, generations: int) -> None:
+    """Until so many generations are done; RuntimeError where none is for minutes."""
+    deadline = time.monotonic() + 600
     while len(_times(run_dir)) < generations:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{run_dir}: the run does not go on")
         time.sleep(0.05)
 
 

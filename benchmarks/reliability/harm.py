@@ -114,16 +114,18 @@ def _on_lines(data: bytes, rng: random.Random, change: Callable[[list[bytes], in
     return b"".join(change(lines, rng.randrange(len(lines)))) if _is_text(data) and lines else None
 
 
-def harmed(file: Path, way: str) -> bytes | None:
+def harmed(file: Path, way: str, seed: str) -> bytes | None:
     """What a file holds once it is harmed; None where there is nothing in it to be harmed in this way."""
-    data, change = file.read_bytes(), HARMS[way]
-    new = change(data, random.Random(f"{file.name} {way}")) if change else b""
-    return None if change and new == data else new
+    data, change, rng = file.read_bytes(), HARMS[way], random.Random(seed)
+    if change is None:
+        return b""
+    tries = (change(data, rng) for _ in range(20))  # a number can be replaced by itself
+    return next((new for new in tries if new != data), None)
 
 
-def harm(file: Path, way: str) -> None:
-    """Harm a file, in which there must be something to harm in this way."""
-    new = harmed(file, way)
+def harm(file: Path, way: str, seed: str) -> None:
+    """Harm a file, in which there must be something to harm in this way, at a place that follows from the seed."""
+    new = harmed(file, way, seed)
     file.unlink()
     if way == "FIFO":
         os.mkfifo(file)
@@ -145,7 +147,7 @@ def interrupted(subject: Subject, folder: Path) -> Path:
     return run_dir
 
 
-def cases(subject: Subject, folders: Mapping[str, Path], count: int, rng: random.Random) -> list[Case]:
+def cases(subject: Subject, folders: Mapping[str, Path], count: int, seed: int) -> list[Case]:
     """Of all files, harms and commands `count`: each kind of file and harm with each command, then others.
 
     folders: run folders of the subject, by what they are.
@@ -155,12 +157,16 @@ def cases(subject: Subject, folders: Mapping[str, Path], count: int, rng: random
         for state, run_dir in folders.items()
         for file in _files(run_dir)
         for way in HARMS
-        if harmed(run_dir / file, way) is not None
+        if harmed(run_dir / file, way, "") is not None
         for command in COMMANDS
     ]
-    chosen = spread(every, lambda one: (re.sub(r"\d+", "", one[1]), *one[2:]), count, rng)
+    chosen = spread(every, lambda one: (re.sub(r"\d+", "", one[1]), *one[2:]), count, random.Random(f"harm {seed}"))
     return [
-        Case("harm", f"{state}, {file}, {way}, {command}", partial(_try, subject, folders[state], file, way, command))
+        Case(
+            "harm",
+            f"{state}, {file}, {way}, {command}",
+            partial(_try, subject, folders[state], file, way, command, f"{seed} {state} {file} {way} {command}"),
+        )
         for state, file, way, command in chosen
     ]
 
@@ -172,11 +178,11 @@ def _files(run_dir: Path) -> list[str]:
     return [name for name in names if not skipped.match(name)]
 
 
-def _try(subject: Subject, unharmed: Path, file: str, way: str, command: str, folder: Path) -> Finding:
+def _try(subject: Subject, unharmed: Path, file: str, way: str, command: str, seed: str, folder: Path) -> Finding:
     expected, before = _unharmed(subject, unharmed, command, folder.parent / f"unharmed-{os.getpid()}")
     run_dir = folder / "run"
     shutil.copytree(unharmed, run_dir)
-    harm(run_dir / file, way)
+    harm(run_dir / file, way, seed)
     ended = forked(partial(COMMANDS[command].call, subject, run_dir, folder / "new"), LIMIT)
     return judged(ended, file, expected, before, partial(COMMANDS[command].figures, ended, run_dir, folder / "new"))
 
