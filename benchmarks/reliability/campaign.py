@@ -14,12 +14,15 @@ from typing import Any
 
 from benchmarks.reliability import crowd, disk, faults, harm, kills, power, soak, subjects
 from benchmarks.reliability.case import GOOD, Case, empty
+from benchmarks.reliability.reading import COMMANDS
 from benchmarks.results import Table, check_sections, markdown, write_section
 from trainers.records.run_folder import machine
 
 LONG = {"kills": 500, "real": 20, "harm": 1600, "disk": 500, "power": 50}
 SHORT = {"kills": 2, "harm": 2, "disk": 1, "power": 1}
 """How many cases of each test."""
+SHORT_COMMANDS = ("lineage", "export")
+"""That read a run folder and take little time."""
 NEEDS_LIBRARY = {"disk", "power"}
 
 
@@ -62,7 +65,8 @@ def cases_of(test: str, options: argparse.Namespace) -> list[Case]:
         folders = {"finished": subject.alone}
         if faults.is_preloaded() and not options.short:
             folders["interrupted"] = harm.interrupted(subject, work / "interrupted")
-        return harm.cases(subject, folders, count, options.seed)
+        commands = SHORT_COMMANDS if options.short else list(COMMANDS)
+        return harm.cases(subject, folders, commands, work, count, options.seed)
     if test == "disk":
         return disk.cases(subject, count, rng)
     if test == "power":

@@ -11,9 +11,10 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.reliability import faults
 from benchmarks.reliability.case import Case, Finding, empty, spread, told
@@ -147,28 +148,66 @@ def interrupted(subject: Subject, folder: Path) -> Path:
     return run_dir
 
 
-def cases(subject: Subject, folders: Mapping[str, Path], count: int, seed: int) -> list[Case]:
-    """Of all files, harms and commands `count`: each kind of file and harm with each command, then others.
+class Unharmed(NamedTuple):
+    """What a command does to a run folder in which nothing is harmed."""
 
-    folders: run folders of the subject, by what they are.
+    run_dir: Path
+    figures: Figures
+    err: str  # what it says to standard error
+    reads: set[str]  # the files of the folder that it opens; empty where faults.c is not there to see it
+
+
+def unharmed(subject: Subject, run_dir: Path, command: str, folder: Path) -> Unharmed:
+    """Call a command on a copy of a run folder, in an empty folder."""
+    copy, log = folder / "run", folder / "log"
+    shutil.copytree(run_dir, copy)
+
+    def work() -> None:
+        if faults.is_preloaded():
+            faults.record(copy, log)
+        COMMANDS[command].call(subject, copy, folder / "new")
+
+    ended = forked(work, LIMIT)
+    if ended.code:
+        raise RuntimeError(f"{command}: fails on an unharmed folder: {told(ended)}")
+    operations = faults.recorded(log) if log.is_file() else []
+    reads = {one.path.relative_to(copy).as_posix() for one in operations if one.kind in ("open", "look")}
+    return Unharmed(run_dir, COMMANDS[command].figures(ended, copy, folder / "new"), ended.err, reads)
+
+
+def cases(
+    subject: Subject, folders: Mapping[str, Path], commands: Sequence[str], work: Path, count: int, seed: int
+) -> list[Case]:
+    """Of all files, harms and commands `count`: at first with the commands that open the file, then with the others.
+
+    folders: run folders of the subject, by what they are. Each kind of file and harm comes up with each command before
+    one comes up again.
     """
+    before = {
+        (state, command): unharmed(subject, run_dir, command, empty(work / "unharmed"))
+        for state, run_dir in folders.items()
+        for command in commands
+    }
     every = [
         (state, file, way, command)
-        for state, run_dir in folders.items()
-        for file in _files(run_dir)
+        for (state, command), known in before.items()
+        for file in _files(known.run_dir)
         for way in HARMS
-        if harmed(run_dir / file, way, "") is not None
-        for command in COMMANDS
+        if harmed(known.run_dir / file, way, "") is not None
     ]
-    chosen = spread(every, lambda one: (re.sub(r"\d+", "", one[1]), *one[2:]), count, random.Random(f"harm {seed}"))
+    opened = [one for one in every if one[1] in before[one[0], one[3]].reads]
+    rng, others = random.Random(f"harm {seed}"), sorted({*every} - {*opened})
+    ordered = [one for part in (opened, others) for one in spread(part, _kind, len(part), rng)]
     return [
-        Case(
-            "harm",
-            f"{state}, {file}, {way}, {command}",
-            partial(_try, subject, folders[state], file, way, command, f"{seed} {state} {file} {way} {command}"),
-        )
-        for state, file, way, command in chosen
+        Case("harm", ", ".join(one), partial(_try, subject, before[one[0], one[3]], *one[1:], f"{seed} {one}"))
+        for one in ordered[:count]
     ]
+
+
+def _kind(one: tuple[str, str, str, str]) -> tuple[str, str, str]:
+    """The kind of file, the harm and the command of a case."""
+    _, file, way, command = one
+    return re.sub(r"\d+", "", file), way, command
 
 
 def _files(run_dir: Path) -> list[str]:
@@ -178,24 +217,12 @@ def _files(run_dir: Path) -> list[str]:
     return [name for name in names if not skipped.match(name)]
 
 
-def _try(subject: Subject, unharmed: Path, file: str, way: str, command: str, seed: str, folder: Path) -> Finding:
-    expected, before = _unharmed(subject, unharmed, command, folder.parent / f"unharmed-{os.getpid()}")
-    run_dir = folder / "run"
-    shutil.copytree(unharmed, run_dir)
+def _try(subject: Subject, before: Unharmed, file: str, way: str, command: str, seed: str, folder: Path) -> Finding:
+    run_dir, new = folder / "run", folder / "new"
+    shutil.copytree(before.run_dir, run_dir)
     harm(run_dir / file, way, seed)
-    ended = forked(partial(COMMANDS[command].call, subject, run_dir, folder / "new"), LIMIT)
-    return judged(ended, file, expected, before, partial(COMMANDS[command].figures, ended, run_dir, folder / "new"))
-
-
-@cache
-def _unharmed(subject: Subject, run_dir: Path, command: str, folder: Path) -> tuple[Figures, str]:
-    """The figures of a command on the unharmed folder, and what it said to standard error."""
-    copy = empty(folder) / "run"
-    shutil.copytree(run_dir, copy)
-    ended = forked(partial(COMMANDS[command].call, subject, copy, folder / "new"), LIMIT)
-    if ended.code:
-        raise RuntimeError(f"{command}: fails on an unharmed folder: {told(ended)}")
-    return COMMANDS[command].figures(ended, copy, folder / "new"), ended.err
+    ended = forked(partial(COMMANDS[command].call, subject, run_dir, new), LIMIT)
+    return judged(ended, file, before.figures, before.err, partial(COMMANDS[command].figures, ended, run_dir, new))
 
 
 def judged(ended: Ended, file: str, expected: Figures, before: str, read: Callable[[], Figures]) -> Finding:
