@@ -19,7 +19,7 @@ from benchmarks.results import Table, check_sections, markdown, write_section
 from trainers.records.run_folder import machine
 
 LONG = {"kills": 500, "real": 20, "harm": 1600, "disk": 500, "power": 50}
-SHORT = {"kills": 2, "harm": 2, "disk": 1, "power": 1}
+SHORT = {"kills": 1, "harm": 2, "disk": 1, "power": 1}
 """How many cases of each test."""
 SHORT_COMMANDS = ("lineage", "export")
 """That read a run folder and take little time."""

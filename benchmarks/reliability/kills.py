@@ -20,7 +20,7 @@ ALL_KINDS = sum(faults.KINDS.values())
 
 def cases(subjects: Sequence[Subject], count: int, rng: random.Random) -> list[Case]:
     """Kills of each subject by turns, in each way by turns; every other one is killed again on resuming."""
-    ways = ("moment", "operation", "halfway") if faults.is_preloaded() else ("moment",)
+    ways = ("operation", "halfway", "moment") if faults.is_preloaded() else ("moment",)
     made = []
     for i in range(count):
         subject, way, again = subjects[i % len(subjects)], ways[i // len(subjects) % len(ways)], rng.random() < 0.5
