@@ -35,8 +35,9 @@ GOOD = {
     *("equal", "unharmed"),  # as if nothing had happened; the other figures are those of the undisturbed
     *("refused", "named"),  # one sentence, and nothing is used; or something is used, and a sentence names the damage
     "said, then equal",  # a run that ended with one sentence, and went on equal once the cause was gone
+    *("flat", "served"),  # of the soak, and of the crowd at the page
 }
-"""Outcomes that are no fault. The others: lost, differs, silent, traceback, hang, crash, cut."""
+"""Outcomes that are no fault. The others: lost, differs, silent, traceback, hang, crash, cut, grows, slowed, starved."""
 
 
 def spread(items: Sequence[Item], kind: Callable[[Item], object], count: int, rng: random.Random) -> list[Item]:
