@@ -37,7 +37,7 @@ GOOD = {
     "said, then equal",  # a run that ended with one sentence, and went on equal once the cause was gone
     *("flat", "served"),  # of the soak, and of the crowd at the page
 }
-"""Outcomes that are no fault. The others: lost, differs, silent, traceback, hang, crash, cut, grows, slowed, starved."""
+"""Those that are no fault. The others: lost, differs, silent, traceback, hang, crash, cut, grows, slowed, starved."""
 
 
 def spread(items: Sequence[Item], kind: Callable[[Item], object], count: int, rng: random.Random) -> list[Item]:
