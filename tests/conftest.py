@@ -6,60 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.codecs.codec import NUMBERS
 from agents.codecs.forage import ForageCodec
-from agents.codecs.others import CODECS
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights import products
+from benchmarks.tiny_llama import write_tiny_llama
 from envs.worlds.foreign import ForeignWorld
 
-WORDS = [
-    *NUMBERS,
-    *ForageCodec.action_words,
-    "go",
-    "food",
-    "no",
-    "grown",
-    "new",
-    "home",
-    "here",
-    "dusk",
-    "night",
-]
-OTHER_WORDS = {word for codec in CODECS.values() for word in codec.action_words} | set(
-    ["goal", "hole", "key", "door", "wall", "with", "nothing", "spot", "near", "far", "rock", "going", "was"]
-)
 TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
-
-
-def write_tiny_llama(folder: Path, layers: int = 4) -> Path:
-    """Write a Llama of a few layers with random weights, whose tokens are the words of all codecs."""
-    words = dict.fromkeys([*WORDS, *sorted(OTHER_WORDS)])
-    vocabulary = ["<unk>", ",", ".", "\n", *(f" {word}" for word in words)]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+|[^\w]"), behavior="isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
