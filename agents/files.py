@@ -4,7 +4,6 @@ Each is written beside its place, handed to the disk, and renamed into its place
 bounded size. Imports no torch.
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -73,12 +72,6 @@ def read_bytes(file: Path, most_bytes: int) -> bytes:
     """What is in a regular file; OSError where it is none, or larger than `most_bytes`."""
     with regular_file(file, most_bytes) as opened:
         return opened.read(most_bytes)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a regular file, in hexadecimal."""
-    with regular_file(file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

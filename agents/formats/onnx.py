@@ -32,8 +32,9 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
 from agents.policy_network import PolicyNetwork, some_layers
+from agents.sums import sha256_of
 from agents.types import UserError
-from agents.weights.cache import cache_dir, kept_folder, sha256_of
+from agents.weights.cache import cache_dir, kept_folder
 
 TRIED = ("Llama", "GPT-NeoX", "Phi", "Gemma3")
 """Architectures of which tests hold the graphs to the network; others may do as well."""

@@ -1,26 +1,20 @@
 """What is kept between runs: made once, whole or not at all, and checked whenever it is used.
 
 The last file of a folder in the cache is a list of the others with their SHA-256, in the format of `sha256sum`, so that
-`sha256sum --check files.sha256` tells the same. A folder that differs from its list is made anew.
+`sha256sum --check SHA256SUMS` tells the same. A folder that differs from its list is made anew.
 """
 
-import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
 from agents.files import whole_folder
+from agents.sums import SUMS, files_in, read_sums, sha256_of, write_sums
 from agents.types import UserError, log
-
-LIST = "files.sha256"
-SETTLED = 2.0
-"""Seconds after which a file counts as written: clocks of file systems are coarse, two writes can have one time."""
 
 
 class ModelNotFound(UserError):
@@ -61,15 +55,8 @@ def kept_folder(folder: Path, make: Callable[[Path], None], doing: str) -> Path:
     made(folder.parent)
     with whole_folder(folder, shared=True) as box:
         make(box)
-        list_files(box)
+        write_sums(box)
     return folder
-
-
-def list_files(folder: Path) -> None:
-    """Write the list of a folder's files, each with its SHA-256, into the folder."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    (folder / LIST).write_text("".join(lines), encoding="utf-8")
 
 
 def damage(folder: Path) -> str | None:
@@ -78,12 +65,11 @@ def damage(folder: Path) -> str | None:
     UserError for a visible file that the list does not have: somebody put it there, so it is not ours to delete.
     """
     try:
-        lines = (folder / LIST).read_text(encoding="utf-8").splitlines()
-        expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        expected = read_sums(folder)
     except (OSError, ValueError):
-        return f"{folder / LIST} is missing or damaged"
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    for name in sorted(name for name in present - {*expected, LIST} if not name.startswith(".")):
+        return f"{folder / SUMS} is missing or damaged"
+    present = set(files_in(folder))
+    for name in sorted(name for name in present - {*expected} if not name.startswith(".")):
         raise UserError(f"{folder / name}: must be moved away, as it is not of what the cache made there")
     for name, digest in expected.items():
         file = folder / name
@@ -92,25 +78,6 @@ def damage(folder: Path) -> str | None:
         if (found := sha256_of(file)) != digest:
             return f"{file} is damaged (SHA-256 is {found}, must be {digest})"
     return None
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. A process reads a file once for it, unless somebody writes to it."""
-    found = file.stat()
-    changed = max(found.st_mtime_ns, found.st_ctime_ns)
-    if time.time_ns() - changed < SETTLED * 1e9:
-        return _read_sha256(file)
-    return _known_sha256(file, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-
-
-@lru_cache(256)
-def _known_sha256(file: Path, _state: tuple[int, ...]) -> str:
-    return _read_sha256(file)
-
-
-def _read_sha256(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _discard(folder: Path) -> None:

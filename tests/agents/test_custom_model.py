@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from agents.codecs.forage import ForageCodec
 from agents.policy import make_policy
+from agents.sums import sha256_of
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights import fetch
 from agents.weights.base_model import load_base_model
 from agents.weights.custom_model import write_custom_model
-from agents.weights.fetch import model_folder, sha256_of
+from agents.weights.fetch import model_folder
 
 SHA256 = "97cafa45676cb2cd2f82aee64dbd40e982ba323713ae95e484d328041b4d87c5"
 VOCABULARY = 49152

@@ -15,10 +15,11 @@ import pytest
 from huggingface_hub.utils import httpx
 
 from agents.mapped import mapped_zeros
+from agents.sums import SUMS, sha256_of
 from agents.types import UserError
 from agents.weights import cache as cache_module
 from agents.weights import fetch, wheels
-from agents.weights.cache import LIST, ModelNotFound, cache_dir, kept_folder, made, sha256_of
+from agents.weights.cache import ModelNotFound, cache_dir, kept_folder, made
 from agents.weights.fetch import Published, known_gguf, model_folder
 from agents.weights.wheels import Source, Wheel
 
@@ -323,7 +324,7 @@ def test_a_published_model_comes_from_the_hub_once_and_without_pickles(monkeypat
     others = {"pytorch_model.bin": b"a pickle", "modeling.py": b"code", "deep/config.json": b"", "../x.json": b""}
     Hub(monkeypatch, {None: FILES | others})
     folder = model_folder("toy")
-    assert {file.name: file.read_bytes() for file in files_in(cache) if file.name != LIST} == FILES
+    assert {file.name: file.read_bytes() for file in files_in(cache) if file.name != SUMS} == FILES
     for part in ("licence: MIT", "no hash of someone/published is known here", "commit of None"):
         assert part in caplog.text
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked again"))
@@ -451,7 +452,7 @@ def write_pair(box: Path) -> None:
 def test_what_is_kept_is_made_once_and_its_list_is_that_of_sha256sum(cache):
     folder = kept_folder(cache / "pair", write_pair, "making it")
     one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
-    assert (folder / LIST).read_text() == f"{two}  deep/two\n{one}  one\n"
+    assert (folder / SUMS).read_text() == f"{two}  deep/two\n{one}  one\n"
     assert kept_folder(folder, lambda _: pytest.fail("it was made again"), "making it") == folder
 
 
@@ -460,9 +461,9 @@ def test_what_is_kept_is_made_once_and_its_list_is_that_of_sha256sum(cache):
     [
         (lambda f: (f / "deep" / "two").write_bytes(b"3"), "two is damaged"),
         (lambda f: (f / "one").unlink(), "one is missing"),
-        (lambda f: (f / LIST).unlink(), f"{LIST} is missing or damaged"),
-        (lambda f: (f / LIST).write_bytes(b"\xff"), f"{LIST} is missing or damaged"),
-        (lambda f: (f / LIST).write_text("nonsense"), f"{LIST} is missing or damaged"),
+        (lambda f: (f / SUMS).unlink(), f"{SUMS} is missing or damaged"),
+        (lambda f: (f / SUMS).write_bytes(b"\xff"), f"{SUMS} is missing or damaged"),
+        (lambda f: (f / SUMS).write_text("nonsense"), f"{SUMS} is missing or damaged"),
     ],
 )
 def test_what_is_damaged_is_named_and_made_anew(cache, caplog, spoil, told):

@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
+from agents.sums import sha256_of
 from agents.types import AdapterConfig, ModelConfig, Tokens
-from agents.weights.fetch import MODELS, known_gguf, sha256_of
+from agents.weights.fetch import MODELS, known_gguf
 from envs import WorldConfig
 
 pytestmark = pytest.mark.real

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from agents.sums import write_sums
 from agents.types import UserError
 from envs.bots import Planner
 from trainers import stages
@@ -18,7 +19,6 @@ from trainers.learning.distil import distil_loss
 from trainers.records.checkpoint import load_checkpoint
 from trainers.records.manifest import checkpoints
 from trainers.records.opening import open_fittest
-from trainers.records.sealed import seal_folder
 from trainers.rollout import Rollout, Trajectory
 from trainers.train import train
 from trainers.variants.distillation_model import WholeModel
@@ -213,7 +213,7 @@ def test_a_teacher_whose_whole_model_has_learned_since_is_another(whole_run, tmp
     tensors = load_file(file)
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, file, {"format": "pt"})
-    seal_folder(file.parent)
+    write_sums(file.parent)
     assert RunTeacher(open_fittest(copy)[0].policy, 0, 1.0).name != before
 
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.files import remove_folder, whole_folder
+from agents.sums import write_sums
 from agents.types import log
 from trainers.records.manifest import check_checkpoint, checkpoints
-from trainers.records.sealed import DamagedRun, decoded, read_text, seal_folder
+from trainers.records.sealed import DamagedRun, decoded, read_text
 
 
 def save_checkpoint(
@@ -34,7 +35,7 @@ def save_checkpoint(
         (box / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         for name, content in (copies or {}).items():
             (box / name).write_bytes(content)
-        seal_folder(box)
+        write_sums(box)
     return folder
 
 

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import msgspec
 
-from agents.files import read_bytes, sha256_of
+from agents.files import read_bytes
+from agents.sums import SUMS, sha256_of
 from trainers.records.sealed import (
-    SUMS,
     DamagedRun,
     check_folder,
     decoded,

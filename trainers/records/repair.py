@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.files import whole_file
+from agents.sums import SUMS
 from agents.types import log
 from trainers.records.manifest import (
     LOGS,
     MANIFEST,
-    SUMS,
     Account,
     check_checkpoint,
     checkpoints,

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 
-from agents.files import sha256_of, whole_file, whole_folder
+from agents.files import whole_file, whole_folder
+from agents.sums import sha256_of, write_sums
 from agents.types import UserError
 from trainers.cli.machine import processor
 from trainers.cli.parser import config_to_yaml
 from trainers.config import TrainConfig
 from trainers.records.manifest import checkpoints
-from trainers.records.sealed import seal_folder, sealed_json, sealed_text
+from trainers.records.sealed import sealed_json, sealed_text
 
 if TYPE_CHECKING:
     from agents.policy import Policy
@@ -149,5 +150,5 @@ def export_adapters(run_dir: Path, generation: int, config: TrainConfig, populat
                 f"after generation {generation} of a run with seed {config.seed}: fitness {genome.fitness:.2f}."
             )
             population.policy.network.save_adapter(slot, box / f"agent_{slot:02d}", card)
-        seal_folder(box)
+        write_sums(box)
     return folder

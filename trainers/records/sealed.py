@@ -7,17 +7,16 @@ purpose can write another sum. Imports no torch.
 
 import hashlib
 import json
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
 
-from agents.files import read_bytes, sha256_of
+from agents.files import read_bytes
+from agents.sums import SUMS, files_in, read_sums, sha256_of
 from agents.types import UserError, log
 
-SUMS = "SHA256SUMS"
 MOST_BYTES = 16 << 20
 """Of a document; larger ones are none of ours."""
 
@@ -33,20 +32,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def seal_folder(folder: Path) -> None:
-    """Write the sums of all files in a folder."""
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _files(folder)]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
 def check_folder(folder: Path) -> None:
-    """Raise DamagedRun, naming the file, unless a folder has just the files with which it was sealed."""
-    text = read_text(folder / SUMS)
-    pairs = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in text.splitlines()]
-    sums = {pair[2]: pair[1] for pair in pairs if pair}
-    if len(sums) < len(pairs):
-        raise DamagedRun(f"{folder / SUMS}: damaged")
-    found = _files(folder)
+    """Raise DamagedRun, naming the file, unless a folder has just the files that its SHA256SUMS has."""
+    try:
+        sums, found = read_sums(folder), files_in(folder)
+    except (OSError, ValueError) as error:
+        raise unreadable(folder / SUMS, error) from error
     for name in sorted({*sums, *found}):
         if name not in found:
             raise DamagedRun(f"{folder / name}: missing")
@@ -131,9 +122,3 @@ def read_document(file: Path, kind: type[Kind]) -> Kind:
     """A sealed file, a text (str) or a JSON document; DamagedRun, naming the file, if it is not what the run wrote."""
     text = read_text(file)
     return cast(Kind, unsealed_text(text, file)) if kind is str else unsealed_json(text, file, kind)
-
-
-def _files(folder: Path) -> list[str]:
-    """The names of all that is in a folder, and of all that is in folders in it, but for the sums."""
-    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return sorted({path.relative_to(folder).as_posix() for path in paths} - {SUMS})

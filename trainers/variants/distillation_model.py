@@ -19,11 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from agents.files import whole_folder
 from agents.policy_network import PolicyNetwork
+from agents.sums import write_sums
 from agents.types import ModelConfig, require
 from agents.weights.base_model import load_base_model
 from trainers.learning.config import LearnConfig
 from trainers.learning.distil import distil_loss
-from trainers.records.sealed import seal_folder
 from trainers.rollout import Trajectory
 
 WARM_UP = 10
@@ -102,4 +102,4 @@ class WholeModel:
         with whole_folder(folder) as box:
             copy.deepcopy(self.causal_lm).bfloat16().save_pretrained(box)  # tied weights once
             self.tokenizer.save_pretrained(box)
-            seal_folder(box)
+            write_sums(box)
