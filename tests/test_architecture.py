@@ -20,7 +20,7 @@ ALLOWED = {
         *("envs", "agents.codecs.forage", "agents.codecs.forage_map", "agents.types"),
         *("evolution.own", "evolution.commands"),
         *("trainers.cli.command_line", "trainers.cli.parser", "trainers.config", "trainers.lineage"),
-        "trainers.records.episode",
+        *("trainers.records.episode", "trainers.records.reading", "trainers.records.sealed"),
     },
 }
 

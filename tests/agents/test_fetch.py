@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import httpx
 
+from agents import sums
 from agents.mapped import mapped_zeros
 from agents.sums import SUMS, sha256_of
 from agents.types import UserError
@@ -508,12 +509,12 @@ def test_a_converted_model_with_one_flipped_bit_is_converted_anew(monkeypatch, c
 
 
 def test_a_process_hashes_a_file_once_until_somebody_writes_it(tmp_path, monkeypatch):
-    file, reads, read = put(tmp_path / "file", b"1"), [], cache_module._read_sha256
-    monkeypatch.setattr(cache_module, "_read_sha256", lambda path: reads.append(path) or read(path))
+    file, reads, read = put(tmp_path / "file", b"1"), [], sums._read_sha256
+    monkeypatch.setattr(sums, "_read_sha256", lambda path: reads.append(path) or read(path))
     first = sha256_of(file)
     assert sha256_of(file) == first
     assert len(reads) == 2, "it was written a moment ago, and a clock may be too coarse to tell"
-    monkeypatch.setattr(cache_module, "SETTLED", 0.0)
+    monkeypatch.setattr(sums, "SETTLED", 0.0)
     assert {sha256_of(file) for _ in range(3)} == {first}
     assert len(reads) == 3
     file.write_bytes(b"22")

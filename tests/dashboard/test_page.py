@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from trainers.records.episode import read_recording, write_recording
+from trainers.records.sealed import sealed_text
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
@@ -221,7 +222,7 @@ def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving
     shutil.copy(two_runs[0] / "run.json", other)
     config = yaml.safe_load((two_runs[0] / "config.yaml").read_text())
     config["env"] = {"id": "FrozenLake-v1"}
-    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    (other / "config.yaml").write_text(sealed_text(yaml.safe_dump(config)))
     with serving(two_runs[0], other) as place:
         page = opened(place, view="compare")
         page.wait_for_selector("#left canvas.land[data-step]")
@@ -242,6 +243,7 @@ def test_beside_a_run_of_another_world_it_says_why_half_is_empty(opened, serving
 
 def test_it_opens_on_who_has_eaten_most_until_somebody_chooses(opened, serving, two_runs, tmp_path):
     folder = shutil.copytree(two_runs[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")  # so that nothing vouches for the recordings
     for generation, best in ((1, 3), (2, 4)):
         file = folder / "recordings" / f"rollout_{generation:04d}.safetensors"
         recording = read_recording(file)
@@ -341,23 +343,35 @@ def test_what_is_damaged_is_said_and_the_rest_is_shown(opened, serving, two_runs
         page.select_option("#run", "1")
         until(page, f"{said}.length === 1")
         (line,) = page.evaluate(said)
-        assert line.startswith("<b>bad: recordings/rollout_0002.safetensors: no recording that can be read")
+        assert line.startswith("<b>bad: recordings/rollout_0002.safetensors: damaged")
         assert page.get_attribute("#scene canvas.land", "data-step") is None, "no other picture in its place"
         page.select_option("#scene select.which", "rollout:1")
         page.wait_for_selector("#scene canvas.land[data-step]")
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("3")
         until(page, f"{said}.length === 2")
-        assert page.evaluate(said)[0] == "<b>bad: adapters.jsonl, line 1: must have a generation, a whole number"
+        assert page.evaluate(said)[0].startswith("<b>bad: adapters.jsonl, line 1: damaged")
         assert page.inner_text("#empty") == "There is nothing to show yet, or it is damaged, as said above."
         page.keyboard.press("4")
         until(page, "document.getElementById('tree').data?.at(-1).x.length > 0")
         page.close()
 
 
+def test_a_run_whose_config_is_damaged_is_shown_by_its_copy(opened, serving, two_runs, tmp_path):
+    bad = shutil.copytree(two_runs[0], tmp_path / "bad")
+    (bad / "config.yaml").write_text("seed: [")
+    with serving(bad) as place:
+        page = opened(place)
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        assert page.inner_text("#facts").startswith("meadow")
+        assert page.inner_text("#damage").startswith("config.yaml: damaged")
+        page.close()
+
+
 def test_a_run_without_its_config_is_shown_as_far_as_it_goes(opened, serving, two_runs, tmp_path):
     bad = shutil.copytree(two_runs[0], tmp_path / "bad")
     (bad / "config.yaml").write_text("seed: [")
+    shutil.rmtree(bad / "checkpoints")
     with serving(bad) as place:
         page = opened(place)
         page.wait_for_selector("#scene canvas.land[data-step]")
@@ -376,6 +390,7 @@ def test_the_token_goes_from_the_address_into_a_cookie_and_news_still_come(opene
         assert token not in page.evaluate("document.cookie")
         page.reload()
         page.wait_for_selector("#scene canvas.land[data-step]")
+        shutil.rmtree(folder / "checkpoints")  # so that nothing vouches for the metrics
         file = folder / "metrics.jsonl"
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
         until(page, "document.getElementById('facts').textContent.endsWith('generation 2 of 3')", seconds=10)

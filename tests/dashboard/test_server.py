@@ -290,7 +290,7 @@ def test_one_bad_run_does_not_take_the_page_from_others(two_runs, serving, tmp_p
     with serving(two_runs[0], bad) as address:
         good, damaged = json.loads(ask(address)[2])
         assert (good["done"], good["damage"]) == (3, [])
-        assert damaged["damage"][0].startswith("config.yaml: damaged, or made by an earlier version")
+        assert damaged["damage"][0].startswith("config.yaml: damaged")
         assert damaged["damage"][1:] == ["metrics.jsonl, line 1: must have a generation, a whole number"]
         status, _, body = ask(address, "/runs/1/recordings/rollout/1")
         assert (status, body.partition(b":")[0]) == (422, b"recordings/rollout_0001.safetensors")

@@ -106,7 +106,7 @@ LINE = st.tuples(st.lists(PAIR, max_size=4), REST).map(
 def said(argv):
     """What a command line comes to: the config that it asks for, or None where it was refused or only printed."""
     asked, err, code = [], io.StringIO(), 0
-    note = lambda config, resume=None, dashboard=False: asked.append(config)  # noqa: E731
+    note = lambda config, resume=None, dashboard=False, strict=False: asked.append(config)  # noqa: E731
     with mock.patch.object(program, "train", note), redirect_stderr(err), redirect_stdout(io.StringIO()):
         try:
             program.main(argv)

@@ -201,8 +201,8 @@ def test_an_adapter_that_does_not_fit_its_run_is_named(run_dir, tmp_path, capsys
 def test_a_run_without_adapters_or_lineage_is_named(run_dir, tmp_path, capsys):
     assert "holds no exported adapters" in said([tmp_path, "--agent", "0", "--format", "peft"], capsys)
     folder = spoiled(run_dir, tmp_path)
-    (folder / "lineage.jsonl").write_text("{")
-    assert "lineage.jsonl: damaged" in said([folder, "--agent", "id:3", "--format", "peft"], capsys)
+    (folder / "lineage.jsonl").write_text("{\n")
+    assert "lineage.jsonl, line 1: damaged" in said([folder, "--agent", "id:3", "--format", "peft"], capsys)
 
 
 def test_merging_into_a_folder_without_a_gguf_file_says_what_to_do(run_dir, tiny_model, tmp_path, capsys):
