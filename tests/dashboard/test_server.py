@@ -291,7 +291,8 @@ def test_one_bad_run_does_not_take_the_page_from_others(two_runs, serving, tmp_p
         good, damaged = json.loads(ask(address)[2])
         assert (good["done"], good["damage"]) == (3, [])
         assert damaged["damage"][0].startswith("config.yaml: damaged")
-        assert damaged["damage"][1:] == ["metrics.jsonl, line 1: must have a generation, a whole number"]
+        (other,) = damaged["damage"][1:]
+        assert other.startswith("metrics.jsonl, line 1: damaged")
         status, _, body = ask(address, "/runs/1/recordings/rollout/1")
         assert (status, body.partition(b":")[0]) == (422, b"recordings/rollout_0001.safetensors")
         assert body.decode() in json.loads(ask(address)[2])[1]["damage"]
