@@ -286,8 +286,5 @@ def test_killed_runs_go_on_equal(campaign):
     assert [line["outcome"] for line in campaign[0] if line["test"] == "kills"] == ["equal"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a disk fault is a traceback until the mends of issue 21 are in: delete this mark then"
-)
 def test_the_short_campaign_finds_no_fault(campaign):
     assert [line for line in campaign[0] if line["outcome"] not in GOOD] == []

@@ -18,6 +18,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.util import find_spec
@@ -91,7 +92,10 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
     """Within the block, a UserError goes on with how much of the run is kept, and Ctrl-C has it said.
 
     MachineFault, with the same, where a file cannot be written or read: the disk is full, or the folder is gone.
+    What fails so in a thread of TensorBoard's is raised where its writer is flushed, so the thread need not say it.
     """
+    say = threading.excepthook
+    threading.excepthook = lambda failed: None if isinstance(failed.exc_value, OSError) else say(failed)
     try:
         yield
     except UserError as error:
@@ -100,6 +104,8 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         raise MachineFault(f"{' '.join(str(error).split())}; {_kept(run_dir)}") from error
+    finally:
+        threading.excepthook = say
     except KeyboardInterrupt:
         log.info(_kept(run_dir))
         raise
