@@ -104,11 +104,11 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         raise MachineFault(f"{' '.join(str(error).split())}; {_kept(run_dir)}") from error
-    finally:
-        threading.excepthook = say
     except KeyboardInterrupt:
         log.info(_kept(run_dir))
         raise
+    finally:
+        threading.excepthook = say
 
 
 def _kept(run_dir: Path) -> str:
