@@ -56,12 +56,15 @@ def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
     """A graph from parents to children.
 
     Nodes are ids, with generation (of birth), slot, operator, in_rollout, role and, by generation, `fitness` and
-    `score`, as far as measured.
+    `score`, as far as measured. ValueError for events of an earlier version.
     """
     tree = nx.DiGraph()
     measured: defaultdict[int, dict[int, float]] = defaultdict(dict)  # generation -> id -> fitness
     for event in events:
         if event["event"] == "birth":
+            if "in_life" in event:
+                renamed = "in_life is now called in_rollout, and the event life is evaluation"
+                raise ValueError(f"lineage.jsonl: written by an earlier version; {renamed}")
             about = {key: event[key] for key in ("generation", "slot", "operator", "in_rollout")}
             about["role"] = event.get("role", "agent")
             tree.add_node(event["id"], **about, fitness={}, score={})
