@@ -22,5 +22,6 @@ def test_a_compact_run_stays_small(tmp_path):
     subprocess.run([*command, *keys, "--json", str(file)], check=True, capture_output=True)
     mib = json.loads(file.read_text())["mib"]
     assert mib["of it: adapters"] > 10  # twenty of the real shape
-    assert mib["end, over imports"] < 300  # 216 on one machine, with whole weights four times as much
-    assert mib["highest, over imports"] < 350
+    # 154 to 310 MiB: the processor, threads and the system's huge pages decide. Whole weights take 920 to 1,160.
+    assert mib["end, over imports"] < 450
+    assert mib["highest, over imports"] < 475

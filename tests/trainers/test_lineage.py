@@ -10,7 +10,7 @@ from trainers.lineage import champion_of, draw, family_tree, health, line_of, ma
 
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
-    operator = "swap" if parents else "founder"  # as in runs of earlier versions, which are still read
+    operator = "uniform_layers" if parents else "founder"
     about = dict(slot=slot, parents=list(parents), operator=operator, in_rollout=False, seed=0, hyperparameters={})
     return dict(event="birth", generation=generation, id=one, **about)
 
@@ -86,7 +86,7 @@ def test_the_command_tells_and_draws(run_dir, capsys):
     main([str(run_dir), "--draw", str(run_dir / "tree.png")])
     out = capsys.readouterr().out
     assert "generation   1:   2 born, best 4 with fitness 9.00" in out
-    assert "3 (founder, 0) > 4 (swap, 1) > 6 (swap, 2)" in out
+    assert "3 (founder, 0) > 4 (uniform_layers, 1) > 6 (uniform_layers, 2)" in out
     assert "diversity                    1.25" in out
     assert (run_dir / "tree.png").read_bytes().startswith(b"\x89PNG")
 
@@ -117,7 +117,7 @@ def test_a_line_that_is_being_written_is_left_out_and_damage_is_named(run_dir, c
         (1, {"slot": None}, "Expected `int`"),
         (5, {"fitness": "1"}, "Expected `int | float`"),
         (5, {"event": ["life"]}, "Expected `str`"),
-        (5, {"event": "life"}, "Invalid value 'life'"),
+        (5, {"event": "contest"}, "Invalid value 'contest'"),
     ],
 )
 def test_an_event_that_cannot_have_been_is_named_with_its_line(run_dir, capsys, number, harm, says):
@@ -139,6 +139,15 @@ def test_two_who_descend_from_each_other_are_refused_instead_of_followed_for_eve
     with pytest.raises(SystemExit):
         main([str(run_dir)])
     assert "lineage.jsonl, line 1: damaged (parent 1 of 0: must be an id below it" in capsys.readouterr().err
+
+
+def test_the_lineage_of_an_earlier_version_is_refused_with_the_new_words(run_dir, capsys):
+    text = (run_dir / "lineage.jsonl").read_text()
+    (run_dir / "lineage.jsonl").write_text(text.replace("in_rollout", "in_life").replace("evaluation", "life"))
+    with pytest.raises(SystemExit) as end:
+        main([str(run_dir)])
+    assert end.value.code == 2
+    assert "in_life is now called in_rollout, and the event life is evaluation" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):

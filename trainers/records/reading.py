@@ -72,6 +72,8 @@ KINDS: dict[str, Any] = {
 }
 """What each line of a log must be."""
 
+RENAMED_EVENTS = "in_life is now called in_rollout, and the event life is evaluation"
+
 
 def read_log(run_dir: Path, log: str) -> list[dict[str, Any]]:
     """The lines of a log, without one that is still being written.
@@ -88,7 +90,12 @@ def read_log(run_dir: Path, log: str) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes, where: str, log: str) -> dict[str, Any]:
-    decoded(line, where, KINDS[log])
+    try:
+        decoded(line, where, KINDS[log])
+    except DamagedRun as damage:
+        if log == "lineage.jsonl" and (b'"in_life"' in line or b'"event": "life"' in line):
+            raise DamagedRun(f"{where}: written by an earlier version; {RENAMED_EVENTS}") from damage
+        raise
     return decoded(line, where, dict[str, Any])
 
 
