@@ -19,7 +19,7 @@ from typing import Any
 NOT_ASKED = "vulnerabilities: could not ask"
 LOOK_AT = ("GPL", "unknown")
 """What a licence has in its name that asks for a look before a package is shipped along: copyleft, or nothing said."""
-SECONDS = 600
+SECONDS = 120
 
 
 def vulnerabilities(program: Path, packages: str) -> list[str]:

@@ -53,7 +53,7 @@ def named_class(name: str) -> Any:
     module, _, kind = name.partition(":")
     try:
         found = getattr(import_module(module), kind)
-    except Exception as error:  # a module may fail in any way while it is imported
+    except (Exception, SystemExit) as error:  # a module may fail in any way while it is imported
         is_absent = isinstance(error, ImportError | AttributeError)
         reason = str(error) if is_absent else f"{module} raised {type(error).__name__}: {error}"
         raise UserError(f"env.codec = {name!r}: must be {CODEC_CLASS} ({reason})") from error
@@ -69,7 +69,7 @@ def naming(kind: type, method: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{kind.__name__}.{method} raised {type(error).__name__}: {reason}") from error
 

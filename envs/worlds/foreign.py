@@ -277,7 +277,7 @@ class ForeignWorld:
             raise WorldFault(f"{where}: {fault}") from fault
         except TookTooLong as error:
             raise WorldFault(f"{where}: {what} {limit}") from error
-        except Exception as error:  # anybody may have written it
+        except (Exception, SystemExit) as error:  # anybody may have written it
             if what == "making it" and isinstance(error, ValueError):
                 raise WorldFault(str(error)) from error  # which says it all
             raise WorldFault(f"{where}: {what} {raised(error)}") from error
@@ -306,7 +306,7 @@ class ForeignWorld:
         try:
             with time_limit(self._conduct.step_timeout, f"{self._name}: close took longer than env.step_timeout"):
                 copy.close()
-        except (Exception, TookTooLong) as error:
+        except (Exception, SystemExit, TookTooLong) as error:
             log.warning(f"note: {self._name}: close {raised(error)}")
 
 

@@ -302,6 +302,7 @@ def test_one_seed_gives_one_run_where_maps_are_drawn_when_they_are_made(argument
             "class Own:\n    def __init__(self, world):\n        self.map = world.no_such",
             "Own.__init__ raised Attribute",
         ),
+        ("raise SystemExit(3)", "terrarium_broken raised SystemExit: 3"),
         ("Own = 1 / 0", "terrarium_broken raised ZeroDivisionError: division by zero"),
         ("class Own(:", "terrarium_broken raised SyntaxError: "),
         ("Own = print", "Own is <built-in function print>"),

@@ -34,6 +34,7 @@ def fail():
 
 GYM_FAULTS = {
     "raises": (fail, "step raised RuntimeError: out of order (test_world_faults.py, line "),
+    "exits": (lambda: sys.exit(3), "step raised SystemExit: 3"),
     "hangs": (lambda: time.sleep(60), "step took longer than env.step_timeout = 0.2 s"),
     "gives a NaN reward": (lambda: (GOOD, np.nan, False, False, {}), "the reward is nan: must be finite"),
     "gives an infinite observation": (
