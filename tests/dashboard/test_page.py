@@ -344,7 +344,7 @@ def test_what_is_damaged_is_said_and_the_rest_is_shown(opened, serving, two_runs
         until(page, f"{said}.length === 1")
         (line,) = page.evaluate(said)
         assert line.startswith("<b>bad: recordings/rollout_0002.safetensors: damaged")
-        assert page.get_attribute("#scene canvas.land", "data-step") is None, "no other picture in its place"
+        page.wait_for_selector("#scene canvas.land:not([data-step])")  # no other picture in its place
         page.select_option("#scene select.which", "rollout:1")
         page.wait_for_selector("#scene canvas.land[data-step]")
         page.evaluate("document.activeElement.blur()")
