@@ -52,6 +52,16 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed left in a folder, at any depth: files and folders half made or removed.
+
+    Nobody else may be writing there.
+    """
+    for path in list(folder.rglob(".*")):
+        if path.suffix in (".partial", ".removed"):
+            _remove(path)
+
+
 @contextmanager
 def regular_file(file: Path, most_bytes: int | None = None) -> Iterator[BufferedReader]:
     """Open a file for reading, in bytes; OSError where it is none, or larger than `most_bytes`.

@@ -1,6 +1,7 @@
 """What a run folder says, but for times and for what a process happened to have read, and where two differ."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def _content(file: Path, root: Path) -> Any:
             lines = [json.loads(line) for line in data.decode().splitlines()]
             return [{key: value for key, value in line.items() if key not in OF_A_PROCESS} for line in lines]
         if file.suffix == ".yaml":
-            return data.rpartition(b"# sha256: ")[0] or data  # the sum of a text with the folder's name in it
+            text = data.rpartition(b"# sha256: ")[0] or data  # the sum of a text with the folder's name in it
+            return re.sub(rb"(?m)^run_dir: .*$", b"", text)  # a copy of a run that has ended keeps the name
         return json.loads(data) if file.suffix == ".json" else data
     except (ValueError, AttributeError):
         return data  # damaged

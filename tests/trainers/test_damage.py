@@ -97,6 +97,17 @@ def test_strict_changes_nothing(copy):
     assert {f: f.read_bytes() for f in copy.rglob("*") if f.is_file()} == before
 
 
+def test_what_a_killed_process_left_half_made_or_half_removed_is_deleted(copy, caplog):
+    before = content(copy)
+    shutil.copytree(copy / NEWEST, copy / "checkpoints" / ".gen_0000.removed")
+    (copy / "adapters" / ".gen_0003.partial").mkdir()
+    (copy / ".results.json.partial").write_text("{")
+    repair(copy)
+    assert content(copy) == before
+    assert not list(copy.rglob(".*.partial")) + list(copy.rglob(".*.removed"))
+    assert not caplog.messages, "nothing is lost by it"
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.jsonl"])
 def test_lines_of_which_there_is_no_copy_stay_and_are_said_whenever_they_are_read(copy, caplog, name):
     shutil.rmtree(copy / "checkpoints" / "gen_0001")

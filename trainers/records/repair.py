@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agents.files import whole_file
+from agents.files import remove_leftovers, whole_file
 from agents.sums import SUMS
 from agents.types import log
 from trainers.records.manifest import (
@@ -60,6 +60,7 @@ def repair(run_dir: Path, strict: bool = False) -> None:
         for name, expected in account.files.items():
             _file(run_dir / name, expected, state["first"], report)
     _results(run_dir / "results.json", report)
+    remove_leftovers(run_dir)
 
 
 def _newest_whole(run_dir: Path, report: Report) -> tuple[int, Path]:
