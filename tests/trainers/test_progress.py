@@ -62,6 +62,18 @@ def test_a_resumed_run_counts_what_is_left_of_it():
     assert resumed[-1][1] == 1
 
 
+def test_however_many_generations_are_left_it_is_told_at_once():
+    now = 0
+    clock = Clock(TrainConfig(generations=10**9), now=lambda: now)
+    clock.generation(3)
+    for stage in ("breeding", "collecting", "learning", "evaluating"):
+        clock.begin(stage)
+        now += TOOK[stage]
+    clock.begin("comparing")
+    generation = sum(TOOK[stage] for stage in ("breeding", "collecting", "learning", "evaluating"))
+    assert clock.left() == pytest.approx((10**9 - 4) * generation, rel=1e-6)
+
+
 @pytest.mark.parametrize("food", [{}, {"food_eaten_mean": 135.15}])
 def test_a_generation_fits_a_line_of_80_columns(capsys, food):
     figures = {"generation": 1999, "fitness_mean": -132.58, "fitness_max": 140.94, "lifetime_mean": 126.0}

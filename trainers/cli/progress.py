@@ -84,8 +84,14 @@ class Clock:
         per_guess = sum(took.values()) / sum(FIRST_GUESS[stage] for stage in took)
         expected = {stage: took.get(stage, guess * per_guess) for stage, guess in FIRST_GUESS.items()}
         rest = max(0.0, expected[self._stage] - elapsed) if self._stage else 0.0
-        later = (stage for g in range(self._generation + 1, self._config.generations + 1) for stage in self._plan(g))
-        return rest + sum(expected[stage] for stage in [*self._ahead, *later])
+        last = self._config.generations  # not a generation but the report
+        for plan, times in (
+            (self._ahead, 1),
+            (self._plan(1), max(0, last - self._generation - 1)),  # all generations but the first have the same
+            (self._plan(last), int(self._generation < last)),
+        ):
+            rest += times * sum(expected[stage] for stage in plan)
+        return rest
 
     def _finish(self) -> None:
         if self._stage:
