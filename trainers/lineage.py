@@ -4,7 +4,7 @@
 
 prints each generation's best, the champion's line of descent, and the health of evolution; `--draw` makes a picture of
 the family tree (needs the extra `draw`). Reads lineage.jsonl and metrics.jsonl of a run, also of one that is still
-going on. Never imports torch.
+going on, up to its newest complete generation. Never imports torch.
 
 Fitness is measured in other worlds each generation, so comparisons across generations are between standard scores: by
 how many standard deviations an individual was above the mean of its generation (of those of its role, where a world has
@@ -41,8 +41,8 @@ class Health(NamedTuple):
 
 
 def read_events(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log, but for a last one that is being written; DamagedRun for others than the run wrote."""
-    return read_log(file.parent, file.name)
+    """The lines of a log, of complete generations if there are any; DamagedRun for others than the run wrote."""
+    return read_log(file.parent, file.name, only_complete=True)
 
 
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:

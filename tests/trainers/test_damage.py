@@ -108,6 +108,18 @@ def test_what_a_killed_process_left_half_made_or_half_removed_is_deleted(copy, c
     assert not caplog.messages, "nothing is lost by it"
 
 
+def test_the_family_tree_ends_with_the_newest_complete_generation(copy):
+    whole = lineage(copy)
+    with (copy / "lineage.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"event": "death", "generation": 3, "id": 0, "cause": "not_selected", "fitness": 1}) + "\n"
+        )
+    assert read_log(copy, "lineage.jsonl")[-1]["generation"] == 3
+    assert lineage(copy) == whole
+    shutil.rmtree(copy / "checkpoints")
+    assert lineage(copy) == whole, "where none is complete, all that there is"
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.jsonl"])
 def test_lines_of_which_there_is_no_copy_stay_and_are_said_whenever_they_are_read(copy, caplog, name):
     shutil.rmtree(copy / "checkpoints" / "gen_0001")

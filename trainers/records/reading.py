@@ -75,8 +75,10 @@ KINDS: dict[str, Any] = {
 RENAMED_EVENTS = "in_life is now called in_rollout, and the event life is evaluation"
 
 
-def read_log(run_dir: Path, log: str) -> list[dict[str, Any]]:
+def read_log(run_dir: Path, log: str, *, only_complete: bool = False) -> list[dict[str, Any]]:
     """The lines of a log, without one that is still being written.
+
+    only_complete: without those of a generation that is not complete, for which nothing vouches yet; unless none is.
 
     DamagedRun, naming the line or the generation, where there is no such log, where lines are missing or are not those
     that the run wrote, or where one is of the wrong kind.
@@ -85,7 +87,9 @@ def read_log(run_dir: Path, log: str) -> list[dict[str, Any]]:
     if not file.exists():
         raise DamagedRun(f"{file}: missing")
     check_log(file, accounts)
-    lines = b"".join(lines_by_generation(file)[0].values()).splitlines()
+    newest = max((a.generation for a in accounts), default=None) if only_complete else None
+    found = lines_by_generation(file)[0].items()
+    lines = b"".join(text for generation, text in found if newest is None or generation <= newest).splitlines()
     return [_record(line, f"{file}, line {number + 1}", log) for number, line in enumerate(lines)]
 
 
