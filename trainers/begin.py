@@ -13,6 +13,7 @@ from trainers.config import TrainConfig
 from trainers.env_config import EnvConfig
 from trainers.population import Population, found_population
 from trainers.records import run_folder
+from trainers.records.checkpoint import prune_checkpoints
 from trainers.records.opening import init_from, restore
 from trainers.records.repair import repair
 from trainers.records.run_log import RunLog
@@ -35,6 +36,7 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
         done = history.generation + 1
         if done >= config.generations and (run_dir / "results.json").is_file():
             raise UserError(f"generations = {config.generations}: must be above the {done} already done")
+        prune_checkpoints(run_dir, config.log.checkpoints, history.best)  # a process that was killed may not have
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
     if resume is None:

@@ -67,7 +67,7 @@ def train(
         run = begin(config, resume, strict)
         if dashboard:
             page.enter_context(page_beside(run.run_dir))
-        with closing(run), run.progress, saying_what_is_kept(run.run_dir), stopping_cleanly() as run.progress.check:
+        with saying_what_is_kept(run.run_dir), closing(run), run.progress, stopping_cleanly() as run.progress.check:
             all_generations(run)
             return report(run)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from agents.types import UserError
 from trainers.cli.parser import parse, read_config
 from trainers.lineage import lineage
-from trainers.records.manifest import LOGS, MANIFEST
+from trainers.records.manifest import LOGS, MANIFEST, checkpoints
 from trainers.records.opening import open_fittest, open_run
 from trainers.records.reading import check_written, read_log
 from trainers.records.repair import repair
@@ -106,6 +106,17 @@ def test_what_a_killed_process_left_half_made_or_half_removed_is_deleted(copy, c
     assert content(copy) == before
     assert not list(copy.rglob(".*.partial")) + list(copy.rglob(".*.removed"))
     assert not caplog.messages, "nothing is lost by it"
+
+
+def test_checkpoints_that_a_killed_process_had_still_to_delete_are_deleted(tiny_arguments, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as killed:
+        killed.setattr("trainers.records.report.prune_checkpoints", lambda *_: None)
+        train(parse([*tiny_arguments, "--log.checkpoints", "1", "--run_dir", str(run_dir)])[0])
+    assert len(checkpoints(run_dir)) == 3
+    (run_dir / "results.json").unlink()
+    train(*parse(["--resume", str(run_dir)]))
+    assert len(checkpoints(run_dir)) < 3
 
 
 def test_the_family_tree_ends_with_the_newest_complete_generation(copy):
