@@ -53,11 +53,11 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed left in a folder, at any depth: files and folders half made or removed.
+    """Delete what processes that were killed left in a folder: files and folders that are half made or half removed.
 
     Nobody else may be writing there.
     """
-    for path in list(folder.rglob(".*")):
+    for path in list(folder.glob(".*")):
         if path.suffix in (".partial", ".removed"):
             _remove(path)
 

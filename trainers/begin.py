@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from agents.types import UserError, log
+from agents.types import log
 from agents.weights.frozen import product_dtype
 from envs.worlds.world import World
 from evolution.events import births
@@ -15,7 +15,7 @@ from trainers.population import Population, found_population
 from trainers.records import run_folder
 from trainers.records.checkpoint import prune_checkpoints
 from trainers.records.opening import init_from, restore
-from trainers.records.repair import repair
+from trainers.records.repair import refuse_if_done, repair
 from trainers.records.run_log import RunLog
 from trainers.stages import History, Run
 from trainers.variants import open_variants
@@ -31,18 +31,16 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
     if resume is None:
         config, population, history = _found(config, run_dir)
     else:
+        refuse_if_done(run_dir, config.generations)
         repair(run_dir, strict)
         population, history = restore(run_dir, config)
-        done = history.generation + 1
-        if done >= config.generations and (run_dir / "results.json").is_file():
-            raise UserError(f"generations = {config.generations}: must be above the {done} already done")
         prune_checkpoints(run_dir, config.log.checkpoints, history.best)  # a process that was killed may not have
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
     if resume is None:
         run_folder.create(run_dir, config, population.policy)
     tags = {tag: about for variant in population.variants.values() for tag, about in variant.tags.items()}
-    run_log = RunLog(run_dir, history.generation, tags)  # refuses damaged files before anything is written
+    run_log = RunLog(run_dir, history.generation, tags)
     if resume is None:
         run_log.events(births([], population.genomes, roles))
     else:
@@ -51,7 +49,8 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
     _announce(config, roles)
     after = [stage for variant in population.variants.values() for stage in variant.stages]
     progress = Progress(config, history.generation + 1, after)
-    return Run(config, run_dir, population, run_log, history, progress, worlds, trials, roles)
+    copies = run_folder.copies(run_dir)
+    return Run(config, run_dir, copies, population, run_log, history, progress, worlds, trials, roles)
 
 
 def _found(config: TrainConfig, run_dir: Path) -> tuple[TrainConfig, Population, History]:

@@ -23,7 +23,7 @@ from agents.types import UserError, require
 from evolution.commands import a_path, command
 from trainers.cli.command_line import run_command
 from trainers.cli.parser import read_config
-from trainers.records.manifest import checkpoints
+from trainers.records.manifest import by_generation, checkpoints
 from trainers.records.reading import read_log
 from trainers.records.sealed import check_folder
 from trainers.variants import acting_config
@@ -73,7 +73,7 @@ def export(run_dir: Path, agent: str, form: str, generation: int | None = None, 
 
 def adapter_folder(run_dir: Path, agent: str, generation: int | None) -> Path:
     """The folder of an agent's adapter in a run; UserError, saying which there are, if there is none."""
-    found = {int(m[1]): f for f in (run_dir / "adapters").glob("gen_*") if (m := re.fullmatch(r"gen_(\d+)", f.name))}
+    found = by_generation(run_dir / "adapters")
     if not found:
         raise UserError(f"{run_dir / 'adapters'}: holds no exported adapters; must be in the folder of a run")
     chosen = max(found) if generation is None else generation

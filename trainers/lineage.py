@@ -40,11 +40,6 @@ class Health(NamedTuple):
     living_founders: int  # founders that live, or have a descendant, in the last generation
 
 
-def read_events(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log, of complete generations if there are any; DamagedRun for others than the run wrote."""
-    return read_log(file.parent, file.name, only_complete=True)
-
-
 def family_tree(events: Iterable[dict[str, Any]]) -> nx.DiGraph:
     """A graph from parents to children.
 
@@ -184,8 +179,7 @@ def lineage(run_dir: Path, picture: Path | None = None) -> str:
     if picture and find_spec("matplotlib") is None:
         raise UserError(f"--draw {picture}: needs `pip install -e '.[draw]'` (matplotlib is not installed)")
     try:
-        events = read_events(run_dir / "lineage.jsonl")
-        metrics = read_events(run_dir / "metrics.jsonl")
+        events, metrics = (read_log(run_dir, log, only_complete=True) for log in ("lineage.jsonl", "metrics.jsonl"))
         tree = family_tree(events)
         text = report(tree, health(tree, events, metrics[-1]["diversity"] if metrics else float("nan")))
         if picture:

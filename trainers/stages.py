@@ -60,6 +60,7 @@ class Run:
 
     config: TrainConfig
     run_dir: Path
+    copies: dict[str, bytes]  # of the run folder's small files, for checkpoints
     population: Population
     log: RunLog
     history: History

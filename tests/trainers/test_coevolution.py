@@ -1,6 +1,7 @@
 """Coevolution: who meets whom, whose food is whose, and champions of all generations."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -90,9 +91,13 @@ def test_fitness_is_measured_beside_champions_of_the_past(rival_arguments, tmp_p
 
 def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
     train(parse([*rival_arguments, "--generations", "2", "--run_dir", str(tmp_path / "run")])[0])
+    without_matches = shutil.copytree(tmp_path / "run", tmp_path / "without")
     train(*parse(["--resume", str(tmp_path / "run"), "--generations", "4"]))
     for name in ("matches", "lineage"):
         assert lines(tmp_path / "run", name) == lines(run_dir, name)
+    (without_matches / "matches.jsonl").unlink()
+    train(*parse(["--resume", str(without_matches), "--generations", "3"]))
+    assert lines(without_matches, "metrics")[2]["rating_0"] == lines(run_dir, "metrics")[2]["rating_0"]
     for generation in range(4):
         one, other = (hall_of_fame(folder, generation).champions[-1] for folder in (tmp_path / "run", run_dir))
         assert torch.equal(one, other)

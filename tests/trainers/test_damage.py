@@ -1,5 +1,6 @@
 """What changes in a run folder is noticed: made anew, set aside or refused, and always said."""
 
+import errno
 import json
 import os
 import random
@@ -7,16 +8,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from agents.types import UserError
 from trainers.cli.parser import parse, read_config
 from trainers.lineage import lineage
+from trainers.records import report
+from trainers.records.checkpoint import load_newest
 from trainers.records.manifest import LOGS, MANIFEST, checkpoints
 from trainers.records.opening import open_fittest, open_run
 from trainers.records.reading import check_written, read_log
 from trainers.records.repair import repair
-from trainers.records.sealed import DamagedRun, check_folder, sealed_json
+from trainers.records.run_folder import replace_text
+from trainers.records.sealed import DamagedRun, check_folder, read_document, sealed_json
 from trainers.train import main, train
 
 NEWEST = "checkpoints/gen_0002"
@@ -102,10 +106,113 @@ def test_what_a_killed_process_left_half_made_or_half_removed_is_deleted(copy, c
     shutil.copytree(copy / NEWEST, copy / "checkpoints" / ".gen_0000.removed")
     (copy / "adapters" / ".gen_0003.partial").mkdir()
     (copy / ".results.json.partial").write_text("{")
+    (copy / "exports").mkdir()
+    (copy / "exports" / ".agent.gguf.partial").touch()
     repair(copy)
+    (copy / "exports" / ".agent.gguf.partial").unlink()  # another process may be writing it
     assert content(copy) == before
     assert not list(copy.rglob(".*.partial")) + list(copy.rglob(".*.removed"))
     assert not caplog.messages, "nothing is lost by it"
+
+
+def test_a_line_that_claims_another_generation_harms_no_other_line(copy, caplog):
+    shutil.rmtree(copy / "checkpoints" / "gen_0000")
+    whole = (copy / "metrics.jsonl").read_bytes()
+    (copy / "metrics.jsonl").write_bytes(whole.replace(b'{"generation": 1,', b'{"generation": 9,'))
+    repair(copy)
+    assert (copy / "metrics.jsonl").read_bytes() == whole
+    assert "lines of generation 1 are made anew" in caplog.text
+
+
+def test_what_a_file_manager_puts_beside_is_no_damage_and_a_passing_fault_moves_nothing(copy, monkeypatch, caplog):
+    for folder in (copy / NEWEST, *(copy / "adapters").glob("gen_*")):
+        (folder / ".DS_Store").write_text("x")
+    before = content(copy)
+    repair(copy)
+    assert not caplog.messages
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr("trainers.records.sealed.sha256_of", refuse)
+        with pytest.raises(PermissionError):
+            repair(copy)
+    assert content(copy) == before
+
+
+def test_a_log_is_in_its_place_until_its_mended_version_is(copy, monkeypatch):
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text(
+        "".join([*lines[:-1], lines[-1].replace('"generation": 2,', '"generation": 2, ')])
+    )
+    harmed = (copy / "metrics.jsonl").read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr("agents.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
+        with pytest.raises(OSError, match="No space"):
+            repair(copy)
+    assert (copy / "metrics.jsonl").read_bytes() == harmed
+    repair(copy)
+    assert (copy / "metrics.jsonl").read_text() == "".join(lines)
+    assert harmed in [file.read_bytes() for file in (copy / "damaged").iterdir()]
+
+
+def test_a_run_that_has_ended_is_refused_before_anything_is_mended(copy):
+    shutil.rmtree(next((copy / "adapters").glob("gen_*")) / "agent_00")
+    before = content(copy)
+    with pytest.raises(UserError, match="generations = 3: must be above the 3 already done"):
+        train(*parse(["--resume", str(copy)]))
+    assert content(copy) == before
+
+
+def test_documents_are_the_same_bytes_where_lines_end_otherwise(tmp_path, monkeypatch):
+    write = Path.write_text
+    monkeypatch.setattr(Path, "write_text", lambda self, text, **more: write(self, text.replace("\n", "\r\n"), **more))
+    replace_text(tmp_path / "run.json", sealed_json({"a": 1}))
+    assert read_document(tmp_path / "run.json", dict)["a"] == 1
+
+
+def test_documents_that_are_touched_while_a_run_goes_on_do_not_spoil_its_checkpoints(
+    tiny_arguments, tmp_path, monkeypatch, caplog
+):
+    run_dir, record = tmp_path / "run", report.record
+
+    def touch(run, *more):
+        (run_dir / "run.json").write_text((run_dir / "run.json").read_text().rstrip("\n"))
+        record(run, *more)
+
+    with monkeypatch.context() as touched:
+        touched.setattr(report, "record", touch)
+        train(parse([*tiny_arguments, "--run_dir", str(run_dir)])[0])
+    train(*parse(["--resume", str(run_dir), "--generations", "4"]))
+    assert "run.json: damaged, or changed since the run wrote it" in caplog.text
+
+
+def test_a_run_whose_model_was_moved_goes_on_with_it(copy, tiny_model, tmp_path):
+    moved = shutil.copytree(tiny_model, tmp_path / "elsewhere")
+    train(*parse(["--resume", str(copy), "--generations", "4", "--model.name", str(moved)]))
+    assert read_config(copy).model.name == str(moved)
+    (moved / "model.safetensors").write_bytes(other_weights(moved))
+    with pytest.raises(DamagedRun, match="its weights are not those that the run began with"):
+        train(*parse(["--resume", str(copy), "--generations", "5"]))
+
+
+def other_weights(folder: Path) -> bytes:
+    tensors = load_file(folder / "model.safetensors")
+    return save({name: tensor * 2 for name, tensor in tensors.items()}, {"format": "pt"})
+
+
+def test_a_reader_beside_a_run_is_not_disturbed_by_checkpoints_that_go(copy, monkeypatch):
+    listed = iter([{7: copy / "checkpoints" / "gen_0007"}])
+    stale = lambda run_dir: next(listed, None) or checkpoints(run_dir)  # noqa: E731
+    monkeypatch.setattr("trainers.records.reading.checkpoints", stale)
+    assert len(read_log(copy, "metrics.jsonl")) == 3
+    listed = iter([{7: copy / "checkpoints" / "gen_0007"}])
+    monkeypatch.setattr("trainers.records.checkpoint.checkpoints", stale)
+    monkeypatch.setattr("trainers.records.opening.checkpoints", stale)
+    assert load_newest(copy)[0] == 2
+    listed = iter([{7: copy / "checkpoints" / "gen_0007"}])
+    assert open_run(copy)[2] == 2
 
 
 def test_checkpoints_that_a_killed_process_had_still_to_delete_are_deleted(tiny_arguments, tmp_path, monkeypatch):
@@ -176,7 +283,7 @@ def test_who_only_looks_uses_the_checkpoint_before_and_changes_nothing(copy, cap
     assert "state.json: missing; the exported adapters of that generation are used" in caplog.text
     shutil.rmtree(copy / "adapters" / "gen_0002")
     assert open_run(copy)[2] == 1
-    assert "state.json: missing; the checkpoint before it is used" in caplog.text
+    assert "state.json: missing; the generation before it is used" in caplog.text
     open_fittest(copy)
     assert content(copy) == {name: data for name, data in before.items() if not name.startswith("adapters/gen_0002")}
     with pytest.raises(DamagedRun, match=r"state\.json: missing"):
@@ -194,9 +301,10 @@ def test_checkpoints_of_other_generations_and_runs_are_not_taken(copy, caplog):
     assert "gen_0002: is of generation 1" in caplog.text
     (copy / "run.json").write_text(sealed_json({"command": "of another run"}))
     caplog.clear()
-    with pytest.raises(DamagedRun, match="holds no whole checkpoint"):
+    before = content(copy)
+    with pytest.raises(DamagedRun, match=r"holds no whole checkpoint to go on from .*is of another run"):
         repair(copy)
-    assert "is of another run" in caplog.text
+    assert content(copy) == before
 
 
 @pytest.mark.parametrize("line", [0, 1, 2])

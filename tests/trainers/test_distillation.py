@@ -220,6 +220,10 @@ def test_a_teacher_whose_whole_model_has_learned_since_is_another(whole_run, tmp
 def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
     folder = tmp_path / "run"
     train(parse([*tiny_arguments, *WHOLE, "--generations", "2", "--run_dir", str(folder)])[0])
+    config = folder / "model" / "gen_0001" / "config.json"
+    before = config.stat().st_ino
+    train(*parse(["--resume", str(folder), "--generations", "3"]))
+    assert config.stat().st_ino == before, "another version of transformers would write another file"
     train(*parse(["--resume", str(folder), "--generations", "4"]))
     ours, theirs = (load_checkpoint(checkpoints(one)[3])[0] for one in (folder, whole_run))
     for name, tensor in theirs.items():

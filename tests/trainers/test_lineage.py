@@ -6,7 +6,8 @@ from math import isnan
 
 import pytest
 
-from trainers.lineage import champion_of, draw, family_tree, health, line_of, main, read_events, report
+from trainers.lineage import champion_of, draw, family_tree, health, line_of, main, report
+from trainers.records.reading import read_log
 
 
 def birth(one: int, generation: int, parents: tuple[int, ...] = (), slot: int = 0) -> dict:
@@ -95,7 +96,7 @@ def test_a_line_that_is_being_written_is_left_out_and_damage_is_named(run_dir, c
     file = run_dir / "lineage.jsonl"
     whole = file.read_text()
     file.write_text(whole + '{"event": "bi')
-    assert read_events(file) == EVENTS
+    assert read_log(run_dir, "lineage.jsonl") == EVENTS
     file.write_text("{nonsense\n" + whole)
     with pytest.raises(SystemExit) as exit_:
         main([str(run_dir)])
@@ -141,13 +142,12 @@ def test_two_who_descend_from_each_other_are_refused_instead_of_followed_for_eve
     assert "lineage.jsonl, line 1: damaged (parent 1 of 0: must be an id below it" in capsys.readouterr().err
 
 
-def test_the_lineage_of_an_earlier_version_is_refused_with_the_new_words(run_dir, capsys):
-    text = (run_dir / "lineage.jsonl").read_text()
-    (run_dir / "lineage.jsonl").write_text(text.replace("in_rollout", "in_life").replace("evaluation", "life"))
+def test_a_run_of_an_earlier_version_is_refused_as_such(run_dir, capsys):
+    (run_dir / "checkpoints" / "gen_0002").mkdir(parents=True)
     with pytest.raises(SystemExit) as end:
         main([str(run_dir)])
     assert end.value.code == 2
-    assert "in_life is now called in_rollout, and the event life is evaluation" in capsys.readouterr().err
+    assert "manifest.jsonl: missing, or of a run by an earlier version" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from envs.worlds.team_world import TeamWorld, make_team, roles
 from trainers.cli.parser import parse
-from trainers.lineage import family_tree, read_events
+from trainers.lineage import family_tree
+from trainers.records.reading import read_log
 from trainers.train import train
 
 CODEC = """
@@ -46,7 +47,7 @@ def run(tiny_model, run_dir, *more):
         *("--adapter.rank", "2", "--run_dir", str(run_dir)),
     ]
     train(parse([*words, *more])[0])
-    events = read_events(run_dir / "lineage.jsonl")
+    events = read_log(run_dir, "lineage.jsonl")
     return events, family_tree(events)
 
 

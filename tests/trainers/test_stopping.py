@@ -19,8 +19,9 @@ from trainers.train import main, train
 
 TWICE = """
 import os, signal, time
-from trainers.cli.stopping import stopping_cleanly
-with stopping_cleanly() as check:
+from trainers.cli import stopping
+stopping.ONE_WISH = 0
+with stopping.stopping_cleanly() as check:
     os.kill(os.getpid(), signal.SIGINT)
     print("goes on", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
@@ -69,6 +70,24 @@ def test_a_second_signal_ends_the_process_at_once():
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == -signal.SIGINT
     assert done.stdout == "goes on\n"
+
+
+def test_signals_that_come_together_are_one_wish():
+    with stopping_cleanly() as check:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped):
+            check()
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping_cleanly() as check:
+            os.kill(os.getpid(), signal.SIGINT)
+            check()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_in_another_thread_signals_are_left_alone():

@@ -263,11 +263,15 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     parser = _PlainParser(prog=command("trainers.train"), allow_abbrev=False)
     parser.add_argument("--resume", required=True, type=a_path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)
+    parser.add_argument("--model.name", dest="model")
     options, others = parser.parse_known_args(argv)
     if others:
-        raise UserError(f"{others[0]}: must not be given with --resume, which takes only --generations and --strict")
+        allowed = "--generations, --strict, and --model.name for a model that was moved"
+        raise UserError(f"{others[0]}: must not be given with --resume, which takes only {allowed}")
     config = read_config(options.resume)
     config = replace(config, run_dir=str(options.resume))
+    if options.model is not None:  # its weights must be the same
+        config = replace(config, model=replace(config.model, name=options.model))
     if options.generations is not None:
         config = replace(config, generations=options.generations)
     return config, options.resume

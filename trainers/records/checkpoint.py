@@ -17,8 +17,8 @@ from torch import Tensor
 from agents.files import remove_folder, whole_folder
 from agents.sums import write_sums
 from agents.types import log
-from trainers.records.manifest import check_checkpoint, checkpoints
-from trainers.records.sealed import DamagedRun, decoded, read_text
+from trainers.records.manifest import MOST_OF_LOG, check_checkpoint, checkpoints
+from trainers.records.sealed import DamagedRun, read_json
 
 
 def save_checkpoint(
@@ -32,7 +32,7 @@ def save_checkpoint(
     folder = run_dir / "checkpoints" / f"gen_{generation:04d}"
     with whole_folder(folder) as box:
         save_file(tensors, box / "tensors.safetensors")
-        (box / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+        (box / "state.json").write_bytes(json.dumps(state, allow_nan=False).encode())
         for name, content in (copies or {}).items():
             (box / name).write_bytes(content)
         write_sums(box)
@@ -50,7 +50,7 @@ def prune_checkpoints(run_dir: Path, keep_newest: int, best: int) -> None:
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a checkpoint; raises DamagedRun, naming the file, if one is not what the run wrote."""
     check_checkpoint(folder)
-    state = decoded(read_text(folder / "state.json", 1 << 30).encode(), folder / "state.json", dict[str, Any])
+    state = read_json(folder / "state.json", dict[str, Any], MOST_OF_LOG)
     try:
         return load_file(folder / "tensors.safetensors"), state
     except (OSError, SafetensorError) as error:
@@ -63,12 +63,15 @@ def load_newest(run_dir: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     Raises DamagedRun if there is none.
     """
     damage = ""
-    for generation, folder in reversed(checkpoints(run_dir).items()):
+    found = checkpoints(run_dir)
+    while found:
+        generation, folder = found.popitem()
         try:
-            found = generation, *load_checkpoint(folder)
+            return generation, *load_checkpoint(folder)
         except DamagedRun as error:
+            if not folder.exists():  # a run that goes on has deleted it, and there are newer ones
+                found = checkpoints(run_dir)
+                continue
             damage = damage or str(error)
             log.warning(f"warning: {error}; the checkpoint before it is used, if there is one")
-        else:
-            return found
     raise DamagedRun(damage or f"{run_dir / 'checkpoints'}: holds no checkpoint")

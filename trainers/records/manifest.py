@@ -19,6 +19,7 @@ from trainers.records.sealed import (
     check_folder,
     decoded,
     read_document,
+    read_json,
     read_text,
     sha256,
     unreadable,
@@ -28,8 +29,8 @@ MATCHES = "matches.jsonl"
 LOGS = ("metrics.jsonl", "lineage.jsonl", "adapters.jsonl", MATCHES)
 """The logs that a run may have; each line names its generation."""
 MANIFEST = "manifest.jsonl"
-MOST_BYTES = 1 << 30
-"""Of a log."""
+MOST_OF_LOG = 1 << 30
+"""Bytes of a log, or of a checkpoint's state."""
 
 
 class Account(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ def check_checkpoint(folder: Path) -> None:
     """Raise DamagedRun, naming the file, unless a checkpoint is what this run wrote for this generation."""
     check_folder(folder)
     state, run = folder / "state.json", folder.parents[1] / "run.json"
-    generation = decoded(read_text(state, MOST_BYTES).encode(), state, _Line).generation
+    generation = read_json(state, _Line, MOST_OF_LOG).generation
     if folder.name != f"gen_{generation:04d}":
         raise DamagedRun(f"{folder}: is of generation {generation}")
     if (copy := folder / run.name).exists() and _is_whole(run) and read_text(copy) != read_text(run):
@@ -105,6 +106,8 @@ def read_manifest(run_dir: Path, checkpoint: Path | None = None) -> list[Account
             raise DamagedRun(f"{where}: damaged, as it is of generation {accounts[-1].generation}")
     if accounts and bool(accounts[0].previous) != bool(accounts[0].generation):
         raise DamagedRun(f"{file}: lacks its first lines")
+    if checkpoint and not file.exists():
+        raise DamagedRun(f"{file}: missing, or of a run by an earlier version")
     if checkpoint and not set(whole_lines(checkpoint / MANIFEST)) & set(lines):
         raise DamagedRun(f"{file}: lacks the line of {checkpoint.name}, or has another")
     return accounts
@@ -113,7 +116,7 @@ def read_manifest(run_dir: Path, checkpoint: Path | None = None) -> list[Account
 def whole_lines(file: Path) -> list[bytes]:
     """The lines of a file, each with its end; one that is still being written is left out. [] if there is no file."""
     try:
-        lines = read_bytes(file, MOST_BYTES).splitlines(keepends=True)
+        lines = read_bytes(file, MOST_OF_LOG).splitlines(keepends=True)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -122,23 +125,23 @@ def whole_lines(file: Path) -> list[bytes]:
 
 
 def lines_by_generation(file: Path) -> tuple[dict[int, bytes], list[str]]:
-    """The lines of a log, those of each generation together, in order, and what is wrong with some.
+    """The lines of a log, those of each generation together, by generation, and what is wrong with some.
 
-    A line that cannot be read, or that is out of order, stays with the lines before it.
+    A line that cannot be read stays with the lines before it.
     """
     found: dict[int, bytes] = {}
-    wrong, newest = [], 0
+    wrong, generation, newest = [], 0, 0
     for number, line in enumerate(whole_lines(file)):
         where = f"{file}, line {number + 1}"
         try:
             generation = decoded(line, where, _Line).generation
             if generation < newest:
-                raise DamagedRun(f"{where}: damaged, as generation {generation} stands after {newest}")
-            newest = generation
+                wrong.append(f"{where}: damaged, as generation {generation} stands after {newest}")
+            newest = max(newest, generation)
         except DamagedRun as error:
             wrong.append(str(error))
-        found[newest] = found.get(newest, b"") + line
-    return found, wrong
+        found[generation] = found.get(generation, b"") + line
+    return dict(sorted(found.items())), wrong
 
 
 def damaged_generations(log: str, found: Mapping[int, bytes], accounts: Sequence[Account]) -> list[int]:
@@ -148,13 +151,14 @@ def damaged_generations(log: str, found: Mapping[int, bytes], accounts: Sequence
     return [a.generation for a in accounts if sums.get(a.generation, nothing) != a.lines.get(log, nothing)]
 
 
-def check_log(file: Path, accounts: Sequence[Account]) -> None:
-    """Raise DamagedRun where lines of a log are missing, or are not those that the run wrote."""
+def checked_log(file: Path, accounts: Sequence[Account]) -> dict[int, bytes]:
+    """The lines of a log by generation; DamagedRun where some are missing, or are not those that the run wrote."""
     found, wrong = lines_by_generation(file)
     if wrong:
         raise DamagedRun(wrong[0])
     if damaged := damaged_generations(file.name, found, accounts):
         raise DamagedRun(f"{file}: lines of generation {named(damaged)} are missing, or not those that the run wrote")
+    return found
 
 
 def named(generations: Sequence[int]) -> str:

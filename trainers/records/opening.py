@@ -68,9 +68,9 @@ def open_fittest(run_dir: Path) -> tuple[Population, int]:
     It leaves torch's threads as they are.
     """
     read_config(run_dir)  # says what is wrong with a folder that is none of ours
-    newest, _, state = load_newest(run_dir)
+    newest, tensors, state = load_newest(run_dir)
     with threads_kept():
-        population, _, _ = open_run(run_dir, newest)
+        population, _ = _opened(run_dir, newest, tensors)
     fitness = [person["fitness"] for person in state["population"]["genomes"]]
     return population, int(np.argmax(fitness))
 
@@ -90,30 +90,52 @@ def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, 
 
     Raises DamagedRun if the run cannot be read, UserError if that generation's adapters were not exported.
     """
-    config = read_config(run_dir)
-    exported = by_generation(run_dir / "adapters")
-    saved = checkpoints(run_dir)
+    read_config(run_dir)  # says what is wrong with a folder that is none of ours
     if generation is None:
-        newest = load_newest(run_dir)[0] if saved else -1
-        generation = max([newest, *exported])
+        generation, tensors = _newest(run_dir)
+        return *_opened(run_dir, generation, tensors), generation
+    exported, saved = by_generation(run_dir / "adapters"), checkpoints(run_dir)
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
+    tensors = _tensors(saved.get(generation), generation in exported)
+    return *_opened(run_dir, generation, tensors), generation
+
+
+def _newest(run_dir: Path) -> tuple[int, dict[str, Tensor]]:
+    """The newest generation that can be opened, and its tensors; none where its exported adapters are to be used."""
+    exported, saved = by_generation(run_dir / "adapters"), checkpoints(run_dir)
+    known, damage = sorted({*saved, *exported}), UserError(f"{run_dir}: has no complete generation yet")
+    while known:
+        generation = known.pop()
+        try:
+            return generation, _tensors(saved.get(generation), generation in exported)
+        except DamagedRun as error:
+            if not saved[generation].exists():  # a run that goes on has deleted it, and there are newer ones
+                return _newest(run_dir)
+            log.warning(f"warning: {error}; the generation before it is used, if there is one")
+            damage = error
+    raise damage
+
+
+def _opened(run_dir: Path, generation: int, tensors: dict[str, Tensor]) -> tuple[Population, TrainConfig]:
+    """A population with the adapters of a checkpoint, or with the exported ones if there are no tensors."""
+    config = read_config(run_dir)
     acting = acting_config(config, run_dir, generation)
     population = found_population(acting)
     if acting.model.name != config.model.name:  # the model has learned, not the adapters
-        return population, acting, generation
+        return population, acting
     _check_weights(run_dir, population)
-    tensors = _tensors(saved.get(generation), generation in exported)
+    exported = run_dir / "adapters" / f"gen_{generation:04d}"
     if tensors:
-        with _damage(saved[generation]):
+        with _damage(run_dir / "checkpoints" / f"gen_{generation:04d}"):
             restore_adapters(population, tensors)
     else:
-        check_folder(exported[generation])
-        with _damage(exported[generation]):
+        check_folder(exported)
+        with _damage(exported):
             for slot in range(config.env.agents):
-                population.policy.network.load_adapter(slot, exported[generation] / f"agent_{slot:02d}")
-    return population, config, generation
+                population.policy.network.load_adapter(slot, exported / f"agent_{slot:02d}")
+    return population, config
 
 
 def _tensors(checkpoint: Path | None, is_exported: bool) -> dict[str, Tensor]:

@@ -8,9 +8,8 @@ import msgspec
 from trainers.records.manifest import (
     MATCHES,
     Account,
-    check_log,
+    checked_log,
     checkpoints,
-    lines_by_generation,
     read_manifest,
 )
 from trainers.records.sealed import DamagedRun, check_file, decoded
@@ -72,8 +71,6 @@ KINDS: dict[str, Any] = {
 }
 """What each line of a log must be."""
 
-RENAMED_EVENTS = "in_life is now called in_rollout, and the event life is evaluation"
-
 
 def read_log(run_dir: Path, log: str, *, only_complete: bool = False) -> list[dict[str, Any]]:
     """The lines of a log, without one that is still being written.
@@ -86,28 +83,27 @@ def read_log(run_dir: Path, log: str, *, only_complete: bool = False) -> list[di
     accounts, file = confirmed(run_dir), run_dir / log  # in this order: a run that goes on writes logs first
     if not file.exists():
         raise DamagedRun(f"{file}: missing")
-    check_log(file, accounts)
+    found = checked_log(file, accounts).items()
     newest = max((a.generation for a in accounts), default=None) if only_complete else None
-    found = lines_by_generation(file)[0].items()
     lines = b"".join(text for generation, text in found if newest is None or generation <= newest).splitlines()
     return [_record(line, f"{file}, line {number + 1}", log) for number, line in enumerate(lines)]
 
 
 def _record(line: bytes, where: str, log: str) -> dict[str, Any]:
-    try:
-        decoded(line, where, KINDS[log])
-    except DamagedRun as damage:
-        if log == "lineage.jsonl" and (b'"in_life"' in line or b'"event": "life"' in line):
-            raise DamagedRun(f"{where}: written by an earlier version; {RENAMED_EVENTS}") from damage
-        raise
+    decoded(line, where, KINDS[log])
     return decoded(line, where, dict[str, Any])
 
 
 def confirmed(run_dir: Path) -> list[Account]:
     """The accounts of all generations up to the newest checkpoint; DamagedRun where they are not what the run wrote."""
-    saved = checkpoints(run_dir)
-    newest = max(saved, default=-1)
-    return [a for a in read_manifest(run_dir, saved.get(newest)) if a.generation <= newest]
+    while True:
+        saved = checkpoints(run_dir)
+        newest = max(saved, default=-1)
+        try:
+            return [a for a in read_manifest(run_dir, saved.get(newest)) if a.generation <= newest]
+        except DamagedRun:
+            if newest < 0 or saved[newest].exists():
+                raise  # else a run that goes on has deleted it, and there are newer ones
 
 
 def check_written(run_dir: Path, file: Path) -> None:

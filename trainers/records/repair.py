@@ -3,6 +3,8 @@
 What is set aside goes into a folder `damaged` beside it. Imports no torch.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 
 from agents.files import remove_leftovers, whole_file
 from agents.sums import SUMS
-from agents.types import log
+from agents.types import UserError, log
 from trainers.records.manifest import (
     LOGS,
     MANIFEST,
+    MOST_OF_LOG,
     Account,
     check_checkpoint,
     checkpoints,
@@ -29,10 +32,13 @@ from trainers.records.sealed import (
     check_folder,
     decoded,
     read_document,
-    read_text,
+    read_json,
     sealed_json,
     sha256,
 )
+
+OWN_FOLDERS = ("checkpoints", "adapters", "recordings", "model", "hall")
+"""Folders of a run in which nobody else writes, as `trainers.export` does in exports/."""
 
 Report = Callable[[str], None]
 
@@ -51,33 +57,52 @@ def repair(run_dir: Path, strict: bool = False) -> None:
 
     generation, newest = _newest_whole(run_dir, report)
     for name in ("config.yaml", "run.json"):
-        _document(run_dir / name, newest / name, report)
+        _document(run_dir / name, newest, report)
     accounts = _manifest(run_dir, generation, newest, report)
     for name in LOGS:
         _log(run_dir, name, accounts, report)
-    state = decoded(read_text(newest / "state.json", 1 << 30).encode(), newest / "state.json", dict[str, Any])
+    state = read_json(newest / "state.json", dict[str, Any], MOST_OF_LOG)
     for account in accounts:
         for name, expected in account.files.items():
             _file(run_dir / name, expected, state["first"], report)
     _results(run_dir / "results.json", report)
-    remove_leftovers(run_dir)
+    for folder in (run_dir, *(run_dir / name for name in OWN_FOLDERS)):
+        remove_leftovers(folder)
+
+
+def refuse_if_done(run_dir: Path, generations: int) -> None:
+    """Raise UserError where a run has ended, whole, after so many generations or more; changes nothing."""
+    done = max(checkpoints(run_dir), default=-1) + 1
+    if done < generations or not (run_dir / "results.json").is_file():
+        return
+    with suppress(DamagedRun):
+        read_document(run_dir / "results.json", dict)
+        check_checkpoint(checkpoints(run_dir)[done - 1])
+        raise UserError(f"generations = {generations}: must be above the {done} already done")
 
 
 def _newest_whole(run_dir: Path, report: Report) -> tuple[int, Path]:
     """The newest checkpoint that is whole; all that are damaged are set aside."""
     found = checkpoints(run_dir)
-    whole = {}
-    for generation, folder in found.items():
-        try:
-            check_checkpoint(folder)
-            whole[generation] = folder
-        except DamagedRun as error:
-            report(f"{error}; the checkpoint is set aside")
-            _set_aside(folder)
+    damage = {generation: error for generation, folder in found.items() if (error := _damage(folder))}
+    whole = {generation: folder for generation, folder in found.items() if generation not in damage}
     if not whole:
-        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no whole checkpoint; delete {run_dir} and start it anew")
+        why = f" ({damage[max(damage)]})" if damage else ""
+        raise DamagedRun(f"{run_dir / 'checkpoints'}: holds no whole checkpoint to go on from{why}")
+    for generation, error in damage.items():
+        report(f"{error}; the checkpoint is set aside")
+        _set_aside(found[generation])
     _say_what_is_lost(run_dir, max(whole), max(found), report)
     return max(whole), whole[max(whole)]
+
+
+def _damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, "" if nothing."""
+    try:
+        check_checkpoint(checkpoint)
+    except DamagedRun as error:
+        return str(error)
+    return ""
 
 
 def _say_what_is_lost(run_dir: Path, generation: int, newest: int, report: Report) -> None:
@@ -91,15 +116,16 @@ def _say_what_is_lost(run_dir: Path, generation: int, newest: int, report: Repor
         report(f"{run_dir}: going on from generation {generation}; {last - generation} later ones are done again")
 
 
-def _document(file: Path, copy: Path, report: Report) -> None:
-    """Put the checkpoint's copy in the place of a damaged document."""
+def _document(file: Path, newest: Path, report: Report) -> None:
+    """Put the newest checkpoint's copy in the place of a damaged document."""
     kind = str if file.suffix == ".yaml" else dict
     try:
         read_document(file, kind)
     except DamagedRun as error:
-        report(f"{error}; it is made anew from its copy in {copy.parent}")
-        _set_aside(file)
-        _write(file, copy.read_bytes())
+        copy = newest / file.name
+        read_document(copy, kind)
+        report(f"{error}; it is made anew from its copy in {newest}")
+        _replace(file, copy.read_bytes())
 
 
 def _manifest(run_dir: Path, generation: int, newest: Path, report: Report) -> list[Account]:
@@ -117,8 +143,7 @@ def _manifest(run_dir: Path, generation: int, newest: Path, report: Report) -> l
     first = generation + 1 - len(lines)
     lost = f"; what generations before {first} wrote can no longer be checked" if first else ""
     report(f"{damage}; it is made anew{lost}")
-    _set_aside(run_dir / MANIFEST)
-    _write(run_dir / MANIFEST, b"".join(reversed(lines)))
+    _replace(run_dir / MANIFEST, b"".join(reversed(lines)))
     return read_manifest(run_dir, newest)
 
 
@@ -127,7 +152,7 @@ def _log(run_dir: Path, name: str, accounts: Sequence[Account], report: Report) 
     file = run_dir / name
     found, wrong = lines_by_generation(file)
     damaged = damaged_generations(name, found, accounts)
-    if not damaged:
+    if not (damaged or wrong):
         return
     sums = {account.generation: account.lines.get(name, "") for account in accounts}
     mended = []
@@ -141,10 +166,9 @@ def _log(run_dir: Path, name: str, accounts: Sequence[Account], report: Report) 
     parts = [f"lines of generation {named(mended)} are made anew"] * bool(mended)
     parts += [f"lines of generation {named(lost)} stay damaged"] * bool(lost)
     why = f" ({wrong[0]})" if wrong else ""
-    report(f"{file}: missing lines, or others than the run wrote{why}; {', '.join(parts)}")
-    if mended:
-        _set_aside(file)
-        _write(file, b"".join(found[generation] for generation in sorted(found)))
+    report(f"{file}: missing lines, or others than the run wrote{why}; {', '.join(parts) or 'they are put in order'}")
+    if mended or not lost:
+        _replace(file, b"".join(text for generation, text in sorted(found.items()) if generation <= max(sums)))
 
 
 def _file(file: Path, expected: str, first: dict[str, Any], report: Report) -> None:
@@ -156,8 +180,7 @@ def _file(file: Path, expected: str, first: dict[str, Any], report: Report) -> N
     except DamagedRun as error:
         if file.name == "first.json":
             report(f"{error}; it is made anew")
-            _set_aside(file)
-            _write(file, sealed_json(first).encode())
+            _replace(file, sealed_json(first).encode())
         elif file.parent.name == "hall":  # without it nobody can go on
             raise
         elif (part := file.parent if file.name == SUMS else file).exists():
@@ -177,16 +200,28 @@ def _results(file: Path, report: Report) -> None:
 
 def _set_aside(path: Path) -> None:
     """Move a file or folder into `damaged` beside it, under a name that is free."""
-    if not (path.exists() or path.is_symlink()):
-        return
+    if path.exists() or path.is_symlink():
+        path.replace(_free_place(path))
+
+
+def _free_place(path: Path) -> Path:
     folder = path.parent / "damaged"
     folder.mkdir(exist_ok=True)
     number = 0
     while (place := folder / (f"{path.name}.{number}" if number else path.name)).exists():
         number += 1
-    path.replace(place)
+    return place
 
 
-def _write(file: Path, content: bytes) -> None:
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file anew, with the old one in `damaged`; where that fails, the old one is also still in its place."""
     with whole_file(file) as partial:
         partial.write_bytes(content)
+        if not file.is_file():
+            _set_aside(file)
+            return
+        place = _free_place(file)
+        try:
+            os.link(file, place)
+        except OSError:  # not every file system has links
+            shutil.copyfile(file, place)

@@ -50,8 +50,7 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
         run_folder.export_adapters(run.run_dir, number, config, population)
     state = {**asdict(history), "population": population_state(population)}
     lines = run.log.seal(number)
-    copies = run_folder.copies(run.run_dir) | lines
-    save_checkpoint(run.run_dir, number, population_tensors(population), state, copies)
+    save_checkpoint(run.run_dir, number, population_tensors(population), state, run.copies | lines)
     population.learner.optimiser.let_go()
     prune_checkpoints(run.run_dir, config.log.checkpoints, history.best)
     run.history = history

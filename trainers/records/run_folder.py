@@ -50,7 +50,7 @@ def reserved(run_dir: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise UserError(f"{taken}; one does, so wait for it or choose another folder") from error
-    except OSError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise UserError(
             f"run_dir = {str(run_dir)!r}: must be a folder in which files can be written ({error})"
         ) from error
@@ -70,7 +70,7 @@ def require_free(run_dir: Path) -> None:
         way_on = ""
         if checkpoints(run_dir):
             way_on = f"; to go on with its run, use --resume {shlex.quote(str(run_dir))}"
-        elif (run_dir / "run.json").is_file():
+        elif any((run_dir / name).is_file() for name in ("config.yaml", "run.json")):
             way_on = "; its run ended before its first generation did, so it can be deleted"
         raise UserError(f"run_dir = {str(run_dir)!r}: must be empty or not exist{way_on}")
 
@@ -136,7 +136,7 @@ def copies(run_dir: Path) -> dict[str, bytes]:
 def replace_text(file: Path, text: str) -> None:
     """Write a file: it is the old one or the new one, never a part."""
     with whole_file(file) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode())  # with the same ends of lines everywhere, as it is sealed
 
 
 def export_adapters(run_dir: Path, generation: int, config: TrainConfig, population: "Population") -> Path:

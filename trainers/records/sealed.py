@@ -5,6 +5,7 @@ its own SHA-256, and a JSON document has it as its last key. All this finds dama
 purpose can write another sum. Imports no torch.
 """
 
+import errno
 import hashlib
 import json
 from contextlib import suppress
@@ -19,6 +20,10 @@ from agents.types import UserError, log
 
 MOST_BYTES = 16 << 20
 """Of a document; larger ones are none of ours."""
+OF_FILE_MANAGERS = (".", "Thumbs.db", "desktop.ini")
+"""How files begin that appear in any folder somebody looks at."""
+PASSING = ("EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ETIMEDOUT", "ESTALE")
+"""Errors that say nothing about a file: it may be read when their cause is gone."""
 
 Kind = TypeVar("Kind")
 
@@ -33,17 +38,19 @@ def sha256(data: bytes) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise DamagedRun, naming the file, unless a folder has just the files that its SHA256SUMS has."""
+    """Raise DamagedRun, naming the file, unless a folder has just the files that its SHA256SUMS has.
+
+    What file managers put there does not matter.
+    """
     try:
         sums, found = read_sums(folder), files_in(folder)
     except (OSError, ValueError) as error:
         raise unreadable(folder / SUMS, error) from error
-    for name in sorted({*sums, *found}):
-        if name not in found:
-            raise DamagedRun(f"{folder / name}: missing")
-        if name not in sums:
+    for name in sorted(set(found) - {*sums}):
+        if not name.rpartition("/")[2].startswith(OF_FILE_MANAGERS):
             raise DamagedRun(f"{folder / name}: was not written by the run")
-        check_file(folder / name, sums[name])
+    for name, expected in sums.items():
+        check_file(folder / name, expected)
 
 
 def check_file(file: Path, expected: str) -> None:
@@ -65,7 +72,9 @@ def read_text(file: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def unreadable(file: Path, error: Exception) -> DamagedRun:
-    """What to raise for a file that cannot be read."""
+    """What to raise for a file that cannot be read; raises the error itself if it says nothing about the file."""
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in PASSING:
+        raise error
     return DamagedRun(f"{file}: missing" if isinstance(error, FileNotFoundError) else f"{file}: damaged ({error})")
 
 
@@ -76,7 +85,9 @@ def sealed_text(text: str) -> str:
 
 def unsealed_text(sealed: str, file: Path) -> str:
     """The text that was sealed; DamagedRun, naming the file, if it is another."""
-    text, _, end = sealed.rpartition("# sha256: ")
+    text, mark, end = sealed.rpartition("# sha256: ")
+    if not mark:
+        raise DamagedRun(f"{file}: cut off, or made by an earlier version (its last line must be its SHA-256)")
     if end != f"{sha256(text.encode())}\n":
         raise DamagedRun(f"{file}: damaged, or changed since the run wrote it (its last line is not its SHA-256)")
     return text
@@ -104,13 +115,19 @@ def decoded(data: bytes, where: object, kind: type[Kind]) -> Kind:
         raise DamagedRun(f"{where}: damaged, or made by another version ({error})") from error
 
 
+def read_json(file: Path, kind: type[Kind], most_bytes: int = MOST_BYTES) -> Kind:
+    """A JSON file as values of a kind; DamagedRun, naming it, where it cannot be read as that."""
+    return decoded(read_text(file, most_bytes).encode(), file, kind)
+
+
 def document(run_dir: Path, name: str, kind: type[Kind]) -> Kind:
     """A sealed file of a run, a text (str) or a JSON document; where it is damaged, the copy in the newest checkpoint
     that has a whole one takes its place, which is said. DamagedRun where there is none."""
     try:
         return read_document(run_dir / name, kind)
     except DamagedRun as error:
-        for copy in sorted(run_dir.glob(f"checkpoints/gen_*/{name}"), reverse=True):
+        copies = sorted(run_dir.glob(f"checkpoints/gen_*/{name}"), key=lambda copy: (len(copy.parent.name), copy))
+        for copy in reversed(copies):  # the newest first
             with suppress(DamagedRun):
                 found = read_document(copy, kind)
                 log.warning(f"warning: {error}; its copy in {copy.parent} is used")

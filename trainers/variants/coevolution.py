@@ -16,8 +16,7 @@ import torch
 from envs.types import WorldConfig, members
 from trainers.config import TrainConfig
 from trainers.population import Population
-from trainers.records.manifest import MATCHES, lines_by_generation
-from trainers.records.sealed import decoded
+from trainers.records.manifest import MATCHES
 from trainers.records.tags import Tag
 from trainers.rollout import Outcome, collect_rollout
 from trainers.stages import BreedingGroup, Generation, Run
@@ -110,11 +109,13 @@ class Coevolution(Variant):
         return figures
 
     def restore(self, tensors: dict[str, Any], state: dict[str, Any], generation: int) -> None:
-        """DamagedRun where a champion or a match of the generations so far is missing."""
+        """DamagedRun where a champion of the generations so far is missing."""
         self.hall.read(generation)
-        lines, _ = lines_by_generation(self.run_dir / MATCHES)
-        upto = b"".join(text for number, text in lines.items() if number <= generation)
-        self.played = [decoded(line, self.run_dir / MATCHES, dict[str, Any]) for line in upto.splitlines()]
+        self.played = state["played"]
+
+    def state(self) -> dict[str, Any]:
+        """All matches so far: ratings come from them, also where lines of matches.jsonl are lost."""
+        return {"played": self.played}
 
 
 def line_up(world: WorldConfig, episodes: int, guests: Sequence[Sequence[int]]) -> np.ndarray:

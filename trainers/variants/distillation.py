@@ -20,6 +20,7 @@ from trainers.learning.health import health
 from trainers.learning.learner import Targets
 from trainers.population import Population
 from trainers.records.manifest import by_generation
+from trainers.records.sealed import DamagedRun, check_folder
 from trainers.records.tags import Tag
 from trainers.rollout import Observer, Rollout
 from trainers.stages import Generation, Run, States
@@ -85,18 +86,30 @@ class Distillation(Variant):
             )
         if self.student:
             self.student.restore(tensors, state["texts"])
-            self._act_by(self.student, generation)
+            self._act_by(self.student, generation, is_written=True)
 
     def _targets(self, rollout: Rollout) -> np.ndarray:
         return self.teacher.targets(rollout, self._states.states)
 
-    def _act_by(self, student: WholeModel, generation: int) -> None:
+    def _act_by(self, student: WholeModel, generation: int, is_written: bool = False) -> None:
         """Write the model of a generation, and let the population act by it. That of the one before stays, too: until
-        the checkpoint of this one is whole, it is the newest that counts."""
+        the checkpoint of this one is whole, it is the newest that counts.
+
+        is_written: it need not be written again if it is whole.
+        """
         models = self.run_dir / "model"
         folder = models / f"gen_{generation:04d}"
-        student.write(folder)
+        if not (is_written and _is_whole(folder)):
+            student.write(folder)
         for number, other in by_generation(models).items():
             if number not in (generation, generation - 1):
                 remove_folder(other)
         self.population.reload(self.settings.acting_by(self.config, folder))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_folder(folder)
+    except DamagedRun:
+        return False
+    return True
