@@ -1,8 +1,8 @@
 """What is kept between runs: made once, whole or not at all, and checked whenever it is used.
 
 The last file of a folder in the cache is a list of the others with their SHA-256, in the format of `sha256sum`, so that
-`sha256sum --check SHA256SUMS` tells the same. A folder that differs from its list is made anew. It is deleted only if its
-list names all that is in it; else it is renamed, as somebody's own files may be among the others.
+`sha256sum --check SHA256SUMS` tells the same. A folder that differs from its list is made anew. It is deleted only if
+its list names all that is in it; else it is renamed, as somebody's own files may be among the others.
 """
 
 import os

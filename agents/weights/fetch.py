@@ -230,7 +230,7 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
     """Dequantise a GGUF file once into a model folder in the cache, and return that folder.
 
     float32 and not bfloat16: the scales of a 4-bit block do not fit bfloat16, and the folder must give what the
-    file gives. transformers needs 20 s for SmolLM2, and half a second to open the folder once it was checked.
+    file gives. transformers needs 20 s for SmolLM2; to check the folder takes a second or two, and to open it as long.
     """
 
     def make(box: Path) -> None:
