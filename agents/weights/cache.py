@@ -70,6 +70,8 @@ def damage(folder: Path) -> str | None:
     try:
         expected = read_sums(folder)
     except (OSError, ValueError):
+        expected = {}
+    if not expected:  # or it was cut short, after which nothing would be checked
         return f"{folder} has no {SUMS} that can be read, so it was written by an earlier version, or is damaged"
     for name, digest in expected.items():
         file = folder / name

@@ -473,7 +473,7 @@ def test_what_is_damaged_is_named_and_made_anew(cache, caplog, spoil, told):
     assert list(cache.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("content", [None, b"\xff", b"nonsense"])
+@pytest.mark.parametrize("content", [None, b"\xff", b"nonsense", b""])
 def test_a_folder_without_a_list_is_renamed_with_all_that_is_in_it(cache, caplog, content):
     """As earlier versions made it: nobody knows what in it is the user's."""
     for name in ("pair.old", "pair.old2"):
