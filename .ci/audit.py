@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 NOT_ASKED = "vulnerabilities: could not ask"
-LOOK_AT = ("GPL", "unknown")
-"""What a licence has in its name that asks for a look before a package is shipped along: copyleft, or nothing said."""
+LOOK_AT = ("gpl", "general public", "unknown", "proprietary")
+"""What a licence has in its name, in small letters, that asks for a look before a package is shipped along: copyleft,
+closed, or nothing said."""
 SECONDS = 120
 
 
@@ -65,15 +66,19 @@ def licences(packages: Iterable[Distribution]) -> list[str]:
     ordered = sorted(by_licence.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     lines = ["licences:", *(f"  {len(names):4d}  {name}" for name, names in ordered)]
     for name, names in ordered:
-        if any(word in name for word in LOOK_AT):
+        if any(word in name.lower() for word in LOOK_AT):
             lines.append(f"warning: {name}: {', '.join(sorted(names, key=str.lower))}")
     return lines
 
 
 def licence(package: Distribution) -> str:
-    """The licence that a package states of itself: as an expression, by classifiers, or in words."""
+    """The licence that a package states of itself: as an expression, by classifiers, or in words.
+
+    "OSI Approved" alone names none.
+    """
     said = package.metadata
-    classified = [line.split(" :: ")[-1] for line in said.get_all("Classifier", []) if line.startswith("License :: ")]
+    stated = [line.split(" :: ")[-1] for line in said.get_all("Classifier", []) if line.startswith("License :: ")]
+    classified = [name for name in stated if name != "OSI Approved"]
     words = (said.get("License") or "").strip().splitlines()
     return said.get("License-Expression") or " and ".join(classified) or (words[0] if words else "unknown")
 

@@ -81,6 +81,25 @@ def test_licences_are_counted_and_those_to_look_at_are_named(audit):
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"License": "UNKNOWN"}, "UNKNOWN"),
+        ({"License": "GNU General Public License v3"}, "GNU General Public License v3"),
+        ({"License": "gpl-3.0"}, "gpl-3.0"),
+        ({"License": "Proprietary"}, "Proprietary"),
+        ({"Classifier": ["License :: Other/Proprietary License"]}, "Other/Proprietary License"),
+        ({"Classifier": ["License :: OSI Approved"]}, "unknown"),
+    ],
+)
+def test_a_licence_to_look_at_is_known_however_it_is_spelt(audit, said, name):
+    assert audit.licences([package(Name="a", **said)])[-1] == f"warning: {name}: a"
+
+
+def test_osi_approved_alone_does_not_hide_what_is_said_in_words(audit):
+    assert audit.licence(package(Name="a", Classifier=["License :: OSI Approved"], License="MIT")) == "MIT"
+
+
 def test_it_ends_well_whatever_it_finds():
     done = subprocess.run([sys.executable, str(SCRIPT), "absent"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("vulnerabilities: could not ask: absent is not there")

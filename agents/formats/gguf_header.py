@@ -38,11 +38,17 @@ def open_gguf(file: Path) -> GGUFReader:
         raise ModelNotFound(f"{file}: is no GGUF file, or is cut short or damaged ({reason})") from error
 
 
+class _NotSupportedError(Exception):
+    """A file is as GGUF has it, and yet no model that can be run here."""
+
+
 def check_gguf(file: Path) -> None:
-    """ModelNotFound, saying what is wrong where, unless a GGUF file is whole."""
+    """ModelNotFound, saying what is wrong where, unless a GGUF file is whole and has what a model needs."""
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             _check(_Header(content))
+    except _NotSupportedError as error:
+        raise ModelNotFound(f"{file}: is not supported ({error})") from error
     except (ValueError, OSError) as error:
         raise ModelNotFound(f"{file}: is no GGUF file, or is cut short or damaged ({error})") from error
 
@@ -81,9 +87,9 @@ class _Header:
         return name
 
 
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+def _require(ok: bool, name: str, value: object, allowed: str, error: type[Exception] = ValueError) -> None:
     if not ok:
-        raise ValueError(f"{name} = {value!r}: must be {allowed}")
+        raise error(f"{name} = {value!r}: must be {allowed}")
 
 
 def _check(header: _Header) -> None:
@@ -105,6 +111,8 @@ def _check(header: _Header) -> None:
     _require(kind == UINT32 and step.bit_count() == 1, "general.alignment", step, "a uint32, a power of two")
     _, layers = fields.get(f"{architecture.decode()}.block_count", (UINT32, b""))
     count = int.from_bytes(layers, "little")
+    is_model = tensors > 0 or count == 0
+    _require(is_model, "number of tensors", tensors, "above 0, as a vocabulary alone is no model", _NotSupportedError)
     _require(count <= tensors, "block_count", count, f"at most the number of tensors, {tensors}")
     _check_tensors(header, tensors, step)
 
@@ -130,24 +138,32 @@ def _value(header: _Header, key: str) -> tuple[int, bytes]:
 
 
 def _check_tensors(header: _Header, count: int, alignment: int) -> None:
-    """Each tensor has a type that is known, and lies behind the one before, as llama.cpp demands it."""
+    """Each tensor has a type that is known, and lies behind the one before, as llama.cpp demands it.
+
+    That one has no dimensions, or none of its numbers, is said only of a file that is whole.
+    """
     names: set[str] = set()
+    empty: dict[str, list[int]] = {}  # shapes
     types = {int(kind) for kind in GGML_QUANT_SIZES}
     end = 0
     for _ in range(count):
         name = header.name(names, "tensor")
         names.add(name)
         dimensions = header.number(4)
-        _require(1 <= dimensions <= DIMENSIONS, f"number of dimensions of {name}", dimensions, "1 to 4")
+        _require(dimensions <= DIMENSIONS, f"number of dimensions of {name}", dimensions, f"1 to {DIMENSIONS}")
         shape = [header.number(8) for _ in range(dimensions)]
+        if not (shape and all(shape)):
+            empty[name] = shape
         kind, begin = header.number(4), header.number(8)
         _require(kind in types, f"type of {name}", kind, "one that gguf knows")
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        is_shape = all(shape) and prod(shape) < 1 << 60 and shape[0] % block == 0
-        _require(is_shape, f"shape of {name}", shape, f"above 0, the first divisible by {block}, and not huge")
+        is_shape = prod(side or 1 for side in shape) < 1 << 60 and (shape or [1])[0] % block == 0
+        _require(is_shape, f"shape of {name}", shape, f"divisible by {block} in its first number, and not huge")
         begins_at = -(-end // alignment) * alignment
         _require(begin == begins_at, f"offset of {name}", begin, f"{begins_at}, behind the tensor before")
         end = begin + prod(shape) // block * size
     data = -(-header.place // alignment) * alignment
     missing = data + end - len(header.content) if count else 0
     _require(missing <= 0, "size of the file", len(header.content), f"at least {data + end}, for its tensors")
+    for name, shape in empty.items():
+        _require(False, f"shape of {name}", shape, f"1 to {DIMENSIONS} numbers above 0", _NotSupportedError)

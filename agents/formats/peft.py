@@ -26,11 +26,16 @@ ACTS = {"answer": "on the last token of the prompt only", "text": "on all tokens
 """Where an adapter acts, by `AdapterConfig.tokens`."""
 SAYS_NOTHING = (
     *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
-    *("lora_dropout", "megatron_core", "qalora_group_size", "runtime_config"),
+    *("lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "eva_config"),
 )
 """Settings that change no answer, whatever they are."""
-NEUTRAL = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian")}
-"""What settings must be that cannot be empty; other initial weights are taken off those of the base."""
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    **{"peft_type": ("LORA",), "bias": ("none",), "layers_pattern": (None, [], "", "layers", ["layers"])},
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
+}
+"""What settings must be of which not every other value is refused. Of the initial weights that PEFT has besides these,
+pissa, corda, olora, loftq and lora_ga come with changed weights of the base, to which the adapter then belongs; of mica
+nothing was tried here."""
 LAYER = re.compile(r"\.(\d+)\.")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 CONFIG_BYTES = 1 << 20

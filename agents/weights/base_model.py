@@ -14,7 +14,7 @@ from agents.types import ModelConfig, UserError, log
 from agents.weights.compact import BlockEmbedding, Blocks, compact_file, load_compact, spare_memory
 from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
 from agents.weights.old_architectures import modernise
-from agents.weights.whole import check_folder, check_weights
+from agents.weights.whole import check_finite, check_folder, panics_as_errors
 
 
 class BaseModel(NamedTuple):
@@ -86,14 +86,15 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     blocks: Mapping[str, Blocks] = {}
     check_folder(folder, config.name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
         if config.weight_storage == "compact":
             file = compact_file(folder, config.name, partial(_load, config.name, folder))
             causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder, trust_remote_code=False))
             spare_memory()
         else:
             causal_lm = _load(config.name, folder)
-        one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
     except UserError:
         raise
     except Exception as error:  # of kinds that differ with the architecture and the tokenizer
@@ -105,7 +106,6 @@ def load_base_model(config: ModelConfig) -> BaseModel:
 
 def _load(name: str, folder: Path) -> Any:
     """The whole model in float32."""
-    check_weights(folder)
     causal_lm, loading = _load_weights(folder)
     if loading["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(loading["missing_keys"])
@@ -113,6 +113,7 @@ def _load(name: str, folder: Path) -> Any:
     if loading["unexpected_keys"]:
         unused = sorted(loading["unexpected_keys"])
         log.warning(f"note: model.name = {name!r} has {len(unused)} tensors that are not used, such as {unused[0]}")
+    check_finite(folder, causal_lm.named_parameters())
     modernise(causal_lm)
     if not hasattr(causal_lm.base_model, "layers"):
         raise UserError(
@@ -123,7 +124,10 @@ def _load(name: str, folder: Path) -> Any:
 
 
 def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
-    )
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    for part in (config, config.get_text_config(decoder=True)):
+        if not getattr(part, "quantization_config", True):
+            part.quantization_config = None  # {} says nothing, and transformers stumbles over it
+    settings = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, trust_remote_code=False, **settings)
     return loaded

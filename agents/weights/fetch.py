@@ -136,7 +136,7 @@ def published_folder(name: str, source: Published) -> Path:
     if folder.is_dir():  # by an earlier fetch, or by hand, which leaves no list of files
         fault = damage(folder) if (folder / SUMS).exists() else None
         if fault:
-            raise ModelNotFound(f"model.name = {name!r}: {fault}; delete {folder} to fetch it anew")
+            raise ModelNotFound(f"model.name = {name!r}: {fault}; delete or rename {folder} to fetch it anew")
         _check_published(_checked(folder, name), source)
         return folder
     from agents.weights.hub import snapshot
@@ -196,17 +196,19 @@ def source_gguf(name_or_path: str) -> Path | None:
 def gguf_file(name_or_path: str) -> Path:
     """The GGUF file of a known name (fetched at need), of a path to one, or in a model folder that holds just one.
 
-    Raises `ModelNotFound`, saying what to do, where there is none.
+    The folder of a name without a GGUF file of its own is that in the cache. Raises `ModelNotFound`, saying what to do,
+    where there is none.
     """
     source = source_gguf(name_or_path)
     if source:
         return source
-    path = Path(name_or_path).expanduser()
-    found = sorted(file for file in path.iterdir() if is_gguf(file)) if path.is_dir() else []
+    is_name = name_or_path in MODELS or name_or_path in MADE
+    folder = cache_dir() / "models" / name_or_path if is_name else Path(name_or_path).expanduser()
+    found = sorted(file for file in folder.iterdir() if is_gguf(file)) if folder.is_dir() else []
     if len(found) != 1:
         raise ModelNotFound(
             f"model.name = {name_or_path!r}: has {len(found)} GGUF files, and llama.cpp needs one; write it with "
-            f"llama.cpp's convert_hf_to_gguf.py into the model's folder"
+            f"llama.cpp's convert_hf_to_gguf.py into the model's folder, {folder}"
         )
     return found[0]
 
@@ -228,7 +230,7 @@ def convert(gguf: Path, name: str, sha256: str) -> Path:
     """Dequantise a GGUF file once into a model folder in the cache, and return that folder.
 
     float32 and not bfloat16: the scales of a 4-bit block do not fit bfloat16, and the folder must give what the
-    file gives. transformers needs 20 s for SmolLM2 and half a second to open the folder.
+    file gives. transformers needs 20 s for SmolLM2; to check the folder takes a second or two, and to open it as long.
     """
 
     def make(box: Path) -> None:
@@ -250,14 +252,15 @@ def write_model_folder(gguf: Path, folder: Path) -> None:
 
     from agents.formats.gguf_header import open_gguf
     from agents.weights.gguf_config import carry_over, check_tensors
-    from agents.weights.whole import check_finite
+    from agents.weights.whole import check_finite, panics_as_errors
 
     reader = open_gguf(gguf)
     here: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(str(gguf.parent), **here)
         carry_over(gguf, reader, config)
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **here)
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **here)
         settings = {"dtype": torch.float32, "output_loading_info": True, **here}
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), **settings)
     except UserError:

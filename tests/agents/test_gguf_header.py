@@ -122,15 +122,18 @@ MALFORMED = {
     "a tensor's name of 2^60 bytes": (content(tensors=(u64(HUGE),)), "length of the tensor's name"),
     "a tensor without a name": (content(tensors=(tensor(""),)), "length of the tensor's name"),
     "a tensor twice": (content(tensors=(tensor("a"), tensor("a", offset=128))), "tensor = 'a': must be there once"),
-    "no dimensions": (content(tensors=(tensor("a", ()),)), "number of dimensions of a = 0|block_count"),
+    "no dimensions, and cut short": (content(tensors=(tensor("a", ()),), data=0), "size of the file = "),
+    "a dimension of 0, and huge": (
+        content(tensors=(tensor("a", (0, 1 << 60)),)),
+        "shape of a = [0, 1152921504606846976",
+    ),
     "five dimensions": (content(tensors=(tensor("a", (2,) * 5),)), "number of dimensions of a = 5"),
     "2^31 dimensions": (content(tensors=(text("a") + u32(1 << 31),)), "number of dimensions of a = 2147483648"),
-    "a dimension of 0": (content(tensors=(tensor("a", (32, 0)),)), "shape of a = [32, 0]: must be above 0"),
     "a dimension of 2^63": (content(tensors=(tensor("a", (1 << 63,)),)), "shape of a = [9223372036854775808]"),
     "a product that overflows": (content(tensors=(tensor("a", (1 << 32, 1 << 32)),)), "shape of a = "),
     "an unknown type of tensor": (content(tensors=(tensor("a", kind=99),)), "type of a = 99"),
     "a type of tensor that is gone": (content(tensors=(tensor("a", kind=4),)), "type of a = 4"),
-    "half a block": (content(tensors=(tensor("a", (33,), Q8_0),)), "shape of a = [33]: must be above 0, the first div"),
+    "half a block": (content(tensors=(tensor("a", (33,), Q8_0),)), "shape of a = [33]: must be divisible by 32"),
     "an offset beyond the file": (content(tensors=(tensor("a", offset=1 << 40),)), "offset of a = 1099511627776"),
     "an offset of 2^64 - 1": (content(tensors=(tensor("a", offset=2**64 - 1),)), "offset of a = 18446744073709551615"),
     "an offset between two numbers": (content(tensors=(tensor("a", offset=2),)), "offset of a = 2: must be 0"),
@@ -142,6 +145,13 @@ MALFORMED = {
     "only zeros": (bytes(4096), "its first four bytes = "),
     "a header of zeros": (b"GGUF" + u32(3) + u64(5) + u64(5) + bytes(4096), "length of the key's name at byte 24 = 0"),
 }
+
+NOT_SUPPORTED = {
+    "no dimensions": (content(tensors=(tensor("a", ()), tensor("b", offset=32))), "shape of a = []: must be 1 to 4"),
+    "a dimension of 0": (content(tensors=(tensor("a", (32, 0)), tensor("b"))), "shape of a = [32, 0]: must be 1 to 4"),
+    "a vocabulary alone": (content(tensors=(), data=0), "number of tensors = 0: must be above 0"),
+}
+"""What gguf-py and llama.cpp write: whole, and no model that can be run here."""
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +184,16 @@ def test_it_is_refused_in_one_sentence(case, tmp_path, monkeypatch):
     assert "\n" not in message
     assert len(message) < len(str(file)) + 300
     assert not list((tmp_path / "cache" / "models").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("case", NOT_SUPPORTED)
+def test_what_is_whole_and_cannot_be_run_is_not_called_damaged(case, tmp_path):
+    whole, reason = NOT_SUPPORTED[case]
+    file = tmp_path / "model.gguf"
+    file.write_bytes(whole)
+    with pytest.raises(ModelNotFound) as caught:
+        model_folder(str(file))
+    assert str(caught.value).startswith(f"{file}: is not supported ({reason}")
 
 
 def test_all_of_them_together_take_no_memory(tmp_path):

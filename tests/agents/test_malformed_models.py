@@ -97,6 +97,14 @@ def shards(name: str, save: Callable[[dict, Path], object] = lambda weights, fil
     return spoil
 
 
+def only_index(content: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / INDEX).write_text(content)
+
+    return spoil
+
+
 def pipe(name: str) -> Spoil:
     def spoil(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
@@ -125,7 +133,7 @@ SAFETENSORS: dict[str, tuple[Spoil, str]] = {
     "a header that is no text": (only_header(b'{"\xff": 1}'), DAMAGED),
     "a header that is a list": (only_header(b"[]"), DAMAGED),
     "a header of brackets": (only_header(b"[" * 100_000), DAMAGED),
-    "a header without entries": (only_header(b"{}"), "must be at most the number of tensors, 0"),
+    "a header without entries": (only_header(b"{}"), "at most the number of layers that its tensors have, 0"),
     "an unknown type": (entry(dtype="F13"), DAMAGED),
     "a shape below 0": (entry(shape=[-1, 32]), DAMAGED),
     "a shape that overflows": (entry(shape=[2**40, 2**40]), DAMAGED),
@@ -161,10 +169,10 @@ OTHERS: dict[str, tuple[Spoil, str]] = {
     ),
     "shards elsewhere": (shards("../weights.safetensors"), r"names '\.\./weights\.safetensors': must be a"),
     "weights of another name": (renamed, r"transformers_weights = 'weights\.safetensors' in config\.json: must be abs"),
-    "an index that is no JSON": (write(INDEX, "{"), r"index\.json is not JSON"),
-    "an index without a map": (write(INDEX, "{}"), "weight_map must name a file for each tensor"),
-    "an index with a list": (write(INDEX, '{"weight_map": [1]}'), "weight_map must name a file for each tensor"),
-    "an index of brackets": (write(INDEX, "[" * 100_000), r"index\.json is not JSON"),
+    "an index that is no JSON": (only_index("{"), r"index\.json is not JSON"),
+    "an index without a map": (only_index("{}"), "weight_map must name a file for each tensor"),
+    "an index with a list": (only_index('{"weight_map": [1]}'), "weight_map must name a file for each tensor"),
+    "an index of brackets": (only_index("[" * 100_000), r"index\.json is not JSON"),
     "a pipe for weights": (pipe(WEIGHTS), r"model\.safetensors must be an ordinary file"),
     "a pipe for settings": (pipe("generation_config.json"), r"generation_config\.json must be an ordinary file"),
     "a pipe for a template": (pipe("chat_template.jinja"), r"chat_template\.jinja must be an ordinary file"),
@@ -174,8 +182,11 @@ OTHERS: dict[str, tuple[Spoil, str]] = {
         write("config.json", '{"a": 1' + "0" * 5000 + "}"),
         r"config\.json is not JSON",
     ),
-    "2^30 layers": (config(num_hidden_layers=2**30), "num_hidden_layers = 1073741824 in config.json: must be at most"),
-    "one layer too many": (config(num_hidden_layers=5), "lacks 9 tensors"),
+    "2^30 layers": (
+        config(num_hidden_layers=2**30),
+        "num_hidden_layers = 1073741824 in config.json: must be at least 1",
+    ),
+    "one layer too many": (config(num_hidden_layers=5), "at most the number of layers that its tensors have, 4"),
     "no heads": (config(num_attention_heads=0), "cannot be loaded"),
     "2^40 tokens": (config(vocab_size=2**40), "cannot be loaded"),
     "another width": (config(hidden_size=64), "cannot be loaded"),

@@ -233,17 +233,18 @@ OTHERS = [
     *[("layers_to_transform", value, r"must be \[2, 3\]") for value in ([1, 2], [3], 3, None, "23", [[2], [3]])],
     ("target_modules", ["q_proj"], r"must be \['down_proj', 'o_proj', 'q_proj', 'v_proj'\]"),
     ("target_modules", ".*_proj", r"must be \['down_proj', 'o_proj', 'q_proj', 'v_proj'\]"),
-    ("init_lora_weights", "pissa", "must be True or False or 'gaussian'"),
+    *[
+        ("init_lora_weights", value, "must be True or False or 'gaussian' or 'orthogonal' or 'eva'")
+        for value in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "mica")
+    ],
+    *[("layers_pattern", value, r"must be None or .* or 'layers'") for value in ("blocks", ["h"], [[0, 2]])],
     *[
         (name, True, "must be absent")
         for name in ("use_rslora", "use_dora", "use_qalora", "fan_in_fan_out", "lora_bias")
     ],
     *[(name, {"q_proj": 3}, "must be absent") for name in ("rank_pattern", "alpha_pattern", "loftq_config")],
     *[(name, ["lm_head"], "must be absent") for name in ("modules_to_save", "exclude_modules", "target_parameters")],
-    *[
-        (name, [[0, 2]], "must be absent")
-        for name in ("layer_replication", "trainable_token_indices", "layers_pattern")
-    ],
+    *[(name, [[0, 2]], "must be absent") for name in ("layer_replication", "trainable_token_indices")],
     ("something_of_tomorrow", 1, "must be absent"),
     *[("alora_invocation_tokens", value, "for it to act on the last token") for value in (None, [99], "go", [[3]])],
 ]
@@ -258,6 +259,28 @@ def test_an_adapter_that_peft_would_apply_otherwise_is_refused_by_setting(
         load_adapter(folder, bank.shapes, bank.config, invocations)
     assert str(folder) in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init_lora_weights": "orthogonal"},
+        {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+        {"layers_pattern": "layers"},
+        {"layers_pattern": ["layers"]},
+        {"layers_pattern": None},
+    ],
+)
+def test_a_setting_that_changes_no_answer_is_taken(tiny_policy, tiny_model, bank, folder, settings, invocations):
+    other_config(**settings)(folder)
+    loaded, adapter = load_adapter(folder, bank.shapes, bank.config, invocations), bank.read(2)
+    assert all(torch.equal(loaded[name], adapter[name]) for name in adapter)
+    network = tiny_policy.network
+    model = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(tiny_model), folder)
+    for prompt, ours in zip(prompts_of(network), network.action_logits(TEXTS, torch.tensor([2])), strict=True):
+        with torch.no_grad():
+            theirs = model(input_ids=prompt).logits[0, -1, network.action_ids]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_config_without_its_type_is_refused(bank, folder, invocations):
