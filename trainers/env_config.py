@@ -38,7 +38,7 @@ class EnvConfig(WorldConfig):
     checkpoint; restart, that copy of the world is made anew, and its episode counts as cut off before the step."""
     step_timeout: float = 0.0
     """Seconds that a copy of a world that is not forage may take for a step or a reset, else it has failed; 0 for no
-    limit."""
+    limit. Making a copy, and importing its package, may take longer."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range, and settings of the forage world where it is another one."""

@@ -13,7 +13,7 @@ import numpy as np
 from agents.codecs.codec import TextCodec
 from agents.policy import Decision
 from agents.types import UserError
-from envs.worlds.faults import WorldFault
+from envs.worlds.faults import MOST_REWARD, WorldFault
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Step, World
 from trainers.reader import Reader
@@ -207,6 +207,16 @@ def gae(t: Trajectory, discount: float, gae_lambda: float) -> np.ndarray:
     return advantage
 
 
+def spread(advantage: np.ndarray) -> np.floating:
+    """The standard deviation of advantages (S,): NumPy's own, but where float32 cannot hold the sum of their squares.
+
+    An infinite one would make every normalised advantage 0, and nobody would learn.
+    """
+    with np.errstate(over="ignore"):
+        found: np.floating = advantage.std()
+    return found if np.isfinite(found) else np.float32(advantage.std(dtype=np.float64))
+
+
 def latest_texts(t: Trajectory, count: int) -> list[str]:
     """The texts that were read last, at most so many, the last one at the end."""
     latest_first = dict.fromkeys(t.text[t.is_lived][::-1].tolist())
@@ -276,13 +286,13 @@ def _cut_off(before: list[Transition], transition: Transition, is_void: np.ndarr
 
 
 def _check_rewards(reward: np.ndarray, was_playing: np.ndarray, seeds: np.ndarray, step: int) -> None:
-    """UserError, saying where, if somebody who acted got a reward (W, N) that is NaN or infinite."""
-    wrong = was_playing & ~np.isfinite(reward)
+    """UserError, saying where, if somebody who acted got a reward (W, N) that is NaN, infinite or absurdly large."""
+    wrong = was_playing & ~(np.abs(reward) <= MOST_REWARD)
     if wrong.any():
         w, n = np.argwhere(wrong)[0]
         raise UserError(
             f"the reward of agent {n} in world {w} (seed {seeds[w]}) is {reward[w, n]} in step {step}: must be "
-            "finite, and below 3e38, in float32"
+            f"finite, and at most {MOST_REWARD:g} in absolute value"
         )
 
 

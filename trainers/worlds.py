@@ -1,7 +1,7 @@
 """From `env` in a config to a world and the codec that puts it into words. Never imports torch."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from agents.codecs.codec import CODEC_CLASS, TextCodec, named_class, naming
 from agents.codecs.forage import ForageCodec
 from agents.codecs.others import built_in
 from agents.types import UserError
+from envs.worlds.faults import NoWorld, WorldFault
 from envs.worlds.foreign import Conduct, ForeignWorld
 from envs.worlds.mixed_world import MixedWorld
 from envs.worlds.world import ForageWorld, World
@@ -31,7 +32,8 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     from envs.worlds.team_world import TeamWorld
 
     kind, conduct = TeamWorld if env.is_team else GymWorld, Conduct(env.on_error == "restart", env.step_timeout)
-    return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews, conduct=conduct)
+    with _naming_the_world(env):
+        return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews, conduct=conduct)
 
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:
@@ -50,9 +52,8 @@ def make_codec(env: EnvConfig) -> TextCodec:
             return ForageCodec(env.view_radius)
         forage = ForageWorld(env)
         return _tried(_fit(_users_own(env.codec, env), 5), forage, forage.reset([0]))
-    with ExitStack() as stack:
+    with closing(make_world(replace(env, agents=1), renews=False)) as world:
         with _naming_the_world(env):
-            world = stack.enter_context(closing(make_world(replace(env, agents=1), renews=False)))
             seen = world.reset([0])
         assert isinstance(world, ForeignWorld)
         sample = world.copies()[0]
@@ -85,13 +86,16 @@ def _fit(codec: TextCodec, actions: int) -> TextCodec:
 
 @contextmanager
 def _naming_the_world(env: EnvConfig) -> Iterator[None]:
+    """Within the block a world is made and begun: a UserError where there is none, or it misbehaves."""
     try:
         yield
-    except ValueError as error:
+    except NoWorld as error:
         raise UserError(
             f"env.id = {env.id!r}: must be forage, a Gymnasium id (FrozenLake-v1) or a PettingZoo module "
             f"(mpe2.simple_spread_v3) with Discrete actions: {error}"
         ) from error
+    except WorldFault as fault:
+        raise UserError(str(fault)) from fault
 
 
 def _users_own(name: str, sample: Any) -> TextCodec:

@@ -13,7 +13,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import numpy as np
 
 from envs.extras import EXTRAS, missing
 from envs.generator import HELD_OUT
-from envs.worlds.faults import WorldFault, form, is_finite, mapping, raised, two
+from envs.worlds.faults import WorldFault, asked, form, is_sound, mapping, raised, two
 from envs.worlds.time_limit import TookTooLong, time_limit
 
 log = logging.getLogger("terrarium")
@@ -135,7 +135,7 @@ class Conduct(NamedTuple):
     """What is done about a copy that misbehaves."""
 
     restarts: bool = False  # it is made anew; else the run ends
-    step_timeout: float = 0.0  # seconds that it may take for a step or a reset; 0: no limit
+    step_timeout: float = 0.0  # seconds that it may take for a step, a reset or to close; 0: no limit
 
 
 class ForeignWorld:
@@ -172,7 +172,7 @@ class ForeignWorld:
         self._seeds: list[int] = []  # of each world
         self._steps = 0  # in this rollout, the one under way included
         self._in_a_row: Counter[int] = Counter()  # by place, how often it was made anew since its last good step
-        self._forms: dict[tuple[int, str], Any] = {}  # by place and agent, the form of its observations
+        self._forms: dict[int, dict[str, Any]] = {}  # by place and agent, the form of its observations this episode
         self._is_playing = np.zeros((0, agents), bool)
         self._is_void = np.zeros((0, agents), bool)
         self._open = np.zeros((0, agents, 0), bool)  # (W, tables * seats, A)
@@ -205,7 +205,6 @@ class ForeignWorld:
         with aside(), ExitStack() as stack:
             while self._copies:
                 stack.callback(self._close, self._copies.pop())
-        self._forms.clear()
 
     def _start(self, seeds: list[int]) -> None:
         """A rollout begins."""
@@ -229,20 +228,24 @@ class ForeignWorld:
                 self._copies += [None] * (place == len(self._copies))
                 self._close(self._copies[place])
                 self._copies[place] = None
-                self._forms = {key: known for key, known in self._forms.items() if key[0] != place}
-                with Chance(seed) as chance, self._asked(place, "making it"):
+                with Chance(seed) as chance, asked(self._where(place), "making it"):
                     self._copies[place] = self._make()
                 self._is_random |= chance.was_used
-            with Chance(seed), self._asked(place, "reset"):
-                return self._looked(place, *two(self._copies[place].reset(seed=seed)))
+            with Chance(seed):
+                return self._reset(place, seed=seed)
 
     def _renewed(self, place: int) -> Any:
         """Begin the next episode of a copy in the middle of a rollout; return what `_looked` does."""
         try:
-            with self._asked(place, "reset"):
-                return self._looked(place, *two(self._copies[place].reset()))
+            return self._reset(place)
         except WorldFault as fault:
             return self._begin_anew(place, fault)
+
+    def _reset(self, place: int, **seed: int) -> Any:
+        """Begin an episode of a copy, whose observations may have another form than before."""
+        self._forms[place] = {}
+        with self._asked(place, "reset"):
+            return self._looked(place, *two(self._copies[place].reset(**seed)))
 
     def _begin_anew(self, place: int, fault: WorldFault) -> Any:
         """Make a copy anew that failed, and begin; raise the fault if that is not wanted, or has not helped."""
@@ -257,7 +260,7 @@ class ForeignWorld:
             except WorldFault as again:
                 fault = again
         tried = f"; it was made anew {MOST_IN_A_ROW} times in a row" if self._conduct.restarts else ""
-        raise WorldFault(f"{fault}{tried}") from fault
+        raise type(fault)(f"{fault}{tried}") from fault
 
     def _next_seed(self, place: int) -> int:
         """A seed from the copy's own stream, which follows from its world's seed; held out if that is."""
@@ -265,22 +268,9 @@ class ForeignWorld:
         drawn = np.random.SeedSequence([seed, place, self._steps, self._in_a_row[place]]).generate_state(1)[0]
         return int(drawn) % HELD_OUT + (HELD_OUT if seed >= HELD_OUT else 0)
 
-    @contextmanager
-    def _asked(self, place: int, what: str) -> Iterator[None]:
+    def _asked(self, place: int, what: str) -> AbstractContextManager[None]:
         """Within the block a copy is called, within its time; what is wrong becomes a WorldFault that says where."""
-        where = self._where(place)
-        limit = f"took longer than env.step_timeout = {self._conduct.step_timeout:g} s"
-        try:
-            with time_limit(self._conduct.step_timeout, f"{where}: {what} {limit}; what was saved before is kept"):
-                yield
-        except WorldFault as fault:
-            raise WorldFault(f"{where}: {fault}") from fault
-        except TookTooLong as error:
-            raise WorldFault(f"{where}: {what} {limit}") from error
-        except (Exception, SystemExit) as error:  # anybody may have written it
-            if what == "making it" and isinstance(error, ValueError):
-                raise WorldFault(str(error)) from error  # which says it all
-            raise WorldFault(f"{where}: {what} {raised(error)}") from error
+        return asked(self._where(place), what, self._conduct.step_timeout)
 
     def _where(self, place: int) -> str:
         world, table = divmod(place, self._tables)
@@ -292,22 +282,32 @@ class ForeignWorld:
     def _kept(self, place: int, agent: str, space: Any, observation: Any) -> Any:
         """A copy of an observation, as an environment may write into what it gave; WorldFault if it is none of its."""
         found, of = form(observation, space), f" of {agent}" if agent else ""
-        known = self._forms.setdefault((place, agent), found)
+        known = self._forms[place].setdefault(agent, found)
         if found != known:
             raise WorldFault(f"the observation{of} is {found}: must be {known}, as it was at first")
-        if not is_finite(observation):
-            raise WorldFault(f"the observation{of} is {observation!r}: must be finite numbers")
-        return deepcopy(observation)
+        if not is_sound(observation, space):
+            allowed = "must hold no NaN, and no infinity where its space has a bound"
+            raise WorldFault(f"the observation{of} is {observation!r}: {allowed}")
+        try:
+            return deepcopy(observation)
+        except Exception as error:
+            raise WorldFault(f"the observation{of} cannot be copied: its copy {raised(error)}") from error
 
     def _close(self, copy: Any) -> None:
-        """Close a copy, if it was made; where it cannot be closed, that is said, and no more."""
-        if copy is None:
-            return
-        try:
-            with time_limit(self._conduct.step_timeout, f"{self._name}: close took longer than env.step_timeout"):
-                copy.close()
-        except (Exception, SystemExit, TookTooLong) as error:
-            log.warning(f"note: {self._name}: close {raised(error)}")
+        if copy is not None:
+            close(copy, self._name, self._conduct.step_timeout)
+
+
+def close(copy: Any, name: str, seconds: float) -> None:
+    """Close a copy of a world within so many seconds (0: no limit); where that fails, it is said, and no more."""
+    too_long = f"{name}: close took longer than env.step_timeout = {seconds:g} s"
+    try:
+        with time_limit(seconds, too_long):
+            copy.close()
+    except TookTooLong:
+        log.warning(f"note: {too_long}")
+    except (Exception, SystemExit) as error:
+        log.warning(f"note: {name}: close {raised(error)}")
 
 
 _NOTED: set[str] = set()

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.worlds.faults import WorldFault, five, flag, number
+from envs.worlds.faults import NoWorld, WorldFault, five, flag, number
 from envs.worlds.foreign import Conduct, ForeignWorld, aside, fitting, open_actions, said_of
 from envs.worlds.world import Step
 
@@ -20,7 +20,7 @@ REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 
 
 def make_gym(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
-    """Make one environment. Raises ValueError, with the reason, where there is none or its actions are not Discrete."""
+    """Make one environment. NoWorld, with the reason, where there is none or its actions are not Discrete."""
     package = env_id.rpartition(":")[0]
     package = package or next((name for prefix, name in REGISTERED_BY.items() if env_id.startswith(prefix)), "")
     try:
@@ -28,14 +28,14 @@ def make_gym(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
             importlib.import_module(package)
         env = gymnasium.make(env_id, **options)
     except ImportError as error:
-        raise ValueError(said_of(error, package)) from error
+        raise NoWorld(said_of(error, package)) from error
     except gymnasium.error.Error as error:
-        raise ValueError(str(error)) from error
+        raise NoWorld(str(error)) from error
     except (KeyError, AssertionError, TypeError) as error:
-        raise ValueError(f"it cannot be made with options {options}: {error!r}") from error
+        raise NoWorld(f"it cannot be made with options {options}: {error!r}") from error
     if not isinstance(env.action_space, Discrete):
         env.close()
-        raise ValueError(f"its actions are {env.action_space}: must be Discrete")
+        raise NoWorld(f"its actions are {env.action_space}: must be Discrete")
     return env
 
 

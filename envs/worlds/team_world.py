@@ -12,19 +12,19 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.worlds.faults import WorldFault, five, flag, mapping, number
-from envs.worlds.foreign import Chance, Conduct, ForeignWorld, aside, fitting, open_actions, said_of
+from envs.worlds.faults import NoWorld, WorldFault, asked, five, flag, mapping, number
+from envs.worlds.foreign import Chance, Conduct, ForeignWorld, aside, close, fitting, open_actions, said_of
 from envs.worlds.world import Step
 
 
 def make_team(module: str, options: dict[str, Any]) -> Any:
-    """Make one `parallel_env` of a module. Raises ValueError, with the reason, where there is none that fits."""
+    """Make one `parallel_env` of a module. NoWorld, with the reason, where there is none that fits."""
     try:
         env = _parallel(module, options)
     except ImportError as error:
-        raise ValueError(said_of(error, module)) from error
+        raise NoWorld(said_of(error, module)) from error
     except (KeyError, AssertionError, TypeError) as error:
-        raise ValueError(f"it cannot be made with options {options}: {error!r}") from error
+        raise NoWorld(f"it cannot be made with options {options}: {error!r}") from error
     names = list(getattr(env, "possible_agents", []))
     spaces = [env.action_space(agent) for agent in names]
     is_fine = all(isinstance(space, Discrete) and space == spaces[0] for space in spaces)
@@ -32,8 +32,8 @@ def make_team(module: str, options: dict[str, Any]) -> Any:
         return env
     env.close()
     if not names:
-        raise ValueError("it has no possible_agents: who can ever play must be known beforehand")
-    raise ValueError(f"its actions are {spaces}: must be Discrete, and the same for all agents")
+        raise NoWorld("it has no possible_agents: who can ever play must be known beforehand")
+    raise NoWorld(f"its actions are {spaces}: must be Discrete, and the same for all agents")
 
 
 def _parallel(name: str, options: dict[str, Any]) -> Any:
@@ -41,11 +41,11 @@ def _parallel(name: str, options: dict[str, Any]) -> Any:
     if hasattr(module, "parallel_env"):
         return module.parallel_env(**options)
     if not hasattr(module, "env"):
-        raise ValueError(f"{name} has neither parallel_env nor env: it is no module of a PettingZoo world")
+        raise NoWorld(f"{name} has neither parallel_env nor env: it is no module of a PettingZoo world")
     env = module.env(**options)
     if not env.metadata.get("is_parallelizable", False):
         env.close()
-        raise ValueError("its agents move by turns (AEC), and its metadata does not allow it to be made parallel")
+        raise NoWorld("its agents move by turns (AEC), and its metadata does not allow it to be made parallel")
     from pettingzoo.utils import aec_to_parallel
 
     return aec_to_parallel(env)
@@ -88,14 +88,15 @@ class TeamWorld(ForeignWorld):
     ) -> None:
         """renews: begin a new episode where a copy's is over, until `max_steps`; else its agents are done.
 
-        conduct: what is done about a copy that misbehaves.
+        conduct: what is done about a copy that misbehaves. WorldFault where none can be made.
         """
-        with aside(), Chance(0):
+        with aside(), Chance(0), asked(module, "making it"):
             sample = make_team(module, options)
-            self._names = list(sample.possible_agents)
-            space = sample.action_space(self._names[0])
-            kinds = roles(sample)
-            sample.close()
+            try:
+                self._names = list(sample.possible_agents)
+                space, kinds = sample.action_space(self._names[0]), roles(sample)
+            finally:
+                close(sample, module, conduct.step_timeout if conduct else 0.0)
         make, seats = lambda: make_team(module, options), len(self._names)
         super().__init__(module, make, seats, agents, max_steps, renews=renews, conduct=conduct)
         self._space = space
@@ -186,7 +187,8 @@ class TeamWorld(ForeignWorld):
             is_over = flag(over.get(name, False), f"the termination of {name}")
             is_cut = flag(cut.get(name, False), f"the truncation of {name}")
             if (is_over or is_cut) and name in there:
-                raise WorldFault(f"the episode of {name} has ended, and it is still among the agents: must not be")
+                wrong = f"the episode of {name} has ended, and it is still among the agents"
+                raise WorldFault(f"{wrong}: take it off `agents` in the step in which it ends")
             if is_over or is_cut:
                 self._ended[place].add(name)
             has_left = name not in there
@@ -195,13 +197,9 @@ class TeamWorld(ForeignWorld):
             ends[name] = earned, is_over, (has_left or is_cut) and not is_over
         return ends
 
-    def _begun(self, place: int, seed: int, *, is_new: bool) -> Sight:
+    def _reset(self, place: int, **seed: int) -> Sight:
         self._ended[place] = set()
-        return super()._begun(place, seed, is_new=is_new)  # type: ignore[no-any-return]
-
-    def _renewed(self, place: int) -> Sight:
-        self._ended[place] = set()
-        return super()._renewed(place)  # type: ignore[no-any-return]
+        return super()._reset(place, **seed)  # type: ignore[no-any-return]
 
     def _looked(self, place: int, seen: Any, info: Any) -> Sight:
         """What everybody sees who is not out."""

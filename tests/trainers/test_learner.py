@@ -9,7 +9,7 @@ import torch
 from agents.types import Tokens
 from trainers.learning.config import LearnConfig
 from trainers.learning.learner import approx_kl, make_learner, minibatches
-from trainers.rollout import Trajectory
+from trainers.rollout import Trajectory, spread
 from trainers.stages import MAX_RATIO_ERROR
 
 TEXTS = [" food north" * 6, " rock south" * 6]
@@ -65,6 +65,25 @@ def test_the_critic_comes_to_explain_returns(tiny_policy):
         trajectory = trajectory._replace(reward=trajectory.text.astype(np.float32))
         figures = learn(learner, trajectory, rates(tiny_policy), no_entropy(tiny_policy), rng)
     assert figures["explained_variance"] > 0.9
+
+
+def test_returns_whose_squares_are_beyond_float32_are_learned_from(tiny_policy):
+    rng = np.random.default_rng(0)
+    learner, t = make_learner(tiny_policy, LearnConfig()), one_step_episodes(tiny_policy, rng)
+    advantage = [
+        learner.experience(t._replace(reward=t.reward * np.float32(scale)), rates(tiny_policy), no_entropy(tiny_policy))
+        for scale in (1e15, 1e25)
+    ]
+    plain, huge = (x.advantage.numpy() for x in advantage)
+    assert huge.dtype == np.float32
+    np.testing.assert_allclose(huge, plain, rtol=1e-4)
+    assert plain.std() == pytest.approx(1)
+
+
+def test_the_standard_deviation_of_ordinary_advantages_is_numpys_to_the_last_bit():
+    drawn = np.random.default_rng(0).normal(3, 2, 9999).astype(np.float32)
+    assert spread(drawn).tobytes() == drawn.std().tobytes()
+    assert spread(np.array([-1e30, 1e30], np.float32)) == np.float32(1e30)
 
 
 def test_without_an_algorithm_no_adapter_moves(tiny_policy):

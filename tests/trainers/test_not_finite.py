@@ -58,7 +58,16 @@ def arguments(tiny_model, tmp_path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("fault", "named"), [(float("nan"), "nan"), (-float("inf"), "-inf"), (1e39, "1e+39")])
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (float("nan"), "nan"),
+        (-float("inf"), "-inf"),
+        (1e39, "1e+39"),
+        (2e38, "2e+38"),
+        (-1.1e15, "-1100000000000000.0"),
+    ],
+)
 def test_it_is_reported_at_once_and_that_nothing_is_kept(fault, named, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Slot, "broken", 7)  # of two agents: three steps, and the first agent's fourth
     monkeypatch.setattr(Slot, "fault", fault)
@@ -67,7 +76,7 @@ def test_it_is_reported_at_once_and_that_nothing_is_kept(fault, named, arguments
     assert ended.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: Slot-v0, copy 1 (world 0 of seed ")
-    assert f", agent 1), in step 4: the reward is {named}: must be finite" in said
+    assert f", agent 1), in step 4: the reward is {named}: must be finite, and at most 1e+15 in absolute value" in said
     assert said.endswith(f"no generation was complete, so nothing is kept, and {tmp_path / 'run'} can be deleted")
     assert not checkpoints(tmp_path / "run")
 
@@ -113,3 +122,11 @@ def test_those_who_do_not_play_may_get_anything():
     _check_rewards(reward, np.array([[False, True]]), seeds, 1)
     with pytest.raises(UserError, match=r"agent 0 in world 0 \(seed 5\) is nan in step 1"):
         _check_rewards(reward, np.array([[True, True]]), seeds, 1)
+
+
+@pytest.mark.parametrize("large", [1.1e15, -2e38])
+def test_a_reward_too_large_to_learn_from_is_named_in_any_world(large):
+    everyone = np.ones((1, 2), bool)
+    _check_rewards(np.array([[1e15, -1e15]], np.float32), everyone, np.array([5]), 1)
+    with pytest.raises(UserError, match=r"agent 1 in world 0 .*: must be finite, and at most 1e\+15 in absolute value"):
+        _check_rewards(np.array([[1.0, large]], np.float32), everyone, np.array([5]), 1)

@@ -2,19 +2,22 @@
 
 import json
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from types import ModuleType
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Tuple
 from pettingzoo import ParallelEnv
 
 from agents.codecs import PlainCodec
 from agents.types import UserError
 from envs import HELD_OUT
-from envs.worlds import foreign, time_limit
+from envs.worlds import faults, foreign, time_limit
+from envs.worlds.faults import is_sound
 from envs.worlds.foreign import MOST_IN_A_ROW, Conduct
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.team_world import TeamWorld
@@ -24,6 +27,7 @@ from trainers.env_config import EnvConfig
 from trainers.records.checkpoint import checkpoints
 from trainers.rollout import collect_rollout, gae
 from trainers.train import main, train
+from trainers.worlds import make_codec, make_world
 
 GOOD = np.zeros(2, np.float32)
 
@@ -39,7 +43,8 @@ GYM_FAULTS = {
     "gives a NaN reward": (lambda: (GOOD, np.nan, False, False, {}), "the reward is nan: must be finite"),
     "gives an infinite observation": (
         lambda: (np.array([0, np.inf], np.float32), 1.0, False, False, {}),
-        "the observation is array([ 0., inf], dtype=float32): must be finite numbers",
+        "the observation is array([ 0., inf], dtype=float32): must hold no NaN, and no infinity where its space has a "
+        "bound",
     ),
     "gives a wrong shape": (
         lambda: (np.zeros(3), 1.0, False, False, {}),
@@ -53,7 +58,10 @@ GYM_FAULTS = {
     ),
 }
 TEAM_FAULTS = {
-    "goes on after its end": "the episode of two has ended, and it is still among the agents: must not be",
+    "goes on after its end": (
+        "the episode of two has ended, and it is still among the agents: take it off `agents` in the step in which "
+        "it ends"
+    ),
     "has an agent more": "there is an agent 'ghost': must be one of possible_agents, ['one', 'two']",
     "gives None to one": "the observation of two is None: must be numbers of shape (2,), as it was at first",
 }
@@ -243,6 +251,171 @@ def test_a_team_is_named_or_made_anew(fault, monkeypatch):
         assert rollout.trajectory.is_lived.T.astype(int).tolist() == [lived, lived, [1] * 5]
         assert rollout.trajectory.is_truncated.T.astype(int).tolist()[0] == [0, 1, 0, 0, int(renews)]
         assert world.restarts == 1
+
+
+def of(fault="", **options):
+    """The config of a Gymnasium world of these options."""
+    return EnvConfig(id=MISCHIEF, codec=f"{__name__}:Codec", agents=1, max_steps=6, options={"fault": fault, **options})
+
+
+OPEN, HALF = Box(-np.inf, np.inf, (2,)), Box(np.array([-1, 0], np.float32), np.array([np.inf, 1], np.float32))
+FAR, BELOW = np.array([np.inf, 0], np.float32), np.array([-np.inf, 0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("observation", "space", "sound"),
+    [
+        (FAR, OPEN, True),
+        (FAR.astype(float), OPEN, True),
+        (np.array([np.nan, 0]), OPEN, False),
+        (FAR, HALF, True),
+        (BELOW, HALF, False),
+        (FAR[::-1], HALF, False),
+        ([np.inf, 0.0], HALF, True),
+        ([np.inf, 0.0], Box(-1, 9, (2,)), False),
+        (np.array([np.inf, 0, 0]), HALF, True),
+        (np.array([np.inf, 0, 0]), Box(-1, 9, (2,)), False),
+        (np.array([9.0, 0]), Box(-1, 1, (2,)), True),
+        (np.inf, Discrete(3), False),
+        (FAR, MultiDiscrete([3, 3]), False),
+        ({"far": FAR, "near": GOOD}, Dict(far=OPEN, near=Box(-1, 9, (2,))), True),
+        ({"far": FAR, "near": FAR}, Dict(far=OPEN, near=Box(-1, 9, (2,))), False),
+        ({"far": FAR, "more": (np.nan,)}, Dict(far=OPEN), False),
+        ((FAR, 1), Tuple((OPEN, Discrete(3))), True),
+        ((1, FAR), Tuple((Discrete(3), HALF)), True),
+        ((1, BELOW), Tuple((Discrete(3), HALF)), False),
+        ((FAR, FAR), Sequence(OPEN), True),
+        ((FAR, {"x": np.float32("nan")}), Sequence(OPEN), False),
+        (np.inf, None, True),
+        (float("nan"), None, False),
+        ("food", None, True),
+    ],
+)
+def test_an_infinity_is_fine_where_no_bound_forbids_it_and_nan_is_not(observation, space, sound):
+    assert is_sound(observation, space) is sound
+
+
+def test_a_world_may_give_infinities_that_its_space_has(monkeypatch):
+    monkeypatch.setattr(Mischief, "observation_space", OPEN)
+    fault = "gives an infinite observation"
+    assert by_chance(GymWorld(MISCHIEF, {"fault": fault}, 1, 6, renews=True), [1]).outcome.lifetime.tolist() == [[6]]
+
+
+def test_the_shape_of_what_is_seen_may_change_from_episode_to_episode(monkeypatch):
+    def reset(self, *, seed=None, options=None):
+        self.steps, self.size = 0, getattr(self, "size", 1) + 1
+        return np.zeros(self.size), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(self.size + (self.fault == "grows")), 1.0, self.steps == 2, False, {}
+
+    monkeypatch.setattr(Mischief, "reset", reset)
+    monkeypatch.setattr(Mischief, "step", step)
+    world = GymWorld(MISCHIEF, {}, 1, 6, renews=True)
+    for seed in (1, 2):
+        assert by_chance(world, [seed]).trajectory.is_terminal[:, 0].sum() == 3
+    assert world.copies()[0].unwrapped.size == 9, "it is the same copy, in its eighth episode"
+    with pytest.raises(UserError, match=r"the observation is numbers of shape \(3,\): must be numbers of shape \(2,\)"):
+        by_chance(GymWorld(MISCHIEF, {"fault": "grows"}, 1, 6, renews=True), [1])
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (fail, "making it raised RuntimeError: out of order (test_world_faults.py, line "),
+        (lambda: sys.exit("bye"), "making it raised SystemExit: bye (test_world_faults.py, line "),
+        (lambda: int("x"), "making it raised ValueError: invalid literal"),
+    ],
+)
+def test_a_team_that_cannot_be_made_is_named(fault, says, monkeypatch):
+    monkeypatch.setattr(sys.modules[COUPLE], "parallel_env", fault)
+    env = EnvConfig(id=COUPLE, codec=f"{__name__}:Codec")
+    for make in (lambda: make_codec(env), lambda: make_world(env, renews=True)):
+        with pytest.raises(UserError) as raised:
+            make()
+        assert str(raised.value).startswith(f"{COUPLE}: {says}")
+
+
+@pytest.mark.parametrize("line", ["raise RuntimeError('no licence')", "raise SystemExit('no licence')"])
+@pytest.mark.parametrize("env_id", ["terrarium_broken.one_v0", "terrarium_broken.one_v0:Some-v0"])
+def test_a_package_that_fails_while_it_is_imported_is_named(env_id, line, monkeypatch, tmp_path):
+    (tmp_path / "terrarium_broken").mkdir()
+    (tmp_path / "terrarium_broken" / "one_v0.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as raised:
+        make_codec(EnvConfig(id=env_id, agents=1))
+    assert str(raised.value).startswith(env_id)
+    assert "making it raised " in str(raised.value)
+    assert "no licence (one_v0.py, line 1)" in str(raised.value)
+
+
+def test_a_team_whose_sample_cannot_be_closed_is_used_all_the_same(monkeypatch, caplog):
+    monkeypatch.setattr(Couple, "close", lambda self: fail())
+    TeamWorld(COUPLE, {}, 2, 5, renews=True)
+    assert f"note: {COUPLE}: close raised RuntimeError: out of order (" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [GymWorld, TeamWorld])
+def test_steps_resets_and_closing_have_a_limit_and_making_a_copy_has_none(kind, monkeypatch):
+    limits = {}
+
+    def note(seconds, sentence):
+        limits[next(what for what in ("making it", "reset took", "step took", "close") if what in sentence)] = seconds
+        return nullcontext()
+
+    monkeypatch.setattr(faults, "time_limit", note)
+    monkeypatch.setattr(foreign, "time_limit", note)
+    name = MISCHIEF if kind is GymWorld else COUPLE
+    world = kind(name, {}, 2, 5, renews=True, conduct=Conduct(step_timeout=9))
+    world.reset([1])
+    world.step(np.zeros((1, 2), int))
+    world.close()
+    assert limits == {"making it": 0, "reset took": 9, "step took": 9, "close": 9}
+
+
+def test_a_copy_that_closes_too_slowly_is_reported_as_that(monkeypatch, caplog):
+    world = GymWorld(MISCHIEF, {}, 1, 5, renews=True, conduct=Conduct(step_timeout=0.2))
+    world.reset([1])
+    monkeypatch.setattr(Mischief, "close", lambda self: time.sleep(60), raising=False)
+    world.close()
+    assert caplog.messages == [f"note: {MISCHIEF}: close took longer than env.step_timeout = 0.2 s"]
+
+
+def test_what_fails_in_the_first_reset_is_said_as_it_is(monkeypatch):
+    def reset(self, *, seed=None, options=None):
+        raise TypeError("no seed")
+
+    monkeypatch.setattr(Mischief, "reset", reset)
+    with pytest.raises(UserError) as raised:
+        make_codec(of())
+    where = f"{MISCHIEF}, copy 0 (world 0 of seed 0, agent 0), in the reset before step 1"
+    assert str(raised.value).startswith(f"{where}: reset raised TypeError: no seed (test_world_faults.py, line ")
+
+
+def test_that_there_is_no_such_world_is_said_also_where_copies_are_made_anew():
+    with pytest.raises(UserError, match=r"^env\.id = 'Nowhere-v0': must be forage, .* `Nowhere` doesn't exist"):
+        make_codec(EnvConfig(id="Nowhere-v0", agents=1, on_error="restart"))
+
+
+def test_an_observation_that_cannot_be_copied_is_named(monkeypatch):
+    monkeypatch.setattr(Mischief, "observation_space", Dict(lock=OPEN))
+    monkeypatch.setattr(Mischief, "reset", lambda self, **given: ({"lock": threading.Lock()}, {}))
+    with pytest.raises(UserError, match=r"the observation cannot be copied: its copy raised TypeError: cannot pickle"):
+        make_codec(of())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (([[0.0], [1.0, 2.0]], 1.0, False, False, {}), "the observation is of type object: must be numbers of shape"),
+        ((GOOD, [[0.0], [1.0, 2.0]], False, False, {}), r"the reward is \[\[0.0\], \[1.0, 2.0\]\]: must be one number"),
+    ],
+)
+def test_rows_of_different_lengths_are_named(given, says, monkeypatch):
+    monkeypatch.setattr(Mischief, "step", lambda self, action: given)
+    with pytest.raises(UserError, match=says):
+        by_chance(GymWorld(MISCHIEF, {}, 1, 6, renews=True), [1])
 
 
 def test_a_run_with_worlds_made_anew_goes_on_as_if_it_had_never_stopped(arguments, tmp_path):

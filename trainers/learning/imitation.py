@@ -15,7 +15,7 @@ from torch import Tensor
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from trainers.learning.config import LearnConfig
-from trainers.rollout import Trajectory
+from trainers.rollout import Trajectory, spread
 
 STEPS = 2
 """Minibatches of examples from which an adapter learns after a rollout."""
@@ -51,7 +51,7 @@ def sil_advantage(
     text: (S,) numbers of the texts. returned: (S,). rows: (S,) bool.
     """
     advantage = returned - policy.values(texts)[text]
-    return advantage / (advantage[rows].std() + 1e-8)
+    return advantage / (spread(advantage[rows]) + 1e-8)
 
 
 def imitate(

@@ -27,7 +27,7 @@ from agents.policy import Policy, chosen
 from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
 from trainers.learning.imitation import Demonstrations, imitate
-from trainers.rollout import Observer, Trajectory, gae
+from trainers.rollout import Observer, Trajectory, gae, spread
 
 
 class Targets(NamedTuple):
@@ -134,7 +134,7 @@ class Learner:
         advantage = gae(t, self.config.discount, self.gae_lambda)
         returns = advantage + t.value
         known = advantage[t.is_alive] if t.is_alive.any() else np.zeros(1)
-        advantage = (advantage - known.mean()) / (known.std() + 1e-8)
+        advantage = (advantage - known.mean()) / (spread(known) + 1e-8)
         return Experience(
             texts=t.texts,
             text=t.text.reshape(-1),
