@@ -217,10 +217,11 @@ def test_each_kind_of_case_comes_up_before_any_comes_up_again():
 def test_memory_that_grows_is_told_from_memory_that_does_not():
     line = {"mb": 300.0, "descriptors": 7.0, "threads": 3.0}
     flat = [line | {"hours": i / 10, "generation": 100.0 * i, "kb": 1600.0 * i} for i in range(20)]
-    assert soak.judged(flat) == ("flat", "1900 generations; 0.00 MB an hour; 7 descriptors, 3 threads (range 0 and 0); "
-                                 "16.0 kB a generation")  # fmt: skip
+    said = "1900 generations; 0.00 MB an hour; 7 to 7 descriptors, 3 to 3 threads; 16.0 kB a generation"
+    assert soak.judged(flat) == ("flat", said)
     assert soak.judged([line | {"mb": 300 + 2 * line["hours"]} for line in flat]).outcome == "grows"
-    assert soak.judged([*flat[:-1], flat[-1] | {"descriptors": 8.0}]).outcome == "grows"
+    assert soak.judged([*flat[:-1], flat[-1] | {"descriptors": 8.0}]).outcome == "flat", "a file is open for a moment"
+    assert soak.judged([*flat[:10], *(line | {"descriptors": 8.0} for line in flat[10:])]).outcome == "grows"
 
 
 def test_a_run_that_is_slowed_is_told_from_a_page_that_starves():
