@@ -223,7 +223,7 @@ class Run:
 
     def _sentence(self, name: str, error: Exception) -> str:
         """What is wrong with a file, without saying where on this machine it is."""
-        text = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+        text = " ".join(str(error).split()).replace(f"{self.folder}/", "").replace(str(self.folder), self.name)
         if isinstance(error, OSError):
             text = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         elif isinstance(error, KeyError):

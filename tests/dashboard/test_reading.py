@@ -225,6 +225,14 @@ def test_damage_that_is_mended_is_no_damage(copied):
     assert run.overview()["done"] == 3
 
 
+def test_where_on_this_machine_a_run_is_stays_untold(copied):
+    (copied / "config.yaml").write_text("seed: [")
+    shutil.rmtree(copied / "checkpoints")
+    run = Run(copied)
+    with pytest.raises(Damaged, match=r"^config\.yaml: damaged.*; copy must be the folder of a run$"):
+        run.config()
+
+
 def test_damage_elsewhere_that_is_mended_is_no_damage(copied):
     """The manifest and the newest checkpoint tell whether a log and a recording are what the run wrote."""
     newest = max((copied / "checkpoints").iterdir())
