@@ -26,8 +26,7 @@ from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
 from trainers.lineage import champion_of, family_tree, generations, line_of
 from trainers.records.episode import KINDS, Recording, name_of, read_recording, recordings_in, states
-from trainers.records.manifest import MANIFEST, checkpoints
-from trainers.records.reading import check_written, read_log
+from trainers.records.reading import check_written, read_log, vouching
 from trainers.records.sealed import read_document
 
 PATIENCE = 3.0
@@ -168,7 +167,7 @@ class Run:
         stamps = {part: self.stamp(name) for part, name in names.items()}
         return {part: stamp for part, stamp in stamps.items() if stamp}
 
-    def stamp(self, name: str) -> Stamp | None:
+    def stamp(self, name: str | Path) -> Stamp | None:
         """Of a file in the run folder; None where there is none, or none any more."""
         with suppress(OSError):
             status = (self.folder / name).lstat()
@@ -177,11 +176,9 @@ class Run:
 
     def stamps_behind(self, name: str) -> Stamps:
         """Of a file, and of what tells whether it is as the run wrote it: the manifest and the newest checkpoint."""
-        newest: list[Path] = []
         with suppress(OSError):
-            newest = [*checkpoints(self.folder).values()][-1:]
-        vouching = [MANIFEST, "checkpoints", *(f"checkpoints/{folder.name}/{MANIFEST}" for folder in newest)]
-        return tuple(self.stamp(one) for one in (name, *vouching))
+            return tuple(self.stamp(one) for one in (name, *vouching(self.folder)))
+        return (self.stamp(name),)
 
     def _json(self, name: str) -> dict[str, Any]:
         content: dict[str, Any] = self._read(name, _json, missing={})

@@ -457,6 +457,7 @@ def test_behind_a_proxy_that_speaks_https_it_keeps_to_its_path(browser, serving,
         until(page, "document.querySelectorAll('#charts .js-plotly-plot').length === 10")
         page.keyboard.press("1")
         page.wait_for_selector("#scene canvas.land[data-step]")
+        page.unroute_all(behavior="ignoreErrors")  # of what the page wants while it is closed
 
 
 def wait_until_gone(place: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from trainers.records.manifest import (
+    MANIFEST,
     MATCHES,
     Account,
     check_log,
@@ -108,6 +109,12 @@ def confirmed(run_dir: Path) -> list[Account]:
     saved = checkpoints(run_dir)
     newest = max(saved, default=-1)
     return [a for a in read_manifest(run_dir, saved.get(newest)) if a.generation <= newest]
+
+
+def vouching(run_dir: Path) -> list[Path]:
+    """What tells, besides a file itself, whether it is what the run wrote: the manifest and the newest checkpoint."""
+    newest = [*checkpoints(run_dir).values()][-1:]
+    return [run_dir / MANIFEST, run_dir / "checkpoints", *(folder / MANIFEST for folder in newest)]
 
 
 def check_written(run_dir: Path, file: Path) -> None:
