@@ -177,7 +177,7 @@ class Run:
     def stamps_behind(self, name: str) -> Stamps:
         """Of a file, and of what tells whether it is as the run wrote it: the manifest and the newest checkpoint."""
         with suppress(OSError):
-            return tuple(self.stamp(one) for one in (name, *vouching(self.folder)))
+            return self.stamp(name), *(self.stamp(file) for file in vouching(self.folder))
         return (self.stamp(name),)
 
     def _json(self, name: str) -> dict[str, Any]:
