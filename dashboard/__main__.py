@@ -1,6 +1,7 @@
 """Watch runs in a browser, while they go on or afterwards.
 
-    python -m dashboard RUN_DIR [RUN_DIR ...] [--port N] [--host ADDRESS] [--name HOST] [--token auto|always|none]
+    python -m dashboard RUN_DIR [RUN_DIR ...] [--port N] [--host ADDRESS] [--name HOST[:PORT]]
+                        [--token auto|always|none]
 
 prints the address of the page. It reads the run folders and nothing else. Where other machines can reach it, the
 address has a token, without which nobody can read them. Needs the extra `dashboard`.
@@ -42,9 +43,11 @@ def serve(
 ) -> None:
     """Serve the page until interrupted, and print its address and how it ends.
 
-    port: None for the usual one, or any that is free where that is taken. names: besides `host`, of this machine.
+    port: None for the usual one, or any that is free where that is taken. names: others by which browsers may call it,
+    with the port where that is another, as behind a forwarded port or a proxy.
     tokens: a word of TOKENS.
-    Raises UserError for what is no run, a host that is not this machine, a port that is taken, or a missing extra.
+    Raises UserError for what is no run, a host that is not this machine, a port that is taken, what is no name, or a
+    missing extra.
     """
     require(port is None or 0 <= port <= 65535, "port", port, "between 0 (any that is free) and 65535")
     try:
@@ -52,7 +55,7 @@ def serve(
         import websockets  # noqa: F401, which uvicorn would miss only when it serves
 
         from dashboard.reading import Run
-        from dashboard.server import application, authority
+        from dashboard.server import application, authorities, authority
         from dashboard.sockets import bounded
     except ImportError as error:
         raise UserError(f"{error}; {advice('dashboard')} brings what the page needs") from error
@@ -60,7 +63,8 @@ def serve(
     listener = _listen(host, port)
     place, port = listener.getsockname()[:2]
     address, machine = ip_address(place), socket.gethostname()
-    known = [*LOOPBACK, host, *names, *([machine] if address.is_unspecified else [])]
+    hosts = [authority(name, port) for name in (*LOOPBACK, host, *([machine] if address.is_unspecified else []))]
+    others = [other for name in names for other in authorities(name, port)]
     has_token = tokens == "always" or (tokens == "auto" and not address.is_loopback)
     token = secrets.token_urlsafe(24) if has_token else None
     if not address.is_loopback:
@@ -69,7 +73,7 @@ def serve(
         print(f"warning: {who} can read these runs: {', '.join(run.name for run in runs)}")
     here = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(place, host)
     print(f"watch at http://{authority(here, port)}{f'/?token={token}' if token else ''}{ending}", flush=True)
-    app = application(runs, [authority(name, port) for name in known], token)
+    app = application(runs, hosts, others, token)
     settings = uvicorn.Config(**bounded(app), log_level="error")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(settings).run(sockets=[listener])
@@ -116,7 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run_dirs", nargs="+", type=a_path, metavar="RUN_DIR", help="folders of runs")
     parser.add_argument("--port", type=int, help=f"where to listen ({USUAL_PORT}, or any that is free)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback lets others read")
-    parser.add_argument("--name", action="append", default=[], help="another name by which browsers may call it")
+    another = "another name by which browsers may call it, as behind a forwarded port or a proxy"
+    parser.add_argument("--name", action="append", default=[], metavar="HOST[:PORT]", help=another)
     when = "; ".join(f"{word}: {meaning}" for word, meaning in TOKENS.items())
     parser.add_argument("--token", choices=TOKENS, default="auto", help=f"when the address has a token ({when})")
     parser.add_argument("--end_with", type=int, help=argparse.SUPPRESS)  # the process whose run this page is of

@@ -26,7 +26,7 @@ from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
 from trainers.lineage import champion_of, family_tree, generations, line_of
 from trainers.records.episode import KINDS, Recording, name_of, read_recording, recordings_in, states
-from trainers.records.reading import check_written, read_log
+from trainers.records.reading import check_written, read_log, vouching
 from trainers.records.sealed import read_document
 
 PATIENCE = 3.0
@@ -44,6 +44,8 @@ TROUBLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 Stamp = tuple[int, int, int]
 """When a file was last written, its length and its number."""
+Stamps = tuple[Stamp | None, ...]
+"""Of several files; None for one that is missing."""
 
 
 class Damaged(ValueError):
@@ -51,11 +53,11 @@ class Damaged(ValueError):
 
 
 class Finding(NamedTuple):
-    """That a file could not be read when it had this stamp (None: when it was missing)."""
+    """That a file could not be read when it, and what the run says of it elsewhere, had these stamps."""
 
-    stamp: Stamp | None
+    stamps: Stamps
     sentence: str
-    is_lasting: bool  # until the file changes; the system's own errors may pass
+    is_lasting: bool  # until one of them changes; the system's own errors may pass
 
 
 class Run:
@@ -80,9 +82,10 @@ class Run:
         What a damaged file would have said is left out.
         """
         about: dict[str, Any] = {"name": self.name, "done": 0, "baselines": {}, "is_forage": True, "records": True}
-        for part in (self._settings, self._progress, self._baselines, self._records):
+        for part in (self._settings, self._progress, self._baselines):
             with suppress(Damaged):  # `damage` says so
                 about |= part()
+        self._check_rest()
         return about | {"status": self._status(), "damage": damage(self)}
 
     def _settings(self) -> dict[str, Any]:
@@ -122,14 +125,13 @@ class Run:
         with self._noting("first.json"):
             return {"baselines": _means(first)}
 
-    def _records(self) -> dict[str, Any]:
-        """Nothing: these files are read only to find whether they are damaged."""
+    def _check_rest(self) -> None:
+        """Read what is of no use here, only to find whether it is damaged."""
         for name in ("run.json", "results.json"):
             with suppress(Damaged):
                 self._json(name)
-        with self._noting("config.yaml") as file:  # `config` is content with its copy in a checkpoint
+        with suppress(Damaged), self._noting("config.yaml") as file:  # `config` is content with a checkpoint's copy
             read_document(file, str)
-        return {}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of metrics.jsonl, lineage.jsonl or adapters.jsonl; read anew when the file has changed."""
@@ -165,12 +167,18 @@ class Run:
         stamps = {part: self.stamp(name) for part, name in names.items()}
         return {part: stamp for part, stamp in stamps.items() if stamp}
 
-    def stamp(self, name: str) -> Stamp | None:
+    def stamp(self, name: str | Path) -> Stamp | None:
         """Of a file in the run folder; None where there is none, or none any more."""
         with suppress(OSError):
             status = (self.folder / name).lstat()
             return status.st_mtime_ns, status.st_size, status.st_ino
         return None
+
+    def stamps_behind(self, name: str) -> Stamps:
+        """Of a file, and of what tells whether it is as the run wrote it: the manifest and the newest checkpoint."""
+        with suppress(OSError):
+            return self.stamp(name), *(self.stamp(file) for file in vouching(self.folder))
+        return (self.stamp(name),)
 
     def _json(self, name: str) -> dict[str, Any]:
         content: dict[str, Any] = self._read(name, _json, missing={})
@@ -189,14 +197,14 @@ class Run:
     @contextmanager
     def _noting(self, name: str, most: int = MOST_BYTES) -> Iterator[Path]:
         """Within the block a file is read; what goes wrong is Damaged, and found."""
-        stamp, finding = self.stamp(name), self.found.get(name)
-        if finding and finding.is_lasting and finding.stamp == stamp:
+        stamps, finding = self.stamps_behind(name), self.found.get(name)
+        if finding and finding.is_lasting and finding.stamps == stamps:
             raise Damaged(finding.sentence)
         try:
             yield self._plain_file(name, most)
         except TROUBLE as error:
             sentence = self._sentence(name, error)
-            self.found[name] = Finding(stamp, sentence, not isinstance(error, OSError))
+            self.found[name] = Finding(stamps, sentence, not _is_of_system(error))
             raise Damaged(sentence) from error
         self.found.pop(name, None)
 
@@ -212,7 +220,7 @@ class Run:
 
     def _sentence(self, name: str, error: Exception) -> str:
         """What is wrong with a file, without saying where on this machine it is."""
-        text = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+        text = " ".join(str(error).split()).replace(f"{self.folder}/", "").replace(str(self.folder), self.name)
         if isinstance(error, OSError):
             text = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         elif isinstance(error, KeyError):
@@ -223,12 +231,14 @@ class Run:
 
 
 def damage(run: Run) -> list[str]:
-    """What of a run is damaged, each a sentence that names the file: as far as it was read, and has not changed since.
+    """What of a run is damaged, each a sentence that names the file: as far as it was read and is unchanged since."""
+    found = sorted(run.found.items())
+    return [finding.sentence for name, finding in found if finding.stamps == run.stamps_behind(name)]
 
-    What checksums find belongs here too.
-    """
-    found = [(name, finding) for name, finding in sorted(run.found.items()) if finding.stamp == run.stamp(name)]
-    return [finding.sentence for _, finding in found]
+
+def _is_of_system(error: BaseException | None) -> bool:
+    """Whether the system could not read a file, whatever was made of its error on the way."""
+    return error is not None and (isinstance(error, OSError) or _is_of_system(error.__cause__))
 
 
 def _plain_text(text: str) -> str:

@@ -9,11 +9,13 @@ kind and a generation by number or known word. Where others can reach the server
 import asyncio
 import hmac
 import json
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import distribution
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -29,6 +31,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from agents.types import UserError
 from dashboard.reading import Run, Stamp, film, remembered
 from dashboard.sockets import MOST_HEADERS
 
@@ -59,11 +62,14 @@ MOST_PATH = 2 << 10
 class Guard:
     """Turns away who calls this server by another name, comes from another page, or wants more than to read.
 
+    hosts: names of this server, with their ports. names: those behind which a proxy may be, which may speak https.
     token: what a request must show, in its address (?token=...) or, from then on, in a cookie; None where all may read.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], token: str | None = None):
-        self.app, self.hosts, self.token = app, frozenset(host.lower() for host in hosts), token
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], names: Sequence[str], token: str | None):
+        self.app, self.token = app, token
+        self.names = frozenset(name.lower() for name in names)
+        self.hosts = self.names.union(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is fine; a websocket that is not is closed before it opens."""
@@ -89,9 +95,10 @@ class Guard:
         hosts = self.hosts | {authority(*scope["server"])}  # nobody rebinds an address, only names
         host = headers.get(b"host", [])
         if len(host) != 1 or host[0].decode("latin-1").lower() not in hosts:
-            return 421, "this server is not known by that name"
+            advice = "start the dashboard with --name HOST[:PORT] to call it so"
+            return 421, f"this server is not known by that name: {advice}"
         origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
-        if any(origin not in {f"http://{name}" for name in hosts} for origin in origins):
+        if not {f"http://{name}" for name in hosts}.union(f"https://{name}" for name in self.names).issuperset(origins):
             return 403, "pages of other origins may not read this"
         if scope["type"] == "websocket" and not origins:
             return 403, "a websocket must say where it comes from"
@@ -127,6 +134,20 @@ def authority(host: str, port: int) -> str:
     """
     host = host.removeprefix("::ffff:") if "." in host else host
     return (f"[{host}]" if ":" in host else host) + ("" if port == 80 else f":{port}")
+
+
+def authorities(name: str, port: int) -> list[str]:
+    """What a browser may say for a name that is given: HOST:PORT, or HOST, with this port or with none (80 and 443).
+
+    UserError for what is neither, such as a whole address.
+    """
+    with suppress(ValueError):
+        name = authority(str(ip_address(name)), 80)  # brackets around ::1, whose end is no port
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]\s:/?#@]+)(?::([0-9]{1,5}))?", name)
+    if not found or int(found[2] or 0) > 65535:
+        raise UserError(f"name = {name!r}: must be HOST or HOST:PORT, as a browser shows it, such as localhost:9000")
+    host, other = found.groups()
+    return [name] if other not in (None, "80", "443") else [host, f"{host}:{other or port}"]
 
 
 def _with_headers(send: Send, more: Mapping[str, str] = MappingProxyType({})) -> Send:
@@ -184,10 +205,12 @@ class News:
             self.pages.discard(socket)
 
 
-def application(runs: Sequence[Run], hosts: Sequence[str], token: str | None = None) -> Starlette:
+def application(
+    runs: Sequence[Run], hosts: Sequence[str], names: Sequence[str] = (), token: str | None = None
+) -> Starlette:
     """The web application for some runs. hosts: names and ports by which it may be called, as 127.0.0.1:8600.
 
-    token: what a request must show, if anything.
+    names: others, which may also be those of a proxy that speaks https. token: what a request must show, if anything.
     """
     news = News(runs)
 
@@ -198,7 +221,8 @@ def application(runs: Sequence[Run], hosts: Sequence[str], token: str | None = N
         watching.cancel()
 
     routes = [*_page_routes(), *_run_routes(runs), WebSocketRoute("/news", news.page)]
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts, token=token)], lifespan=lifespan)
+    guard = Middleware(Guard, hosts=hosts, names=names, token=token)
+    app = Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
     app.router.redirect_slashes = False  # /runs/ is nothing, and /runs is asked for by its name
     return app
 

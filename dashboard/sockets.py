@@ -20,7 +20,7 @@ MOST_OPEN = 128
 ASK_S = 10.0
 """Seconds in which a client must have sent a request, from when it came or had the last answer."""
 READ_S = 30.0
-"""Seconds in which a client must make room for the next piece of an answer."""
+"""Seconds in which a client must make room for more of an answer."""
 PIECE = 64 << 10
 """Bytes of an answer that are handed to a connection at a time; no more than two pieces of it wait there."""
 MOST_SAID = 1 << 20
@@ -72,7 +72,7 @@ class Visit:
         """The client's turn."""
         self._requests -= 1
         if not self._is_full:
-            self._wait(ASK_S)
+            self._wait_for_client()
 
     def is_full(self, is_full: bool) -> None:
         """Whether more was sent than the client has read."""
@@ -82,7 +82,12 @@ class Visit:
         elif self._requests:
             self._stop_waiting()
         else:
-            self._wait(ASK_S)
+            self._wait_for_client()
+
+    def _wait_for_client(self) -> None:
+        """To read the rest of an answer, which may still wait here though all of it was sent; else to ask."""
+        has_rest = self._transport and self._transport.get_write_buffer_size()
+        self._wait(READ_S if has_rest else ASK_S)
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -192,6 +197,7 @@ def bounded(app: ASGIApp) -> dict[str, Any]:
         "ws_per_message_deflate": False,
         "h11_max_incomplete_event_size": MOST_HEADERS,
         "backlog": MOST_OPEN,
+        "timeout_keep_alive": ASK_S,  # else uvicorn closes sooner
         "proxy_headers": False,
         "server_header": False,
         "timeout_graceful_shutdown": 2,

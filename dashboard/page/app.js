@@ -18,7 +18,7 @@ const EMPTY = {
 };
 const at = (id) => document.getElementById(id);
 
-const page = { runs: [], run: 0, view: "world", data: new Map(), shown: new Set() };
+const page = { runs: [], run: 0, view: "world", data: new Map(), shown: new Set(), isRefused: false };
 const panel = new AgentPanel(at("agent"), (slot) => scene.select(slot));
 const scene = new Scene(at("scene"), (s) => panel.show(s));
 const compare = new Compare(at("left"), at("right"), at("together"));
@@ -36,6 +36,16 @@ function showDamage() {
   const shown = [...at("damage").children].map((line) => line.textContent);
   if (named.join("\n") !== shown.join("\n")) at("damage").replaceChildren(...named.map((line) => element("li", { textContent: line })));
   at("damage").hidden = !named.length;
+}
+
+// What the server answered instead; nothing more is asked of one that refuses, as after a restart with another token
+function showRefusal({ status, message }) {
+  page.isRefused = status === 403;
+  at("status").textContent = page.isRefused ? "refused" : "no connection";
+  at("status").className = "chip";
+  if (!status) return;
+  at("damage").replaceChildren(element("li", { textContent: message }));
+  at("damage").hidden = false;
 }
 
 async function refreshRuns() {
@@ -175,7 +185,9 @@ function open(view) {
 }
 
 function listen() {
-  const socket = new WebSocket(`ws://${location.host}/news`);
+  const news = new URL("news", location.href);
+  news.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(news);
   socket.onmessage = async (message) => {
     const { changed } = JSON.parse(message.data);
     for (const [run, parts] of Object.entries(changed)) {
@@ -186,8 +198,8 @@ function listen() {
   };
   socket.onclose = () => setTimeout(async () => {
     page.data.clear();
-    await refreshRuns().then(show, () => (at("status").textContent = "no connection"));
-    listen();
+    await refreshRuns().then(show, showRefusal);
+    if (!page.isRefused) listen();
   }, 3000);
 }
 
@@ -273,7 +285,7 @@ async function begin() {
   await refreshRuns();
   listen();
   await open(VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "world");
-  setInterval(refreshRuns, 15000); // a run that is interrupted writes no news
+  setInterval(() => page.isRefused || refreshRuns().catch(showRefusal), 15000); // a run that is interrupted writes no news
   plotly();
 }
 

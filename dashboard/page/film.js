@@ -3,8 +3,10 @@
 export async function get(path) {
   const answer = await fetch(path);
   if (answer.status === 422) document.dispatchEvent(new Event("damage"));
-  if (!answer.ok) throw new Error(await answer.text());
-  return answer.json();
+  if (answer.ok) return answer.json();
+  const isSentence = answer.headers.get("content-type")?.startsWith("text/plain"); // else it is a proxy's own page
+  const message = isSentence ? await answer.text() : `the server answered ${answer.status}`;
+  throw Object.assign(new Error(message), { status: answer.status });
 }
 
 export function bytes(base64) {

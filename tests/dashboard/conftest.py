@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def served(*arguments: object) -> Iterator[str]:
-    """The address of a page that is served within the block."""
-    command = [sys.executable, "-m", "dashboard", *map(str, arguments), "--port", "0"]
+def served(*arguments: object, port: int = 0) -> Iterator[str]:
+    """The address of a page that is served within the block, at this port, or any that is free."""
+    command = [sys.executable, "-m", "dashboard", *map(str, arguments), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout
         try:

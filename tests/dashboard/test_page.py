@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -395,6 +397,67 @@ def test_the_token_goes_from_the_address_into_a_cookie_and_news_still_come(opene
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
         until(page, "document.getElementById('facts').textContent.endsWith('generation 2 of 3')", seconds=10)
         page.close()
+
+
+TEN_TIMES_AS_FAST = """for (const name of ["setTimeout", "setInterval"]) {
+  const original = window[name];
+  window[name] = (what, ms) => original(what, ms / 10);
+}"""
+
+
+def test_a_page_left_open_says_what_a_server_with_another_token_answers_and_asks_no_more(browser, serving, two_runs):
+    with closing(browser.new_context()) as context:
+        page, asked = context.new_page(), []
+        page.add_init_script(TEN_TIMES_AS_FAST)
+        with serving(two_runs[0], "--token", "always") as whole:
+            place = whole.partition("/?token=")[0]
+            page.goto(whole)
+            page.wait_for_selector("#scene canvas.land[data-step]")
+            assert not page.is_visible("#damage")
+        until(page, "document.getElementById('status').textContent === 'no connection'")
+        with serving(two_runs[0], "--token", "always", port=urlsplit(place).port):
+            until(page, "document.getElementById('status').textContent === 'refused'")
+            why = "this page needs its whole address, with ?token=, as printed where it was started"
+            assert page.inner_text("#damage") == why
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("websocket", lambda news: asked.append(news.url))
+            page.wait_for_timeout(3000)  # in which it would have asked ten times
+            assert asked == []
+
+
+def test_a_page_left_open_goes_on_when_its_server_is_back(browser, serving, two_runs):
+    with closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.add_init_script(TEN_TIMES_AS_FAST)
+        with serving(two_runs[0]) as place:
+            page.goto(place)
+            page.wait_for_selector("#scene canvas.land[data-step]")
+        until(page, "document.getElementById('status').textContent === 'no connection'")
+        with serving(two_runs[0], port=urlsplit(place).port), page.expect_websocket() as news:
+            until(page, "document.getElementById('status').textContent === 'finished'")
+        assert news.value.url == place.replace("http", "ws") + "/news"
+
+
+def test_behind_a_proxy_that_speaks_https_it_keeps_to_its_path(browser, serving, two_runs):
+    """The proxy is played by the browser, which asks the server itself for what the page wants at other addresses."""
+    outside = "https://runs.localhost/terrarium/"
+    with serving(two_runs[0], "--name", "runs.localhost") as place, closing(browser.new_context()) as context:
+        page = context.new_page()
+
+        def forward(route) -> None:
+            wanted = route.request.url
+            if not wanted.startswith(outside):
+                return route.abort()
+            route.fulfill(response=route.fetch(url=f"{place}/{wanted.removeprefix(outside)}"))
+
+        page.route("**/*", forward)
+        with page.expect_websocket() as news:
+            page.goto(outside + "#curves")
+        assert news.value.url == "wss://runs.localhost/terrarium/news"
+        until(page, "document.querySelectorAll('#charts .js-plotly-plot').length === 10")
+        page.keyboard.press("1")
+        page.wait_for_selector("#scene canvas.land[data-step]")
+        page.unroute_all(behavior="ignoreErrors")  # of what the page wants while it is closed
 
 
 def wait_until_gone(place: str) -> None:

@@ -1,12 +1,16 @@
 """What is said of a run is what is in its folder, whole or half-written, and nothing from beside it."""
 
 import base64
+import errno
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,6 +223,61 @@ def test_damage_that_is_mended_is_no_damage(copied):
     file.write_text(whole)
     assert run.overview()["damage"] == []
     assert run.overview()["done"] == 3
+
+
+def test_where_on_this_machine_a_run_is_stays_untold(copied):
+    (copied / "config.yaml").write_text("seed: [")
+    shutil.rmtree(copied / "checkpoints")
+    run = Run(copied)
+    with pytest.raises(Damaged, match=r"^config\.yaml: damaged.*; copy must be the folder of a run$"):
+        run.config()
+
+
+def test_damage_elsewhere_that_is_mended_is_no_damage(copied):
+    """The manifest and the newest checkpoint tell whether a log and a recording are what the run wrote."""
+    newest = max((copied / "checkpoints").iterdir())
+    for vouching in (copied / "manifest.jsonl", newest / "manifest.jsonl"):
+        run, kept = Run(copied), vouching.read_bytes()
+        vouching.write_bytes(b"7\n")
+        for _ in range(2):
+            with pytest.raises(Damaged, match=r"metrics\.jsonl: .*manifest\.jsonl"):
+                run.lines("metrics")
+            with pytest.raises(Damaged, match=r"rollout_0001\.safetensors: .*manifest\.jsonl"):
+                run.recording("rollout", 1)
+        names = [sentence.partition(":")[0] for sentence in run.overview()["damage"]]
+        assert names == ["metrics.jsonl", "recordings/rollout_0001.safetensors"]
+        vouching.write_bytes(kept)
+        assert run.overview()["damage"] == []
+        assert len(run.lines("metrics")) == 3
+        assert run.recording("rollout", 1)
+
+
+def test_a_checkpoint_that_is_set_aside_is_no_reason_for_damage_any_more(copied):
+    newest, run = max((copied / "checkpoints").iterdir()), Run(copied)
+    (newest / "manifest.jsonl").write_text("7\n")
+    with pytest.raises(Damaged):
+        run.lines("metrics")
+    shutil.rmtree(newest)
+    assert len(run.lines("metrics")) == 3
+    assert run.overview()["damage"] == []
+
+
+@pytest.mark.parametrize("part", ["metrics", "config"])
+def test_what_the_system_could_not_read_once_is_read_again(copied, monkeypatch, part):
+    """Whatever a reader makes of the system's error: it may pass without any file having changed."""
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    run = Run(copied)
+    read: Callable[[], Any] = run.config if part == "config" else partial(run.lines, part)
+    with monkeypatch.context() as broken:
+        broken.setattr("trainers.records.manifest.read_bytes", fail)
+        broken.setattr("trainers.records.sealed.read_bytes", fail)
+        with pytest.raises(Damaged, match="Input/output error"):
+            read()
+    assert read()
+    assert run.overview()["damage"] == []
 
 
 def test_nobody_can_descend_from_itself(copied):

@@ -16,7 +16,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from dashboard.server import authority
+from agents.types import UserError
+from dashboard.server import authorities, authority
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,6 +177,7 @@ def test_a_mistake_is_one_sentence(two_runs, tmp_path):
     assert done.stderr.count("\n") == 1
     assert "no such folder; must be the folder of a run" in done.stderr
     assert "port = 70000: must be between 0 (any that is free) and 65535" in start(two_runs[0], "--port", 70000).stderr
+    assert "name = 'http://x': must be HOST or HOST:PORT" in start(two_runs[0], "--name", "http://x").stderr
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port = {port}: must be one that is free at 127.0.0.1" in start(two_runs[0], "--port", port).stderr
@@ -322,6 +324,55 @@ def has_ipv6() -> bool:
 )
 def test_an_address_is_written_as_browsers_write_it(host, port, expected):
     assert authority(host, port) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("localhost:9000", {"localhost:9000"}),
+        ("[::1]:9000", {"[::1]:9000"}),
+        ("runs.example", {"runs.example", "runs.example:8600"}),
+        ("203.0.113.7", {"203.0.113.7", "203.0.113.7:8600"}),
+        ("::1", {"[::1]", "[::1]:8600"}),
+        ("[::1]", {"[::1]", "[::1]:8600"}),
+        ("runs.example:80", {"runs.example", "runs.example:80"}),
+        ("runs.example:443", {"runs.example", "runs.example:443"}),
+    ],
+)
+def test_a_name_that_is_given_has_its_own_port_or_that_of_the_page_or_none(name, expected):
+    assert set(authorities(name, 8600)) == expected
+
+
+@pytest.mark.parametrize("name", ["", "http://localhost:9000", "a/b", "a:b", "a:99999", "a b", "::1:x", ":9000"])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(UserError, match=f"^name = {re.escape(repr(name))}: must be HOST or HOST:PORT"):
+        authorities(name, 8600)
+
+
+@pytest.fixture(scope="module")
+def renamed(two_runs, serving) -> Iterator[str]:
+    """A page behind a forwarded port and a proxy."""
+    with serving(two_runs[0], "--name", "localhost:9000", "--name", "[::1]:9000", "--name", "Runs.example") as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", ["localhost:9000", "[::1]:9000", "runs.example", "runs.example:{port}"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_behind_a_forwarded_port_or_a_proxy_it_is_called_by_a_name_that_was_given(renamed, name, scheme):
+    name = name.format(port=urlsplit(renamed).port)
+    assert ask(renamed, Host=name, Origin=f"{scheme}://{name}")[0] == 200
+    assert ask(renamed, Origin=f"{scheme}://{name}")[0] == 200, "a proxy may call the server by its own name"
+    assert refusal(renamed, f"{scheme}://{name}") == 101
+
+
+@pytest.mark.parametrize("name", ["localhost", "localhost:9001", "[::1]", "evil.example", "runs.example:9000"])
+def test_a_name_that_is_given_lets_no_other_in(renamed, name):
+    status, _, body = ask(renamed, Host=name)
+    assert status == 421
+    assert body.endswith(b"start the dashboard with --name HOST[:PORT] to call it so")
+    for scheme in ("http", "https"):
+        assert ask(renamed, Origin=f"{scheme}://{name}")[0] == 403
+    assert ask(renamed, Origin=f"https://localhost:{urlsplit(renamed).port}")[0] == 403, "not given, so no proxy's"
 
 
 def test_what_a_run_writes_is_shown_at_once_though_answers_are_remembered(two_runs, serving, tmp_path):

@@ -6,7 +6,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -81,12 +82,15 @@ def is_dropped_while_it_talks(caller: socket.socket) -> bool:
 
 
 @contextmanager
-def impatient(run_dir) -> Iterator[str]:
-    """The address of a page that this process serves, with the limits that a test has set."""
+def impatient(app: Callable[[str], Any]) -> Iterator[str]:
+    """The address at which this process serves an application, with the limits that a test has set.
+
+    app: from the address without its scheme to the application.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
     place = f"127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(**sockets.bounded(application([Run(run_dir)], [place])), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(**sockets.bounded(app(place)), log_level="error"))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -101,7 +105,7 @@ def quick(two_runs, monkeypatch) -> Iterator[str]:
     """A page that is impatient."""
     monkeypatch.setattr(sockets, "ASK_S", 0.4)
     monkeypatch.setattr(sockets, "READ_S", 0.4)
-    with impatient(two_runs[0]) as address:
+    with impatient(lambda place: application([Run(two_runs[0])], [place])) as address:
         yield address
 
 
@@ -145,6 +149,66 @@ def test_who_does_not_read_the_answer_is_dropped_and_who_reads_has_it_whole(quic
             time.sleep(0.05)
         assert not sockets.Visit.open
         assert len(heard(lazy)) < len(body)
+
+
+def test_who_reads_slowly_has_the_rest_of_an_answer_after_all_of_it_was_sent(monkeypatch):
+    """What was sent last waits here as long as the client may read, not as long as it may ask."""
+    monkeypatch.setattr(sockets, "ASK_S", 0.2)
+    is_sent = Event()
+
+    async def app(scope, receive, send) -> None:
+        """Sends until something waits in this process, and then the end."""
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200})
+        while not scope["state"]["visit"]._transport.get_write_buffer_size():
+            await send({"type": "http.response.body", "body": 1024 * b"x", "more_body": True})
+        await send({"type": "http.response.body", "body": b"the end"})
+        is_sent.set()
+
+    with (
+        impatient(lambda _: app) as address,
+        closing(knock(address, whole(address), receive=4096)) as slow,
+    ):
+        assert is_sent.wait(LONG)
+        time.sleep(4 * sockets.ASK_S)
+        assert heard(slow).endswith(b"the end\r\n0\r\n\r\n")
+
+
+class Waiting:
+    """A transport that holds some bytes back."""
+
+    waiting, is_aborted = 1, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.mark.parametrize(("waiting", "is_dropped"), [(1, False), (0, True)])
+def test_who_has_made_room_after_the_answer_has_time_for_what_is_left_of_it(monkeypatch, waiting, is_dropped):
+    monkeypatch.setattr(sockets, "ASK_S", 0.0)
+
+    async def make_room() -> bool:
+        transport: Any = Waiting()
+        visit = sockets.Visit()
+        visit.begin(transport)
+        visit.is_asked()
+        visit.is_full(True)
+        visit.is_answered()
+        transport.waiting = waiting
+        visit.is_full(False)
+        await asyncio.sleep(0.05)
+        visit.end()
+        return transport.is_aborted
+
+    assert asyncio.run(make_room()) == is_dropped
+
+
+def test_who_may_still_ask_is_not_sent_away_by_uvicorn():
+    assert uvicorn.Config(**sockets.bounded(Any)).timeout_keep_alive == sockets.ASK_S
 
 
 async def said_to(address: str, say: Callable) -> int:

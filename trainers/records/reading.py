@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from trainers.records.manifest import (
+    MANIFEST,
     MATCHES,
     Account,
     checked_log,
@@ -104,6 +105,12 @@ def confirmed(run_dir: Path) -> list[Account]:
         except DamagedRun:
             if newest < 0 or saved[newest].exists():
                 raise  # else a run that goes on has deleted it, and there are newer ones
+
+
+def vouching(run_dir: Path) -> list[Path]:
+    """What tells, besides a file itself, whether it is what the run wrote: the manifest and the newest checkpoint."""
+    newest = [*checkpoints(run_dir).values()][-1:]
+    return [run_dir / MANIFEST, run_dir / "checkpoints", *(folder / MANIFEST for folder in newest)]
 
 
 def check_written(run_dir: Path, file: Path) -> None:
