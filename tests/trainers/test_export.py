@@ -184,7 +184,7 @@ def test_a_damaged_config_is_named(run_dir, tmp_path, capsys, content):
     (folder / "config.yaml").write_text(sealed_text(content) if content.endswith("\n") else content)
     error = said([folder, "--agent", "0", "--format", "gguf"], capsys)
     assert (
-        "config.yaml: cut off, or made by an earlier version" in error
+        "config.yaml: damaged, or made by an earlier version" in error
         or "config.yaml: made by another version" in error
         or "model.dtype = 'float8'" in error
     )

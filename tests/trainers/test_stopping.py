@@ -21,12 +21,21 @@ TWICE = """
 import os, signal, time
 from trainers.cli import stopping
 stopping.ONE_WISH = 0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 with stopping.stopping_cleanly() as check:
     os.kill(os.getpid(), signal.SIGINT)
     print("goes on", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def not_in_the_background():
+    """A test may run where a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

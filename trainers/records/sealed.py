@@ -87,7 +87,7 @@ def unsealed_text(sealed: str, file: Path) -> str:
     """The text that was sealed; DamagedRun, naming the file, if it is another."""
     text, mark, end = sealed.rpartition("# sha256: ")
     if not mark:
-        raise DamagedRun(f"{file}: cut off, or made by an earlier version (its last line must be its SHA-256)")
+        raise DamagedRun(f"{file}: damaged, or made by an earlier version (its last line is not its SHA-256)")
     if end != f"{sha256(text.encode())}\n":
         raise DamagedRun(f"{file}: damaged, or changed since the run wrote it (its last line is not its SHA-256)")
     return text
