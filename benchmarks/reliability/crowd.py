@@ -20,8 +20,10 @@ from benchmarks.reliability.subjects import Subject
 SOCKETS = 300
 GREETINGS = (b"", b"GET / HTTP/1.1\r\nHost: ", b"GET /plotly.js HTTP/1.1\r\nHost: %s\r\n\r\n")
 """What the sockets send at first, by turns: nothing, half a request, and a request of which no answer is read."""
-PHASE = 15
+PHASE = 60
 """Generations with the sockets, and then without."""
+ENDLESS = 100_000
+"""Generations of a run that is ended when all is measured."""
 PATIENCE = 5.0
 """Seconds in which everybody else must be answered."""
 MOST_SLOWDOWN = 1.05
@@ -34,7 +36,7 @@ def cases(subject: Subject, phases: int) -> list[Case]:
 
 def _try(subject: Subject, phases: int, folder: Path) -> Finding:
     run_dir = folder / "run"
-    keys = [*subject.keys, "--generations", str(2 * PHASE * phases + PHASE), "--run_dir", str(run_dir), "--dashboard"]
+    keys = [*subject.keys, "--generations", str(ENDLESS), "--run_dir", str(run_dir), "--dashboard"]
     command = [sys.executable, "-m", "trainers.train", *keys]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout
