@@ -34,7 +34,7 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
         refuse_if_done(run_dir, config.generations)
         repair(run_dir, strict)
         population, history = restore(run_dir, config)
-        prune_checkpoints(run_dir, config.log.checkpoints, history.best)  # a process that was killed may not have
+        prune_checkpoints(run_dir, config.log.checkpoints, history.best)  # which a killed process may have left undone
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
     if resume is None:

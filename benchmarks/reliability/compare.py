@@ -29,12 +29,8 @@ def different(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
 def contents(folder: Path, root: Path | None = None) -> dict[str, Any]:
     """What each file in a folder says, by its path in it. root: a folder above whose name does not count; the same."""
     files = ((path.relative_to(folder), path) for path in folder.rglob("*") if not path.is_dir())
-    compared = {name.as_posix(): path for name, path in files if not any(map(_is_left_out, name.parts))}
+    compared = {name.as_posix(): path for name, path in files if not set(name.parts) & set(NOT_COMPARED)}
     return {name: _content(path, root or folder) for name, path in compared.items()}
-
-
-def _is_left_out(part: str) -> bool:
-    return part in NOT_COMPARED or part.endswith(".removed")  # what a disk did not let go, under a name nobody reads
 
 
 def _content(file: Path, root: Path) -> Any:

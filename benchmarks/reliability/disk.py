@@ -9,6 +9,7 @@ import random
 from functools import partial
 from pathlib import Path
 
+from agents.files import remove_leftovers
 from benchmarks.reliability import faults
 from benchmarks.reliability.case import Case, Finding, go_on, spread, told
 from benchmarks.reliability.compare import differences
@@ -61,6 +62,7 @@ def _try(subject: Subject, error: str, number: int, lasting: bool, folder: Path)
     if ended.code < 0:
         return Finding("crash", f"signal {-ended.code}")
     if ended.code == 0:
+        remove_leftovers(run_dir / "checkpoints")  # what the disk did not let go, under a name that nobody reads
         found = differences(subject.alone, run_dir)
         return Finding("silent", "; ".join(found[:5])) if found else Finding("unharmed")
     after = go_on(subject, run_dir, number > first_checkpoint(subject))

@@ -1,5 +1,6 @@
 """The command line: what it takes, and what it says to mistakes."""
 
+import io
 import os
 import re
 import subprocess
@@ -280,3 +281,14 @@ def test_the_home_of_the_user_stands_for_a_tilde_in_every_path(tmp_path, monkeyp
     assert paths == tuple(str(tmp_path / name) for name in "abcd")
     with pytest.raises(UserError, match=r"run_dir = '~nobody-here/a': must be a path"):
         FullConfig(run_dir="~nobody-here/a")
+
+
+@pytest.mark.parametrize("asks", ["--help", "--print_config"])
+def test_that_nobody_reads_what_is_printed_is_no_mistake_in_the_command(asks, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        parse([asks])

@@ -34,10 +34,12 @@ def _first_level(everything: str, description: str, program: str) -> str:
     common = "".join(_option(everything, key) for key in COMMON)
     return (
         f"usage: {program} [--config NAME|FILE] [--KEY VALUE ...] [--dashboard]\n"
-        f"       {program} --resume RUN_DIR [--generations N] [--dashboard]\n\n"
+        f"       {program} --resume RUN_DIR [--generations N] [--strict] [--dashboard]\n\n"
         f"{description}\n\nwhat most people change:\n{common}"
         "  --dashboard           Show the run in a browser while it goes on.\n"
-        "  --resume RUN_DIR      Go on with a run that was stopped, or to more generations.\n\n"
+        "  --resume RUN_DIR      Go on with a run that was stopped, or to more generations;\n"
+        "                        with --strict only if all its files are whole, with\n"
+        "                        --model.name FOLDER if its model was moved.\n\n"
         f"Every key, section by section: --help {', '.join(SECTIONS[:-1])}; or --help all."
     )
 

@@ -87,6 +87,8 @@ def _parse_keys(argv: list[str]) -> TrainConfig:
             print(explain(parser.format_help(), section, command("trainers.train")))
             sys.exit()
         return _instantiate(parser, parser.parse_args(keys))
+    except BrokenPipeError:  # nobody reads what is printed here
+        raise
     except REFUSALS as error:
         raise UserError(_one_line(error)) from error
 
