@@ -1,15 +1,18 @@
 """Who may write in a run folder, and where its figures are said to come from."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from agents.types import UserError
 from trainers.records import checkpoint, run_folder
+from trainers.records.manifest import account
 from trainers.records.run_folder import LOCK, git_commit, reserved
 
 HOLD = """
@@ -109,3 +112,22 @@ def test_where_folders_cannot_be_opened_checkpoints_are_kept_all_the_same(tmp_pa
     checkpoint.save_checkpoint(tmp_path, 3, {}, {"generation": 3})
     assert checkpoint.load_checkpoint(tmp_path / "checkpoints" / "gen_0003")[1] == {"generation": 3}
     assert opened
+
+
+def test_the_account_of_a_generation_leaves_nothing_in_memory(tmp_path):
+    (tmp_path / "recordings").mkdir()
+
+    def generations(first: int, end: int) -> int:
+        for generation in range(first, end):
+            (tmp_path / "recordings" / f"life_{generation:04d}.safetensors").write_bytes(b"x")
+            assert b"recordings/life" in account(tmp_path, generation, {}, "")
+            (tmp_path / "recordings" / f"life_{generation:04d}.safetensors").unlink()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = generations(1, 50)
+        assert generations(50, 150) - before < 10_000, "bytes, of a hundred generations"
+    finally:
+        tracemalloc.stop()

@@ -84,7 +84,9 @@ def account(run_dir: Path, generation: int, lines: dict[str, bytes], previous: s
 
 def _files_of(run_dir: Path, generation: int) -> list[Path]:
     number = f"{generation:04d}"
-    files = [*run_dir.glob(f"recordings/*_{number}.safetensors"), *run_dir.glob(f"hall/gen_{number}.safetensors")]
+    # No pattern with the number and a wildcard in it: fnmatch keeps those it has compiled, one for each generation.
+    files = [file for file in run_dir.glob("recordings/*.safetensors") if file.stem.endswith(f"_{number}")]
+    files += run_dir.glob(f"hall/gen_{number}.safetensors")
     files += [*run_dir.glob(f"adapters/gen_{number}/{SUMS}"), *run_dir.glob(f"model/gen_{number}/{SUMS}")]
     return sorted(files) + [run_dir / "first.json"] * (generation == 0)
 
