@@ -289,3 +289,14 @@ def test_killed_runs_go_on_equal(campaign):
 
 def test_the_short_campaign_finds_no_fault(campaign):
     assert [line for line in campaign[0] if line["outcome"] not in GOOD] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a campaign forks")
+def test_a_child_may_be_killed_before_it_has_begun():
+    code = """
+import time
+from benchmarks.reliability.forked import forked
+for seconds in (0, 0.0005, 0.002):
+    assert forked(lambda: time.sleep(60), limit=60, kill_after=seconds).is_killed
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,11 +50,15 @@ def forked(work: Callable[[], object], limit: float, kill_after: float | None = 
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("out", "err")]
+        for file in files:  # here, as a child may be killed before it has begun
+            file.touch(0o600)
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
             _be_child(work, files)
+        with suppress(OSError):  # both do it, so that neither need wait for the other
+            os.setpgid(child, child)
         end = started + (limit if kill_after is None else kill_after)
         while not (status := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < end:
             time.sleep(0.002)
@@ -69,7 +74,7 @@ def _be_child(work: Callable[[], object], files: list[Path]) -> None:
     """Work with standard output and error in files, then leave, without what Python does at its end."""
     os.setpgid(0, 0)
     for stream, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), stream)
+        os.dup2(os.open(file, os.O_WRONLY), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     mapped = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
