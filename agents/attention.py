@@ -2,13 +2,15 @@
 
 All agents and all texts share the instructions in front, whose keys and values exist once. A text is read once
 (`Reading` records its keys and values); after that the answer token alone asks (`Recollection`), one row per agent.
-Where adapters act on the whole text, each agent reads it anew in the adapted layers instead.
-Both go through transformers' own layers: this module is the attention function that they use
-(`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
+Where adapters act on the whole text, each agent reads it anew in the adapted layers instead (`Rereading`).
+All go through layers computed by `agents.layers`, or through transformers' own: this module is the attention function
+that those use (`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
 
-Symbols: B rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
+Symbols: B texts or rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -19,41 +21,69 @@ from transformers import AttentionInterface
 KeysValues = tuple[Tensor, Tensor]
 
 
-class Reading:
-    """One pass of texts through layers, behind instructions already read; records keys and values if asked to.
+class Behind:
+    """Causal attention of texts of one length, behind instructions that may have been read before.
 
-    lengths: (B,) tokens of each text, of the S to which they are filled up. Texts of one length attend together: a
-    kernel's last bits depend on the length of what it is given, and so would a text's on the texts beside it.
+    A kernel's last bits depend on the length of what it is given, and so would a text's on the texts beside it.
     """
 
-    def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, lengths: Tensor):
-        self.instructions = instructions  # per layer (V, I, d) twice, or None while they are read themselves
-        self.first_recorded = first_recorded
-        self.recorded: list[KeysValues] = []  # per recorded layer (B, V, S, d) twice, after position embedding
-        self.rows = {int(length): torch.nonzero(lengths == length)[:, 0] for length in lengths.unique()}
-        longest, self.known = int(lengths.max()), instructions[0][0].shape[1] if instructions else 0
+    def __init__(self, instructions: list[KeysValues] | None, longest: int):
+        self._instructions = instructions  # per layer (V, I, d) twice, or None while they are read themselves
+        known = instructions[0][0].shape[1] if instructions else 0
         causal = torch.ones(longest, longest, dtype=torch.bool).tril()
-        self.may_see = torch.cat([torch.ones(longest, self.known, dtype=torch.bool), causal], dim=1)  # (S, I + S)
+        self._may_see = torch.cat([torch.ones(longest, known, dtype=torch.bool), causal], dim=1)  # (S, I + S)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-        """Causal attention of (B, H, S, d) over the instructions and the text itself."""
+        """What B texts of S tokens see, (B, H, S, d)."""
+        if self._instructions:
+            ik, iv = (x.expand(len(k), -1, -1, -1) for x in self._instructions[layer])
+            k, v = torch.cat([ik, k], dim=2), torch.cat([iv, v], dim=2)
+        may_see = self._may_see[: q.shape[2], : k.shape[2]]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=may_see, scale=scaling, enable_gqa=True)
+
+
+class Reading:
+    """One pass of B texts through layers, one text behind the other in one row; records keys and values if asked to.
+
+    lengths: tokens of each text, of which there are S in all; those of one length stand together.
+    """
+
+    def __init__(self, instructions: list[KeysValues] | None, first_recorded: int, lengths: Sequence[int]):
+        self.first_recorded = first_recorded
+        self.recorded: list[KeysValues] = []  # per recorded layer (1, V, S, d) twice, after position embedding
+        self._runs = [(length, len(list(run))) for length, run in groupby(lengths) if length]
+        self._behind = Behind(instructions, max(lengths))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """What each token sees, (1, H, S, d)."""
         if layer >= self.first_recorded:
             self.recorded.append((k, v))
-        if self.instructions:
-            ik, iv = (x.expand(len(k), -1, -1, -1) for x in self.instructions[layer])
-            k, v = torch.cat([ik, k], dim=2), torch.cat([iv, v], dim=2)
-        if len(self.rows) == 1:
-            return self._alike(q, k, v, scaling)
-        seen = torch.zeros_like(q)
-        for length, rows in self.rows.items():
-            end = self.known + length
-            seen[rows, :, :length] = self._alike(q[rows, :, :length], k[rows, :, :end], v[rows, :, :end], scaling)
+        seen = torch.empty_like(q)
+        start = 0
+        for length, texts in self._runs:
+            end = start + length * texts
+            ask, keys, values = (x[0, :, start:end].unflatten(1, (texts, length)).transpose(0, 1) for x in (q, k, v))
+            seen[0, :, start:end] = self._behind.attend(layer, ask, keys, values, scaling).transpose(0, 1).flatten(1, 2)
+            start = end
         return seen
 
-    def _alike(self, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-        """Attention of texts of one length."""
-        may_see = self.may_see[: q.shape[2], : k.shape[2]]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=may_see, scale=scaling, enable_gqa=True)
+
+class Rereading:
+    """Texts (B, S) with an adapter each, filled up behind to the longest; lengths: (B,) tokens of each."""
+
+    def __init__(self, instructions: list[KeysValues], lengths: Tensor):
+        self._rows = {int(length): torch.nonzero(lengths == length)[:, 0] for length in lengths.unique()}
+        self._behind = Behind(instructions, int(lengths.max()))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """What each token sees, (B, H, S, d); fillers see nothing."""
+        if len(self._rows) == 1:
+            return self._behind.attend(layer, q, k, v, scaling)
+        seen = torch.zeros_like(q)
+        for length, rows in self._rows.items():
+            ask, keys, values = (x[rows, :, :length] for x in (q, k, v))
+            seen[rows, :, :length] = self._behind.attend(layer, ask, keys, values, scaling)
+        return seen
 
 
 class Recollection(NamedTuple):
@@ -84,6 +114,10 @@ class Recollection(NamedTuple):
         return seen.transpose(0, 1).reshape(rows, heads, 1, d)
 
 
+Sight = Reading | Rereading | Recollection
+"""Whom tokens look at."""
+
+
 def terrarium_attention(
     module: Any,
     query: Tensor,
@@ -92,7 +126,7 @@ def terrarium_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    attend_as: Reading | Recollection | None = None,
+    attend_as: Sight | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **_: object,

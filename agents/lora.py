@@ -13,7 +13,7 @@ Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R row
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.types import AdapterConfig, UserError, require
+from agents.weights.frozen import Columns, FrozenLinear
 from agents.write_count import writes
 from evolution.genome import Adapter
 
@@ -40,14 +41,17 @@ class BatchedLoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries the g-th adapter in use."""
-        y = self.base(x)
-        bank = self._bank[0]
-        use = bank.in_use
-        if use is None:
-            return y
-        rows = x.reshape(use.groups, -1, x.shape[-1])  # (G, R * S, D_in)
-        delta: Tensor = _LowRank.apply(rows, bank.anchor, bank, use, self._a, self._b)
-        return y + delta.view(y.shape)
+        return adapted_product(x, self.base, columns_of([self]))
+
+    @property
+    def out_features(self) -> int:
+        """D_out."""
+        return self.base.out_features
+
+    @property
+    def columns(self) -> "AdaptedColumns":
+        """Where its adapter acts."""
+        return AdaptedColumns(self._bank[0], 0, self._b.shape[0], self._a, self._b)
 
 
 class Place(NamedTuple):
@@ -90,25 +94,83 @@ class Gathering(NamedTuple):
         return self.rows.start <= first and end <= self.rows.stop
 
 
-class _LowRank(torch.autograd.Function):
-    """scaling * x Aᵀ Bᵀ for G groups of rows, each with its own A and B."""
+class AdaptedColumns(NamedTuple):
+    """Some of a module's outputs, to which adapters add."""
+
+    bank: "AdapterBank"
+    start: int
+    end: int
+    a: Place
+    b: Place
+
+
+def columns_of(modules: Sequence[Any]) -> list[AdaptedColumns]:
+    """Where adapters act on the outputs of modules, one beside the other."""
+    found, start = [], 0
+    for module in modules:
+        end = start + module.out_features
+        if isinstance(module, BatchedLoRALinear):
+            found.append(module.columns._replace(start=start, end=end))
+        start = end
+    return found
+
+
+def adapted_product(x: Tensor, base: Any, adapted: Sequence[AdaptedColumns]) -> Tensor:
+    """What a frozen module makes of x (G * R, S, D_in), and to some of its outputs what the adapters in use add."""
+    use = adapted[0].bank.in_use if adapted else None
+    if use is None:
+        y: Tensor = base(x)
+        return y
+    out: Tensor = _Adapted.apply(x, adapted[0].bank.anchor, base, use, adapted)
+    return out
+
+
+class _Adapted(torch.autograd.Function):
+    """W x + b, and scaling * x Aᵀ Bᵀ added to some columns, for G groups of rows, each with its own A and B."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, bank: "AdapterBank", use: InUse, a: Place, b: Place) -> Tensor:
-        inner = (x @ a.of(use.values)[use.rows].mT).mul_(bank.scaling)  # (G, R, r)
-        ctx.save_for_backward(x, inner)
-        ctx.rest = bank, use, a, b
-        return inner @ b.of(use.values)[use.rows].mT
+    def forward(
+        ctx: Any, x: Tensor, anchor: Tensor, base: Any, use: InUse, adapted: Sequence[AdaptedColumns]
+    ) -> Tensor:
+        y = _forth(base, x)
+        rows, out = x.reshape(use.groups, -1, x.shape[-1]), y.view(use.groups, -1, y.shape[-1])  # (G, R * S, D)
+        inner = []
+        for bank, start, end, a, b in adapted:
+            inner.append((rows @ a.of(use.values)[use.rows].mT).mul_(bank.scaling))  # (G, R * S, r)
+            out[..., start:end] += inner[-1] @ b.of(use.values)[use.rows].mT
+        ctx.save_for_backward(rows, *inner)
+        ctx.rest = base, use, adapted
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
-        x, inner = ctx.saved_tensors
-        bank, (active, _, values), a, b = ctx.rest
-        gathering = bank.gathering_of(active)
-        to_inner = (gradient @ b.of(values)[active]).mul_(bank.scaling)  # (G, R, r)
-        gathering.add(active, b, gradient.mT @ inner)
-        gathering.add(active, a, to_inner.mT @ x)
-        return to_inner @ a.of(values)[active] if ctx.needs_input_grad[0] else None, *[None] * 5
+        rows, *inners = ctx.saved_tensors
+        base, (active, groups, values), adapted = ctx.rest
+        needs_input = ctx.needs_input_grad[0]
+        to_input = _back(base, gradient) if needs_input else None
+        of_rows = gradient.reshape(groups, -1, gradient.shape[-1])
+        for (bank, start, end, a, b), inner in zip(adapted, inners, strict=True):
+            gathering, part = bank.gathering_of(active), of_rows[..., start:end]
+            to_inner = (part @ b.of(values)[active]).mul_(bank.scaling)  # (G, R * S, r)
+            gathering.add(active, b, part.mT @ inner)
+            gathering.add(active, a, to_inner.mT @ rows)
+            if to_input is not None:
+                to_input.view(rows.shape).add_(to_inner @ a.of(values)[active])
+        return to_input, *[None] * 4
+
+
+def _forth(base: Any, x: Tensor) -> Tensor:
+    """What a module makes of x (..., D_in), where its place may be written to."""
+    y: Tensor = base.forth(x.to(base.dtype)).float() if isinstance(base, FrozenLinear) else base(x).clone()
+    return y
+
+
+def _back(base: Any, gradient: Tensor) -> Tensor:
+    """A gradient with respect to its outputs as one with respect to its inputs."""
+    if isinstance(base, FrozenLinear):
+        return base.back(gradient.to(base.dtype)).float()
+    to_input: Tensor = base.back(gradient) if isinstance(base, Columns) else gradient @ base.weight
+    return to_input
 
 
 class AdapterBank:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.backends import Backend
 from agents.codecs.codec import TextCodec
+from agents.layers import is_known
 from agents.lora import AdapterBank
 from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig, UserError, log
@@ -124,7 +125,7 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
     dtype = getattr(torch, fastest_dtype() if model.dtype == "auto" else model.dtype)
     if lacking := shortcoming(dtype):
         log.warning(f"note: {lacking}")
-    freeze(base.decoder, base.blocks, first_adapted, dtype)
+    freeze(base.decoder, base.blocks, first_adapted, dtype, is_joined=is_known(base.decoder))
     network = PolicyNetwork(base, bank, codec, model.prefix_cache_mb)
     if model.trunk == "int8":  # not before the instructions are read, which 8 bits would spoil
         quantise(base.decoder, first_adapted)

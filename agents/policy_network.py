@@ -8,23 +8,21 @@ tokens that adapters act on, in the adapted layers, from memory; `plain_logits` 
 same modules, the slow way that tests hold the fast one to.
 """
 
-import copy
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, get_ident
-from typing import Any
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.attention import KeysValues, Reading, Recollection
+from agents.attention import Recollection, Rereading
 from agents.codecs.codec import TextCodec
 from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
 from agents.prefix_cache import PrefixCache, ReadText, Recalled
+from agents.reading import TextReader
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
 from agents.weights.frozen import product_dtype
@@ -58,9 +56,6 @@ class PolicyNetwork:
         """How many texts are answered or learnt from together; it bounds the working memory."""
         self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
-        self._top = some_layers(base.decoder, self.first_layer, base.layers)
-        # Where adapters act on all of a text, the bare base need only bring it to the first of the adapted layers.
-        self._reader = some_layers(base.decoder, 0, self.first_layer + 1) if self._acts_on_text else base.decoder
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
         self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
         self._try_out(f" {codec.action_words[0]}")
@@ -84,23 +79,14 @@ class PolicyNetwork:
 
     def _after_texts(self, recalled: Recalled) -> Tensor:
         """Final hidden states (B, D) of the answer tokens, which alone go through the adapted layers."""
-        hidden: Tensor = self._top(
-            inputs_embeds=recalled.entering[:, None],
-            position_ids=(len(self.instruction_ids) + recalled.lengths)[:, None],
-            use_cache=False,
-            attend_as=self._recollection(recalled),
-        ).last_hidden_state
-        return hidden[:, 0]
+        positions = (len(self.instruction_ids) + recalled.lengths)[:, None]
+        return self.reader.top(recalled.entering[:, None], positions, self._recollection(recalled))[:, 0]
 
     def _along_texts(self, recalled: Recalled) -> Tensor:
         """The same where all tokens go through them: short texts are filled up behind, where nobody looks."""
         rows, longest, _ = recalled.tokens.shape
-        hidden: Tensor = self._top(
-            inputs_embeds=recalled.tokens,
-            position_ids=torch.arange(longest)[None] + len(self._front_ids),
-            use_cache=False,
-            attend_as=Reading(self._instructions, self.base.layers, recalled.lengths),
-        ).last_hidden_state
+        positions = torch.arange(longest)[None] + len(self._front_ids)
+        hidden = self.reader.top(recalled.tokens, positions, Rereading(self.reader.instructions, recalled.lengths))
         return hidden[torch.arange(rows), recalled.lengths - 1]
 
     @torch.no_grad()
@@ -169,8 +155,8 @@ class PolicyNetwork:
     def _try_out(self, text: str) -> None:
         """Read the instructions and answer one text; UserError where the model computes in a way unknown here."""
         try:
-            self._instructions = self._read_instructions()
-            if len(self._instructions) < self.base.layers:
+            self.reader = TextReader(self.base, self._front_ids, self.first_layer, self._acts_on_text)
+            if len(self.reader.instructions) < self.base.layers:
                 raise NotImplementedError("not all its layers ask for an attention function")
             self._check_logits(text)
         except UserError:
@@ -218,7 +204,7 @@ class PolicyNetwork:
             causal_lm.set_output_embeddings(whole)
 
     def _new_cache(self, max_bytes: int) -> PrefixCache:
-        heads, _, width = self._instructions[0][0].shape
+        heads, _, width = self.reader.instructions[0][0].shape
         keys_values = (self.bank.config.top_layers, 2, heads, width)
         return PrefixCache(self._read, (self.width,) if self._acts_on_text else keys_values, max_bytes)
 
@@ -234,42 +220,15 @@ class PolicyNetwork:
     def _recollection(self, recalled: Recalled) -> Recollection:
         longest = recalled.tokens.shape[-2]
         return Recollection(
-            instructions=self._instructions[self.first_layer :],
+            instructions=self.reader.instructions[self.first_layer :],
             texts=[(layer[0], layer[1]) for layer in recalled.tokens],
             is_padding=torch.arange(longest) >= recalled.lengths[:, None],
             first_layer=self.first_layer,
         )
 
-    @torch.no_grad()
-    def _read_instructions(self) -> list[KeysValues]:
-        reading = Reading(None, 0, torch.tensor([len(self._front_ids)]))
-        self.base.decoder(torch.tensor([self._front_ids]), use_cache=False, attend_as=reading)
-        return [(k[0], v[0]) for k, v in reading.recorded]
-
-    @torch.no_grad()
-    def _read(self, text: str) -> ReadText:
-        """What the bare base makes of a text, which is read alone (`agents.prefix_cache` says why)."""
-        tokens = self._tokens(text)
-        self.check_length(len(tokens))
-        positions = torch.arange(len(tokens))[None] + len(self._front_ids)
-        reading = Reading(self._instructions, self.first_layer, torch.tensor([len(tokens)]))
-        entering: list[Tensor] = []
-        reader = get_ident()
-
-        def note(_: object, args: tuple[Tensor, ...]) -> None:
-            if get_ident() == reader:  # another thread may be answering meanwhile
-                entering.append(args[0][0])
-
-        hook = self._top.layers[0].register_forward_pre_hook(note)
-        try:
-            self._reader(torch.tensor([tokens]), position_ids=positions, use_cache=False, attend_as=reading)
-        finally:
-            hook.remove()
-        (states,) = entering  # (S, D)
-        if self._acts_on_text:
-            return ReadText(states, states[-1].clone())
-        keys_values = torch.stack([torch.stack(pair) for pair in reading.recorded])  # (K, 2, 1, V, S, d)
-        return ReadText(keys_values[:, :, 0, :, :-1], states[-1].clone())
+    def _read(self, texts: Sequence[str]) -> list[ReadText]:
+        """What the bare base makes of texts."""
+        return self.reader.read([self._tokens(text) for text in texts])
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.
@@ -284,39 +243,3 @@ class PolicyNetwork:
                 "since it is the last token of the instructions, from which adapters act"
             )
         return ids[len(self._front_ids) :]
-
-    def check_length(self, tokens: int) -> None:
-        """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of.
-
-        tokens: those behind what is read once, which are the instructions, or all of them but the last.
-        """
-        longest = longest_prompt(self.base.causal_lm.config)
-        if len(self._front_ids) + tokens > longest:
-            raise UserError(
-                f"instructions and a text have {len(self._front_ids) + tokens} tokens: "
-                f"must be at most {longest} for {self.base.name}"
-            )
-
-
-def longest_prompt(config: Any) -> int:
-    """How many tokens see one another in all layers of a model, by positions that mean the same.
-
-    Longrope (Ding et al. 2024, arXiv:2402.13753) turns all tokens of a longer prompt otherwise, also those that were
-    read and remembered before it became long.
-    """
-    names = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
-    limits = [getattr(config, name, None) for name in names]
-    rope = getattr(config, "rope_parameters", None) or {}
-    for one in rope.values() if all(isinstance(value, dict) for value in rope.values()) else [rope]:
-        if one.get("rope_type") == "longrope" and one["short_factor"] != one["long_factor"]:
-            limits.append(one["original_max_position_embeddings"])
-    return min(limit for limit in (*limits, sys.maxsize) if limit)
-
-
-def some_layers(decoder: Any, first: int, end: int) -> Any:
-    """The same decoder, its modules shared, with only the layers from `first` to before `end`."""
-    some = copy.deepcopy(decoder, {id(part): part for part in decoder.children()})
-    some.layers = nn.ModuleList(decoder.layers[first:end])
-    if getattr(decoder.config, "layer_types", None):  # read by place: Gemma3's layers differ in window and rotation
-        some.config.layer_types = decoder.config.layer_types[first:end]
-    return some

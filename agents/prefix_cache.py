@@ -5,11 +5,8 @@ kept of each token is up to `agents.policy_network`: for adapters on the answer 
 text's tokens in the K adapted layers; for adapters on the whole text, the hidden states with which all tokens enter
 those layers. Besides, the hidden state with which the answer token enters them is kept of each text.
 
-Texts are read one by one, and so a text's numbers are the same to the last bit whatever was read with it or before.
-In a batch they are not: oneDNN multiplies more than 32 rows in bfloat16 otherwise than fewer, where a processor has
-AMX (hidden states of SmolLM2 near 10,000 were then off by 1), and torch computes the last few numbers of an array one
-by one, with other last bits than whole vectors (seen in a model 48 wide). One by one costs more where many new texts
-come at once: six times as much CPU time for 16 texts of SmolLM2. In a run of about a hundred texts most come alone.
+A text's numbers must be the same to the last bit whatever is read with it or was read before, or a run that goes on
+from a checkpoint, with nothing remembered, would not equal one that was never stopped (`agents.reading`).
 """
 
 from collections import OrderedDict
@@ -45,13 +42,13 @@ class _Entry(NamedTuple):
 class PrefixCache:
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
-    `read` maps a new text to its `ReadText`. `shape`: (..., d), of what is kept of a token.
+    `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token.
     The bound gives way only to a single call whose own texts need more.
     """
 
     def __init__(
         self,
-        read: Callable[[str], ReadText],
+        read: Callable[[Sequence[str]], Sequence[ReadText]],
         shape: tuple[int, ...],
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
@@ -110,7 +107,8 @@ class PrefixCache:
         for text in distinct:
             if text in self._entries:
                 self._entries.move_to_end(text)
-        self._keep({text: self._read(text) for text in new}, protected=set(distinct))
+        if new:
+            self._keep(dict(zip(new, self._read(new), strict=True)), protected=set(distinct))
         return distinct
 
     def _gather(self, texts: Sequence[str], distinct: list[str]) -> Recalled:

@@ -69,7 +69,7 @@ class Mlx:
         """Read T texts with the bare base. Returns each layer's cache for B rows, which go on from the texts `rows`."""
         tokens = [self._network.base.tokens(text) for text in texts]
         longest = max(1, *map(len, tokens))
-        self._network.check_length(longest + 1)
+        self._network.reader.check_length(longest + 1)
         ids = mx.array([row + [0] * (longest - len(row)) for row in tokens])  # filled up behind, where nobody looks
         first = mx.zeros(len(texts), mx.int32)
         before = mx.array([len(self._network.instruction_ids)])

@@ -72,9 +72,12 @@ class Onnx:
             return values
         return np.where(groups[:, None] < 0, np.float32(0), values[groups])
 
-    def _read(self, text: str) -> ReadText:
+    def _read(self, texts: Sequence[str]) -> list[ReadText]:
+        return [self._read_one(text) for text in texts]
+
+    def _read_one(self, text: str) -> ReadText:
         tokens = [*self.network.base.tokens(text), self.network.answer_id]
-        self.network.check_length(len(tokens))
+        self.network.reader.check_length(len(tokens))
         keys_values, entering = (torch.from_numpy(array) for array in self._run_reader([tokens]))
         return ReadText(keys_values[self.network.first_layer :, :, :, 0, :-1], entering[0, -1].clone())
 

@@ -31,7 +31,8 @@ from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from agents.backends import require_answer_token, require_installed
-from agents.policy_network import PolicyNetwork, some_layers
+from agents.policy_network import PolicyNetwork
+from agents.reading import some_layers
 from agents.sums import sha256_of
 from agents.types import UserError
 from agents.weights.cache import cache_dir, kept_folder

@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,12 +49,22 @@ MODULES = (
 )
 
 
+_SIZES = {"Q4_0": (18, BLOCK), "Q4_1": (20, BLOCK), "Q8_0": (34, BLOCK), "F16": (2, 1)}
+"""Bytes of a block, and how many numbers it holds."""
+
+
 class Blocks(NamedTuple):
     """A weight (D_out, D_in) in blocks."""
 
     kind: str  # Q4_0, Q4_1, Q8_0; or F16, for rows that do not divide into blocks
     raw: Tensor  # uint8 (D_out, bytes of a row)
     let_go: Callable[[], None] = lambda: None  # of the memory in which it was read; it is read again at need
+
+    @property
+    def columns(self) -> int:
+        """D_in."""
+        bytes_of_block, numbers = _SIZES[self.kind]
+        return self.raw.shape[1] // bytes_of_block * numbers
 
     def unpacked(self) -> Tensor:
         """The weight (D_out, D_in), float32."""
@@ -71,6 +81,18 @@ class Blocks(NamedTuple):
         if self.kind == "Q4_0":
             return numbers.sub_(8.0).mul_(scales).flatten(1)
         return numbers.mul_(scales[..., :1]).add_(scales[..., 1:]).flatten(1)
+
+
+def unpacked(parts: Sequence[Blocks], dtype: torch.dtype) -> Tensor:
+    """The rows of several weights as one (D_out, D_in), whose memory in the file is then let go."""
+    weight = torch.empty(sum(len(part.raw) for part in parts), parts[0].columns, dtype=dtype)
+    start = 0
+    for part in parts:
+        end = start + len(part.raw)
+        weight[start:end] = part.unpacked()
+        part.let_go()
+        start = end
+    return weight
 
 
 def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:

@@ -58,6 +58,11 @@ def quantise(decoder: Any, first_adapted: int) -> None:
             "model.trunk = 'int8': must be 'same' on this processor, whose 8-bit products are missing or not exact"
         )
     for layer in decoder.layers[:first_adapted]:
-        frozen = [(path, module) for path, module in layer.named_modules() if isinstance(module, FrozenLinear)]
-        for path, linear in frozen:
-            layer.set_submodule(path, Int8Linear(linear.weight().float(), linear.bias))
+        frozen: dict[FrozenLinear, list[str]] = {}
+        for path, module in layer.named_modules(remove_duplicate=False):  # some are shared by several
+            if isinstance(module, FrozenLinear):
+                frozen.setdefault(module, []).append(path)
+        for linear, paths in frozen.items():
+            rounded = Int8Linear(linear.weight().float(), linear.bias)
+            for path in paths:
+                layer.set_submodule(path, rounded)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from agents.attention import Reading, Recollection, terrarium_attention
+from agents.attention import Sight, terrarium_attention
 
 
 def modernise(causal_lm: Any) -> None:
@@ -56,7 +56,7 @@ class _Open:
         self: Any,
         input_ids: Tensor | None = None,
         *,
-        attend_as: Reading | Recollection | None = None,
+        attend_as: Sight | None = None,
         inputs_embeds: Tensor | None = None,
         position_ids: Tensor | None = None,
         **kwargs: Any,
@@ -78,7 +78,7 @@ class _Open:
 class OpenGPT2(_Open):
     """The same for GPT-2's."""
 
-    def through(self, layer: nn.Module, hidden: Tensor, attend_as: Reading | Recollection) -> Tensor:
+    def through(self, layer: nn.Module, hidden: Tensor, attend_as: Sight) -> Tensor:
         """What a block makes of hidden states (B, S, D)."""
         return layer(hidden, attend_as=attend_as)
 
@@ -86,7 +86,7 @@ class OpenGPT2(_Open):
 class OpenGPTNeo(_Open):
     """The same for GPT-Neo's."""
 
-    def through(self, layer: nn.Module, hidden: Tensor, attend_as: Reading | Recollection) -> Tensor:
+    def through(self, layer: nn.Module, hidden: Tensor, attend_as: Sight) -> Tensor:
         """What a block makes of hidden states (B, S, D); of all keywords, only `layer_past` comes through a block."""
         return layer(hidden, layer_past=attend_as)[0]
 
@@ -98,7 +98,7 @@ class OpenGPTNeoAttention:
         self: Any, hidden_states: Tensor, attention_mask: Any = None, layer_past: Any = None, *rest: Any, **kwargs: Any
     ) -> Any:
         """As transformers has it, but that `layer_past` may say whom hidden states (B, S, D) attend to."""
-        if not isinstance(layer_past, Reading | Recollection):
+        if not isinstance(layer_past, Sight):
             return super().forward(hidden_states, attention_mask, layer_past, *rest, **kwargs)  # type: ignore[misc]
         q, k, v = (
             self._split_heads(project(hidden_states), self.num_heads, self.head_dim)

@@ -33,7 +33,7 @@ def frozen_in(form: str, linear: nn.Linear, dtype: torch.dtype) -> FrozenLinear:
     weight, bias = linear.weight, linear.bias
     if form == "packed":
         return PackedLinear(weight, bias, dtype, passes_gradients=True)
-    return HalfLinear(weight, bias, dtype) if form == "half" else BlockLinear(eight_bit(weight), bias, dtype)
+    return HalfLinear(weight, bias, dtype) if form == "half" else BlockLinear([eight_bit(weight)], bias, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,7 +15,7 @@ from agents.policy import make_policy
 from agents.policy_network import PolicyNetwork
 from agents.types import AdapterConfig, ModelConfig, UserError, WeightStorage
 from agents.weights.compact import EMBEDDING
-from agents.weights.frozen import FrozenLinear
+from agents.weights.frozen import Columns, FrozenLinear
 from agents.weights.old_architectures import modernise
 
 KV = SHAPE | {"num_key_value_heads": 2}
@@ -111,7 +111,7 @@ def as_transformers_has_it(network: PolicyNetwork):
     causal_lm = AutoModelForCausalLM.from_pretrained(network.base.folder, dtype=torch.float32).eval()
     modernise(causal_lm)  # the names of layers; what they compute stays
     for path, module in network.base.decoder.named_modules():
-        if isinstance(module, FrozenLinear):
+        if isinstance(module, FrozenLinear | Columns) and not path.endswith(".whole"):
             causal_lm.base_model.get_submodule(path.removesuffix(".base")).weight.data = module.weight()
     if network.is_compact:
         causal_lm.get_input_embeddings().weight.data = network.base.blocks[EMBEDDING].unpacked()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from agents import layers
 from agents.backends import BACKENDS, open_backend
 from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
@@ -91,19 +92,26 @@ def test_answers_do_not_depend_on_what_was_remembered(network):
     assert forgetful.cache.take_counts()[1] > len(TEXTS)
 
 
-def test_instructions_and_texts_are_read_once_and_only_what_adapters_act_on_is_computed_again(network, tokens):
-    first, last = [], []
-    layers = network.base.decoder.layers
-    layers[0].register_forward_pre_hook(lambda _, args: first.append(tuple(args[0].shape[:2])))
-    layers[-1].register_forward_pre_hook(lambda _, args: last.append(tuple(args[0].shape[:2])))
+def test_instructions_and_texts_are_read_once_and_only_what_adapters_act_on_is_computed_again(
+    network, tokens, monkeypatch
+):
+    shapes: dict[int, list[tuple[int, ...]]] = {}
+    go_through = layers._Layer.__call__
+
+    def noted(layer, hidden, *rest):
+        shapes.setdefault(layer.number, []).append(tuple(hidden.shape[:2]))
+        return go_through(layer, hidden, *rest)
+
+    monkeypatch.setattr(layers._Layer, "__call__", noted)
     for agents in ([0], [1], None):
         network.action_logits(TEXTS, None if agents is None else torch.tensor(agents))
     lengths = [len(network.base.tokens(text)) + 1 for text in TEXTS]
+    first, last = shapes[0], shapes[network.base.layers - 1]
     if tokens == "answer":
-        assert first == [(1, length) for length in lengths]
-        assert last == [*first, (5, 1), (5, 1), (5, 1)]
+        assert first == [(1, sum(lengths))], "all in one row"
+        assert last == [(1, sum(lengths) - 5), (5, 1), (5, 1), (5, 1)], "where the bare base gives no answer"
     else:
-        assert first == [(1, 1 + length) for length in lengths]
+        assert first == [(1, sum(lengths) + 5)]
         assert last == [(5, 1 + max(lengths))] * 3, "the bare base needs no more than what enters the adapted layers"
 
 

@@ -24,7 +24,10 @@ class Reader:
         self.asked: list[str] = []
         self.truth: dict[str, ReadText] = {}
 
-    def __call__(self, text):
+    def __call__(self, texts):
+        return [self.read(text) for text in texts]
+
+    def read(self, text):
         self.asked.append(text)
         generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
         numbers = torch.randn(*self.shape[:-1], len(text), self.shape[-1], generator=generator)
