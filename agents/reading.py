@@ -1,0 +1,166 @@
+"""What the bare base makes of a text, before any adapter acts: read once, remembered by `agents.prefix_cache`.
+
+Where the layers are computed here (`agents.layers`), and packed weights multiply each row alike in any company
+(`agents.weights.products`), new texts are read together, one behind the other in one row of tokens, without filling
+any up. Else each is read alone, as its last bits could depend on the texts beside it: torch, for one, computes the last
+few numbers of an array one by one, with other last bits than whole vectors (seen in a model 48 wide).
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.attention import KeysValues, Reading, Sight
+from agents.layers import Layers, is_known
+from agents.prefix_cache import ReadText
+from agents.types import UserError
+from agents.weights.base_model import BaseModel
+from agents.weights.frozen import is_steady
+
+TOKENS_AT_ONCE = 256
+"""How many tokens are read together; it bounds the working memory."""
+
+SomeLayers = Callable[[Tensor, Tensor, Sight], Tensor]
+"""Hidden states (B, S, D), positions (B, S) or (1, S), whom they look at -> hidden states (B, S, D)."""
+
+
+class TextReader:
+    """Reads texts behind instructions, up to where adapters begin to act.
+
+    front_ids: the tokens that are read once and for all. first_layer: the first of the adapted layers. `top` computes
+    these and the last norm. Where adapters act `on_text`, all tokens of a text go through them with adapters, and the
+    bare base need only bring them there.
+    """
+
+    def __init__(self, base: BaseModel, front_ids: list[int], first_layer: int, on_text: bool):
+        self._base, self.front_ids, self._first, self._on_text = base, front_ids, first_layer, on_text
+        self._most = TOKENS_AT_ONCE if is_steady(base.decoder) else 1
+        if is_known(base.decoder):
+            self._trunk = Layers(base.decoder, 0, first_layer)
+            self.top: SomeLayers = Layers(base.decoder, first_layer, base.layers)
+        else:
+            end = first_layer + 1 if on_text else base.layers
+            self._reader = base.decoder if end == base.layers else some_layers(base.decoder, 0, end)
+            self.top = TheirLayers(base.decoder, first_layer)
+        self.instructions = self._read_instructions()
+        """Of each layer, keys and values (V, I, d) of the instructions."""
+
+    @torch.no_grad()
+    def _read_instructions(self) -> list[KeysValues]:
+        reading = Reading(None, 0, [len(self.front_ids)])
+        self._base.decoder(torch.tensor([self.front_ids]), use_cache=False, attend_as=reading)
+        return [(k[0], v[0]) for k, v in reading.recorded]
+
+    @torch.no_grad()
+    def read(self, tokens: Sequence[list[int]]) -> list[ReadText]:
+        """What the bare base makes of B texts, each its token ids behind the front, to the answer token."""
+        for ids in tokens:
+            self.check_length(len(ids))
+        if isinstance(self.top, TheirLayers):
+            return [self._read_alone(ids, self.top) for ids in tokens]
+        read: dict[int, ReadText] = {}
+        waiting = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        while waiting:
+            together = [waiting.pop()]
+            count = len(tokens[together[0]])
+            while waiting and (count := count + len(tokens[waiting[-1]])) <= self._most:
+                together.append(waiting.pop())
+            read |= zip(together, self._read_together([tokens[i] for i in together]), strict=True)
+        return [read[i] for i in range(len(tokens))]
+
+    def _read_together(self, tokens: Sequence[list[int]]) -> list[ReadText]:
+        """B texts in one row of S tokens, the shorter ones first."""
+        lengths = [len(ids) for ids in tokens]
+        texts = [length - 1 for length in lengths]  # without the answer token
+        embedded = self._base.decoder.get_input_embeddings()(torch.tensor([[i for ids in tokens for i in ids]]))
+        positions = torch.cat([torch.arange(length) for length in lengths])[None] + len(self.front_ids)
+        states = self._trunk(embedded, positions, Reading(self.instructions, self._base.layers, lengths))[0]  # (S, D)
+        each = states.split(lengths)
+        if self._on_text:
+            return [ReadText(own.clone(), own[-1].clone()) for own in each]
+        is_text = torch.cat([torch.arange(length) < length - 1 for length in lengths])
+        reading = Reading(self.instructions, self._first, texts)
+        self.top(states[None, is_text], positions[:, is_text], reading)
+        parts = _stacked(reading).split(texts, dim=-2)
+        return [ReadText(part, own[-1].clone()) for part, own in zip(parts, each, strict=True)]
+
+    def _read_alone(self, tokens: list[int], top: "TheirLayers") -> ReadText:
+        """One text of S tokens, through transformers' layers."""
+        positions = torch.arange(len(tokens))[None] + len(self.front_ids)
+        reading = Reading(self.instructions, self._first, [len(tokens)])
+        entering: list[Tensor] = []
+        reader = get_ident()
+
+        def note(_: object, args: tuple[Tensor, ...]) -> None:
+            if get_ident() == reader:  # another thread may be answering meanwhile
+                entering.append(args[0][0])
+
+        hook = top.first.register_forward_pre_hook(note)
+        try:
+            self._reader(torch.tensor([tokens]), position_ids=positions, use_cache=False, attend_as=reading)
+        finally:
+            hook.remove()
+        (states,) = entering  # (S, D)
+        if self._on_text:
+            return ReadText(states, states[-1].clone())
+        return ReadText(_stacked(reading)[..., :-1, :], states[-1].clone())
+
+    def check_length(self, tokens: int) -> None:
+        """UserError where a prompt has more tokens than a layer can look back, which `Reading` does not know of.
+
+        tokens: those behind what is read once, which are the instructions, or all of them but the last.
+        """
+        longest = longest_prompt(self._base.causal_lm.config)
+        if len(self.front_ids) + tokens > longest:
+            raise UserError(
+                f"instructions and a text have {len(self.front_ids) + tokens} tokens: "
+                f"must be at most {longest} for {self._base.name}"
+            )
+
+
+def _stacked(reading: Reading) -> Tensor:
+    """The keys and values recorded of one row of S tokens: (K, 2, V, S, d)."""
+    return torch.stack([torch.stack(pair) for pair in reading.recorded])[:, :, 0]
+
+
+class TheirLayers:
+    """The layers of a decoder from `first` on, as transformers computes them, and its last norm."""
+
+    def __init__(self, decoder: Any, first: int):
+        self._top, self.first = some_layers(decoder, first, len(decoder.layers)), decoder.layers[first]
+
+    def __call__(self, hidden: Tensor, positions: Tensor, attend_as: Sight) -> Tensor:
+        """What they make of hidden states (B, S, D) at positions (B, S) or (1, S)."""
+        out: Tensor = self._top(
+            inputs_embeds=hidden, position_ids=positions, use_cache=False, attend_as=attend_as
+        ).last_hidden_state
+        return out
+
+
+def longest_prompt(config: Any) -> int:
+    """How many tokens see one another in all layers of a model, by positions that mean the same.
+
+    Longrope (Ding et al. 2024, arXiv:2402.13753) turns all tokens of a longer prompt otherwise, also those that were
+    read and remembered before it became long.
+    """
+    names = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+    limits = [getattr(config, name, None) for name in names]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for one in rope.values() if all(isinstance(value, dict) for value in rope.values()) else [rope]:
+        if one.get("rope_type") == "longrope" and one["short_factor"] != one["long_factor"]:
+            limits.append(one["original_max_position_embeddings"])
+    return min(limit for limit in (*limits, sys.maxsize) if limit)
+
+
+def some_layers(decoder: Any, first: int, end: int) -> Any:
+    """The same decoder, its modules shared, with only the layers from `first` to before `end`."""
+    some = copy.deepcopy(decoder, {id(part): part for part in decoder.children()})
+    some.layers = nn.ModuleList(decoder.layers[first:end])
+    if getattr(decoder.config, "layer_types", None):  # read by place: Gemma3's layers differ in window and rotation
+        some.config.layer_types = decoder.config.layer_types[first:end]
+    return some
