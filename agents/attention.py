@@ -6,7 +6,7 @@ Where adapters act on the whole text, each agent reads it anew in the adapted la
 All go through layers computed by `agents.layers`, or through transformers' own: this module is the attention function
 that those use (`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
 
-Symbols: B texts or rows, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
+Symbols: B rows or texts, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
 """
 
 from collections.abc import Sequence
@@ -87,31 +87,39 @@ class Rereading:
 
 
 class Recollection(NamedTuple):
-    """What the answer token of each row may look at: the instructions and its text, as remembered."""
+    """What answer tokens may look at: the instructions and a text, as remembered, of T texts C tokens each.
+
+    Row c * T + t of B = C * T asks about text t.
+    """
 
     instructions: list[KeysValues]  # per adapted layer (V, I, d) twice
-    texts: list[KeysValues]  # per adapted layer (V, B, S, d) twice
-    is_padding: Tensor  # (B, S), True where a shorter text has no token
+    texts: list[KeysValues]  # per adapted layer (V, T, S, d) twice
+    is_padding: Tensor  # (T, S), True where a shorter text has no token
     first_layer: int
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """Attention of one token per row, q (B, H, 1, d), over what is remembered and over itself.
 
-        The g query heads of a key-value head are rows of one product, so nothing is repeated in memory.
+        The g query heads of a key-value head, and all who ask about a text, are rows of one product, so nothing is
+        repeated in memory.
         """
-        rows, heads, _, d = q.shape
-        shared = k.shape[1]
+        (rows, heads, _, d), shared = q.shape, k.shape[1]
         ik, iv = self.instructions[layer - self.first_layer]
         tk, tv = self.texts[layer - self.first_layer]
-        q = (q * scaling).reshape(rows, shared, heads // shared, d).transpose(0, 1)  # (V, B, g, d)
-        k, v = k.transpose(0, 1), v.transpose(0, 1)  # (V, B, 1, d)
-        to_instructions = (q.flatten(1, 2) @ ik.mT).view(*q.shape[:3], -1)  # (V, B, g, I)
-        to_text = (q @ tk.mT).masked_fill(self.is_padding[:, None], -torch.inf)  # (V, B, g, S)
-        scores = torch.cat([to_instructions, to_text, q @ k.mT], dim=-1)
-        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+
+        def by_text(x: Tensor) -> Tensor:  # (B, V * n, 1, d) -> (V, T, C, n, d)
+            return x.reshape(-1, tk.shape[1], shared, x.shape[1] // shared, d).permute(2, 1, 0, 3, 4)
+
+        q, k, v = by_text(q * scaling), by_text(k), by_text(v)
+        asking = q.reshape(shared, tk.shape[1], -1, d)  # (V, T, C * g, d)
+        to_instructions = (asking.flatten(1, 2) @ ik.mT).view(*asking.shape[:3], -1)  # (V, T, C * g, I)
+        to_text = (asking @ tk.mT).masked_fill(self.is_padding[:, None], -torch.inf)  # (V, T, C * g, S)
+        to_itself = (q * k).sum(-1).flatten(2)[..., None]  # (V, T, C * g, 1)
+        weights = torch.cat([to_instructions, to_text, to_itself], dim=-1).softmax(-1)
         wi, wt, ws = weights.split([ik.shape[1], tk.shape[2], 1], dim=-1)
-        seen = (wi.flatten(1, 2) @ iv).view(q.shape) + wt @ tv + ws * v  # (V, B, g, d)
-        return seen.transpose(0, 1).reshape(rows, heads, 1, d)
+        seen = (wi.flatten(1, 2) @ iv).view(asking.shape) + wt @ tv  # (V, T, C * g, d)
+        seen = seen.view(q.shape) + ws.reshape(*q.shape[:-1], 1) * v
+        return seen.permute(2, 1, 0, 3, 4).reshape(rows, heads, 1, d)
 
 
 Sight = Reading | Rereading | Recollection

@@ -57,6 +57,7 @@ class BatchedLoRALinear(nn.Module):
 class Place(NamedTuple):
     """Where one A or B lies in a row of the bank."""
 
+    number: int  # of all A and B, in order
     start: int
     end: int
     shape: tuple[int, int]
@@ -71,7 +72,13 @@ class InUse(NamedTuple):
 
     rows: Rows
     groups: int
-    values: Tensor  # (P, F), the bank's or a copy
+    views: Sequence[Tensor]  # of every A and B, in order: (P, rows, columns)
+
+    def at(self, place: Place) -> Tensor:
+        """The A or B of each group, (G, rows, columns)."""
+        view = self.views[place.number]
+        is_all = isinstance(self.rows, slice) and self.rows.stop - self.rows.start == len(view)
+        return view if is_all else view[self.rows]
 
 
 class Gathering(NamedTuple):
@@ -80,13 +87,16 @@ class Gathering(NamedTuple):
     rows: slice
     gradients: Tensor  # (G, F)
 
-    def add(self, rows: Rows, place: Place, part: Tensor) -> None:
-        """Add the gradient (G, rows, columns) of one A or B of some of these rows; groups may share an adapter."""
+    def add(self, rows: Rows, place: Place, one: Tensor, other: Tensor) -> None:
+        """Add the gradient of one A or B of some of these rows, the products of (G, rows, R) and (G, R, columns).
+
+        Groups may share an adapter.
+        """
         total = place.of(self.gradients)
         if isinstance(rows, slice):
-            total[rows.start - self.rows.start : rows.stop - self.rows.start] += part
+            total[rows.start - self.rows.start : rows.stop - self.rows.start].baddbmm_(one, other)
         else:
-            total.index_add_(0, rows - self.rows.start, part)
+            total.index_add_(0, rows - self.rows.start, one @ other)
 
     def holds(self, rows: Rows) -> bool:
         """Whether these rows are all among those whose gradients are gathered."""
@@ -121,8 +131,23 @@ def adapted_product(x: Tensor, base: Any, adapted: Sequence[AdaptedColumns]) -> 
     if use is None:
         y: Tensor = base(x)
         return y
+    if not torch.is_grad_enabled():
+        return _forth_adapted(x, base, use, adapted)[0]
     out: Tensor = _Adapted.apply(x, adapted[0].bank.anchor, base, use, adapted)
     return out
+
+
+def _forth_adapted(
+    x: Tensor, base: Any, use: InUse, adapted: Sequence[AdaptedColumns]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The same, with x as rows (G, R * S, D_in) and what A makes of them, (G, R * S, r) for each adapter."""
+    y = _forth(base, x)
+    rows, out = x.reshape(use.groups, -1, x.shape[-1]), y.view(use.groups, -1, y.shape[-1])
+    inner = []
+    for bank, start, end, a, b in adapted:
+        inner.append(rows @ use.at(a).mT)
+        out[..., start:end].baddbmm_(inner[-1], use.at(b).mT, alpha=bank.scaling)
+    return y, rows, inner
 
 
 class _Adapted(torch.autograd.Function):
@@ -132,12 +157,7 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, anchor: Tensor, base: Any, use: InUse, adapted: Sequence[AdaptedColumns]
     ) -> Tensor:
-        y = _forth(base, x)
-        rows, out = x.reshape(use.groups, -1, x.shape[-1]), y.view(use.groups, -1, y.shape[-1])  # (G, R * S, D)
-        inner = []
-        for bank, start, end, a, b in adapted:
-            inner.append((rows @ a.of(use.values)[use.rows].mT).mul_(bank.scaling))  # (G, R * S, r)
-            out[..., start:end] += inner[-1] @ b.of(use.values)[use.rows].mT
+        y, rows, inner = _forth_adapted(x, base, use, adapted)
         ctx.save_for_backward(rows, *inner)
         ctx.rest = base, use, adapted
         return y
@@ -145,17 +165,17 @@ class _Adapted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, *tuple[None, ...]]:  # type: ignore[override]
         rows, *inners = ctx.saved_tensors
-        base, (active, groups, values), adapted = ctx.rest
+        base, use, adapted = ctx.rest
         needs_input = ctx.needs_input_grad[0]
         to_input = _back(base, gradient) if needs_input else None
-        of_rows = gradient.reshape(groups, -1, gradient.shape[-1])
+        of_rows = gradient.reshape(use.groups, -1, gradient.shape[-1])
         for (bank, start, end, a, b), inner in zip(adapted, inners, strict=True):
-            gathering, part = bank.gathering_of(active), of_rows[..., start:end]
-            to_inner = (part @ b.of(values)[active]).mul_(bank.scaling)  # (G, R * S, r)
-            gathering.add(active, b, part.mT @ inner)
-            gathering.add(active, a, to_inner.mT @ rows)
+            gathering, part = bank.gathering_of(use.rows), of_rows[..., start:end]
+            to_inner = (part @ use.at(b)).mul_(bank.scaling)  # (G, R * S, r)
+            gathering.add(use.rows, b, part.mT, inner * bank.scaling)
+            gathering.add(use.rows, a, to_inner.mT, rows)
             if to_input is not None:
-                to_input.view(rows.shape).add_(to_inner @ a.of(values)[active])
+                to_input.view(rows.shape).baddbmm_(to_inner, use.at(a))
         return to_input, *[None] * 4
 
 
@@ -194,6 +214,7 @@ class AdapterBank:
         self._gradients = torch.zeros(0)  # kept from one gathering to the next
         self._thread = threading.local()
         self._published: tuple[Tensor, int] | None = None
+        self._views: tuple[Tensor, list[Tensor]] | None = None
         self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
@@ -201,6 +222,8 @@ class AdapterBank:
             self.shapes[f"{path}.lora_B.weight"] = (linear.out_features, config.rank)
         self.size = sum(rows * columns for rows, columns in self.shapes.values())
         self._values = torch.zeros(adapters, self.size)
+        self._views = self._values, self._views_of(self._values)
+        self._other_views = self._views
         self.reset(seed)
         for path, linear in targets.items():
             causal_lm.set_submodule(path, BatchedLoRALinear(linear, self, path))
@@ -278,7 +301,16 @@ class AdapterBank:
         """Where the tensor `name` lies in each row."""
         sizes = [rows * columns for rows, columns in self.shapes.values()]
         index = list(self.shapes).index(name)
-        return Place(sum(sizes[:index]), sum(sizes[: index + 1]), self.shapes[name])
+        return Place(index, sum(sizes[:index]), sum(sizes[: index + 1]), self.shapes[name])
+
+    def _views_of(self, values: Tensor) -> list[Tensor]:
+        """Every A and B of (P, F) adapters, in order; those last asked for are kept."""
+        for viewed, views in (self._views, self._other_views) if self._views else ():
+            if viewed is values:
+                return views
+        views = [self.place(name).of(values) for name in self.shapes]
+        self._other_views = values, views
+        return views
 
     def flatten(self, adapter: Adapter) -> Tensor:
         """An adapter as a row (F,) of its own."""
@@ -326,8 +358,8 @@ class AdapterBank:
         values: (P, F), other ones than the bank's. For this thread alone.
         """
         before = self.in_use
-        with_values = self.values if values is None else values
-        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), with_values)
+        views = self._views_of(self.values if values is None else values)
+        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), views)
         try:
             yield
         finally:

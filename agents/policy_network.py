@@ -72,15 +72,22 @@ class PolicyNetwork:
         adapters: (G,) indices into the bank; the texts are G groups of B / G, in order. None: the bare base. values:
         (P, F), other adapters than the bank's. Gradients reach the adapters only.
         """
+        copies = 1 if self._acts_on_text or adapters is None else _copies(texts, len(adapters))
         with self._reads_alone:
-            recalled = self.cache.recall(texts)
+            recalled = self.cache.recall(texts[: len(texts) // copies])
         with self.bank.using(adapters, values):
-            return self._logits(self._along_texts(recalled) if self._acts_on_text else self._after_texts(recalled))
+            if self._acts_on_text:
+                return self._logits(self._along_texts(recalled))
+            return self._logits(self._after_texts(recalled, copies))
 
-    def _after_texts(self, recalled: Recalled) -> Tensor:
-        """Final hidden states (B, D) of the answer tokens, which alone go through the adapted layers."""
-        positions = (len(self.instruction_ids) + recalled.lengths)[:, None]
-        return self.reader.top(recalled.entering[:, None], positions, self._recollection(recalled))[:, 0]
+    def _after_texts(self, recalled: Recalled, copies: int) -> Tensor:
+        """Final hidden states (B, D) of the answer tokens, which alone go through the adapted layers.
+
+        copies: how many groups read all of these texts; their rows stand one group after the other.
+        """
+        positions = (len(self.instruction_ids) + recalled.lengths).repeat(copies)[:, None]
+        entering = recalled.entering.repeat(copies, 1)[:, None]
+        return self.reader.top(entering, positions, self._recollection(recalled))[:, 0]
 
     def _along_texts(self, recalled: Recalled) -> Tensor:
         """The same where all tokens go through them: short texts are filled up behind, where nobody looks."""
@@ -108,9 +115,9 @@ class PolicyNetwork:
             place = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
             is_filler = place >= ends[:, None]  # groups are filled up to the same length
             rows = order[np.where(is_filler, (ends - 1)[:, None], place)]
-            width = max(1, self.rows_at_once // len(groups))
-            for first in range(0, rows.shape[1], width):
-                part, keep = rows[:, first : first + width], ~is_filler[:, first : first + width]
+            parts = -(-rows.size // max(len(groups), self.rows_at_once))
+            for columns in np.array_split(np.arange(rows.shape[1]), parts):
+                part, keep = rows[:, columns], ~is_filler[:, columns]
                 read = [texts[i] for i in part.flatten().tolist()]
                 filled = self.action_logits(read, torch.from_numpy(groups), acting)
                 logits[part[keep]] = filled.view(*part.shape, -1)[torch.from_numpy(keep)].numpy()
@@ -243,3 +250,10 @@ class PolicyNetwork:
                 "since it is the last token of the instructions, from which adapters act"
             )
         return ids[len(self._front_ids) :]
+
+
+def _copies(texts: Sequence[str], groups: int) -> int:
+    """How many groups there are if all have the same texts, one group after the other; else 1."""
+    rows = len(texts) // groups
+    is_same = all(texts[start : start + rows] == texts[:rows] for start in range(rows, len(texts), rows))
+    return groups if is_same else 1

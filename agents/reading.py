@@ -21,6 +21,7 @@ from agents.prefix_cache import ReadText
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
 from agents.weights.frozen import is_steady
+from agents.weights.products import steadily
 
 TOKENS_AT_ONCE = 256
 """How many tokens are read together; it bounds the working memory."""
@@ -73,6 +74,7 @@ class TextReader:
             read |= zip(together, self._read_together([tokens[i] for i in together]), strict=True)
         return [read[i] for i in range(len(tokens))]
 
+    @steadily()
     def _read_together(self, tokens: Sequence[list[int]]) -> list[ReadText]:
         """B texts in one row of S tokens, the shorter ones first."""
         lengths = [len(ids) for ids in tokens]

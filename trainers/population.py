@@ -20,6 +20,8 @@ from trainers.worlds import make_codec
 
 PROBES = 64
 """Texts on which behaviours are compared where much hangs on it."""
+MOST_TEXTS = 256
+"""Of a rollout, that are remembered because they may come again."""
 FEW_PROBES = 16
 """Texts on which all children of a generation are compared with their parents."""
 
@@ -39,6 +41,24 @@ class Population:
     streams: dict[str, np.random.Generator]
     variants: dict[str, Variant] = field(default_factory=dict)
     latest_texts: list[str] = field(default_factory=list)
+    met_texts: list[list[str]] = field(default_factory=list)
+    """The distinct texts of the last two rollouts in which agents learned or fitness was measured."""
+
+    def note_texts(self, texts: Sequence[str]) -> None:
+        """Remember the distinct texts of a rollout, the first `MOST_TEXTS` of them."""
+        self.met_texts = [*self.met_texts[-1:], list(texts[:MOST_TEXTS])]
+
+    def likely_texts(self) -> list[str]:
+        """The texts that a rollout will likely bring.
+
+        Where most texts of the last rollout had been met in the one before, all of both: in a forage world, of a
+        hundred, one or two are missing and fifteen too many. Else, in a world of ever new texts, those of both.
+        """
+        if not self.met_texts:
+            return []
+        before, last = (dict.fromkeys(texts) for texts in (self.met_texts[0], self.met_texts[-1]))
+        again = [text for text in last if text in before]
+        return list(before | last) if 2 * len(again) > len(last) else again
 
     def inherited(self) -> list[Genome]:
         """The genomes with the adapters that they pass on: as learned by now, unless a variant has others."""

@@ -201,10 +201,12 @@ def collect(run: Run, generation: Generation) -> Rollout:
     population.restore_broken()
     population.learner.critic.keep_or_go_back()
     streams, states = population.streams, States()
-    observers = population.learner.start(*_hyperparameters(population))
-    observers += [observer for variant in run.variants for observer in variant.observers(run, generation)]
+    learning = population.learner.start(*_hyperparameters(population))
+    observers = learning + [observer for variant in run.variants for observer in variant.observers(run, generation)]
     if isinstance(world, Pictured) and (run.is_shown(generation.number) or run.config.log.recordings_mb > 0):
         observers.append(states)
+    if not learning:  # which makes answers stale after every step
+        population.policy.answer_ahead(population.likely_texts(), range(len(population.genomes)))
     rollout = collect_rollout(
         population.policy,
         population.codec,
@@ -216,6 +218,7 @@ def collect(run: Run, generation: Generation) -> Rollout:
     generation.states = states.states
     generation.steps += int(rollout.trajectory.is_lived.sum())
     population.latest_texts = latest_texts(rollout.trajectory, PROBES)
+    population.note_texts(rollout.trajectory.texts)
     if generation.first_return is None:
         generation.first_return = mean_return(rollout.trajectory).reshape(rollout.outcome.episode_return.shape)
     return rollout
@@ -260,7 +263,10 @@ def evaluate(run: Run, generation: Generation) -> tuple[Outcome, dict[str, float
     if outcome is None:
         world, shown = run.trial(generation.number), [ShowProgress(run.progress)]
         policy, codec = population.policy, population.codec
-        outcome = collect_rollout(policy, codec, world, seeds, streams["policy"], observers=shown).outcome
+        policy.answer_ahead(population.likely_texts(), range(len(population.genomes)))
+        rollout = collect_rollout(policy, codec, world, seeds, streams["policy"], observers=shown)
+        population.note_texts(rollout.trajectory.texts)
+        outcome = rollout.outcome
     population.measure(outcome)
     figures = {"env_restarts": float(_take_restarts(run))} if run.config.env.on_error == "restart" else {}
     for variant in run.variants:

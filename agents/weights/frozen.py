@@ -88,7 +88,7 @@ class PackedLinear(FrozenLinear):
 
     @property
     def is_steady(self) -> bool:
-        """Whether a row's product is the same to the last bit whatever rows are beside it."""
+        """Whether a row's product can be the same to the last bit whatever rows are beside it."""
         return self._packed.is_mkldnn
 
     def forth(self, x: Tensor) -> Tensor:

@@ -7,17 +7,19 @@ small operands, before it is relied on, and each but the 8-bit product has a pla
 - packed: a weight rearranged once into the blocks that oneDNN's kernels read. With few rows it took half as long as a
   plain product on an EPYC with AVX512, and as long on a Xeon with AMX. Where a number format has no packed product,
   `F.linear` multiplies.
-- steady: a row's result must not depend, even in its last bit, on how many rows are beside it, so that a text is read
-  alike alone and among others. Packed products are so in float32 for two rows and more, and in bfloat16 but with AMX,
-  where hidden states of SmolLM2 near 10,000 were off by 1. Where they are not, all are of `FIXED_ROWS` rows, the last
-  ones filled up: a row's place among them makes no difference.
+- steady: where asked, a row's result does not depend, even in its last bit, on how many rows are beside it, so that a
+  text is read alike alone and among others. Packed products are so in float32 for two rows and more, and in bfloat16
+  but with AMX, where hidden states of SmolLM2 near 10,000 were off by 1. There all products are of `FIXED_ROWS` rows,
+  the last ones filled up: a row's place among them makes no difference.
 - bfloat16: without AVX512 or AVX-NE-CONVERT, oneDNN refuses to pack bfloat16, and `F.linear` takes 5 to 10 times as
   long as in float32. There the numbers are rounded to bfloat16 all the same, and multiplied and summed in float32:
   as exact as oneDNN's bfloat16 product, and no faster than float32.
 - 8 bits: sums of products must be exact, which they are with VNNI; else it is not offered (`has_exact_int8`).
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -50,13 +52,16 @@ def unpack(packed: Tensor) -> Tensor:
 def product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply x (..., D_in) by a weight from `pack`; the result is rounded to the format of x."""
     rows, bias = x.reshape(-1, x.shape[-1]).to(packed.dtype), None if bias is None else bias.to(packed.dtype)
-    y = _steady_product(rows, packed, bias) if packed.is_mkldnn else F.linear(rows, packed, bias)
+    if packed.is_mkldnn:
+        y = _steady_product(rows, packed, bias) if is_steady() else _linear_pointwise(rows, packed, bias)
+    else:
+        y = F.linear(rows, packed, bias)
     return y.view(*x.shape[:-1], len(packed)).to(x.dtype)
 
 
 def _steady_product(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """The product (M, D_out) of rows (M, D_in), each row's the same whatever is beside it."""
-    count, fixed = len(rows), 0 if _is_steady(packed.dtype) else FIXED_ROWS
+    count, fixed = len(rows), 0 if _is_always_steady(packed.dtype) else FIXED_ROWS
     filler = -count % fixed if fixed else int(count == 1)
     if filler:
         rows = F.pad(rows, (0, 0, 0, filler))
@@ -65,8 +70,26 @@ def _steady_product(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor
     return torch.cat([_linear_pointwise(part, packed, bias) for part in rows.split(fixed)])[:count]
 
 
+@contextmanager
+def steadily() -> Iterator[None]:
+    """Within the block, packed products of this thread give each row the same in any company."""
+    before, _thread.is_steady = is_steady(), True
+    try:
+        yield
+    finally:
+        _thread.is_steady = before
+
+
+def is_steady() -> bool:
+    """Whether this thread is in such a block."""
+    return getattr(_thread, "is_steady", False)
+
+
+_thread = threading.local()
+
+
 @cache
-def _is_steady(dtype: torch.dtype) -> bool:
+def _is_always_steady(dtype: torch.dtype) -> bool:
     """Whether packed products in this format give each row the same among 2 rows and more; tried once.
 
     Sums that differ only sometimes come to other numbers after rounding, so several shapes and numbers of rows are

@@ -32,6 +32,7 @@ def population_state(population: Population) -> dict[str, Any]:
         "genomes": [person | {"hyperparameters": dict(person["hyperparameters"])} for person in people],
         "streams": stream_states(population.streams),
         "latest_texts": population.latest_texts,
+        "met_texts": population.met_texts,
         "variants": {name: variant.state() for name, variant in population.variants.items()},
     }
 
@@ -56,7 +57,7 @@ def restore_population(
         for slot, person in enumerate(state["genomes"])
     ]
     population.streams = restore_streams(state["streams"])
-    population.latest_texts = state["latest_texts"]
+    population.latest_texts, population.met_texts = state["latest_texts"], state["met_texts"]
     for name, variant in population.variants.items():
         variant.restore(_named(tensors, name), state["variants"][name], generation)
 
