@@ -20,6 +20,7 @@ from torch import Tensor
 from agents.attention import Sight
 from agents.lora import AdaptedColumns, adapted_product, columns_of
 from agents.weights.frozen import Columns
+from agents.weights.products import is_steady
 
 KNOWN = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 """Classes of transformers whose layers are computed here."""
@@ -36,7 +37,7 @@ def is_known(decoder: Any) -> bool:
     return (
         all(type(layer).__name__ in KNOWN for layer in decoder.layers)
         and config.hidden_act == "silu"
-        and rope.get("rope_type", "default") in ("default", "linear", "llama3")
+        and rope.get("rope_type", "default") in ("default", "linear", "llama3", "yarn")
     )
 
 
@@ -78,7 +79,33 @@ class _Norm(NamedTuple):
         return cls(module.weight, module.variance_epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        if torch.is_grad_enabled() and x.requires_grad:
+            y: Tensor = _Normed.apply(x, self.weight, self.eps)
+            return y
+        return x * _inverse_size(x, self.eps) * self.weight
+
+
+def _inverse_size(x: Tensor, eps: float) -> Tensor:
+    """By which each row of x (..., D) is to be multiplied, (..., 1)."""
+    return x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+
+
+class _Normed(torch.autograd.Function):
+    """The same with its gradient, for a weight that never changes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        inverse = _inverse_size(x, eps)
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse, weight)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        normed, inverse, weight = ctx.saved_tensors
+        gradient = gradient * weight
+        along = (gradient * normed).mean(-1, keepdim=True)
+        return (gradient - normed * along).mul_(inverse), None, None
 
 
 class _Product(NamedTuple):
@@ -147,9 +174,10 @@ class _Gated(torch.autograd.Function):
         rows = gate_up.reshape(-1, gate_up.shape[-1])
         gate, up = rows.chunk(2, dim=-1)
         out = torch.empty_like(up)
-        step = max(1, ONE_PIECE // up.shape[-1])
+        step = max(1, ONE_PIECE // up.shape[-1]) if is_steady() else len(rows)
         for start in range(0, len(rows), step):
-            torch.mul(F.silu(gate[start : start + step]), up[start : start + step], out=out[start : start + step])
+            some = slice(start, start + step)
+            torch.mul(F.silu(gate[some]), up[some], out=out[some])
         return out.view(*gate_up.shape[:-1], -1)
 
     @staticmethod
@@ -158,5 +186,8 @@ class _Gated(torch.autograd.Function):
         gate, up = gate_up.chunk(2, dim=-1)
         share = gate.sigmoid()
         silu = gate * share
-        to_gate = gradient * up * (share + silu * (1 - share))
-        return torch.cat([to_gate, gradient * silu], dim=-1)
+        both = torch.empty_like(gate_up)
+        to_gate, to_up = both.chunk(2, dim=-1)
+        torch.mul(gradient, silu, out=to_up)
+        torch.mul(silu, 1 - share, out=to_gate).add_(share).mul_(up).mul_(gradient)
+        return both

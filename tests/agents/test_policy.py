@@ -205,16 +205,35 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
     asked = policy.network.asked
     policy.logits(["0", "1", "0", "1"], np.array([0, 0, 0, 2]))
-    assert asked == [(["0", "1", "0", "1"], [0, 0, 2, 2])]  # agent 2 will meet text 0 as well
-    policy.logits(["0", "0"], np.array([2, 0]))
+    assert asked == [(["0", "1", "1"], [0, 0, 2])], "no more than is asked: the bank may change before the next step"
+    policy.logits(["1", "1"], np.array([2, 0]))
     assert len(asked) == 1
     policy.logits(["1", "3"], np.array([0, 2]))
-    assert asked[1:] == [(["3", "3"], [0, 2])]
+    assert asked[1:] == [(["3", "3"], [0, 2])], "it did not, so agent 0 will meet text 3 as well"
     policy.logits(["2"], np.array([2]))
-    assert asked[2:] == [(["2"], [2])]  # agent 0 acts no more
+    assert asked[2:] == [(["2"], [2])], "agent 0 acts no more"
     policy.network.bank.acting_version += 1
-    policy.logits(["0"], np.array([0]))
-    assert asked[3:] == [(["0"], [0])]
+    for text in ("0", "2"):
+        policy.logits([text], np.array([0]))
+    assert asked[3:] == [(["0"], [0]), (["2"], [0])]
+
+
+def test_what_was_answered_ahead_is_not_asked_again_until_the_bank_changes():
+    policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
+    asked = policy.network.asked
+    policy.answer_ahead(["1", "0"], [0, 2])
+    assert asked == [(["0", "1", "0", "1"], [0, 0, 2, 2])]
+    ahead = policy.logits(["0", "1", "1"], np.array([0, 2, 0]))
+    policy.answer_ahead(["0", "3"], range(1))
+    assert asked[1:] == [(["3"], [0])], "what is known is not computed again"
+    policy.network.bank.acting_version += 1
+    np.testing.assert_array_equal(policy.logits(["0", "1", "1"], np.array([0, 2, 0])), ahead)
+    assert asked[2:] == [(["0", "1", "1"], [0, 0, 2])]
+    policy.answer_ahead([], range(3))
+    policy.answer_ahead(["3"], [])
+    policy.backend.is_batched = False
+    policy.answer_ahead(["3"], [0])
+    assert len(asked) == 3, "who answers one by one gains nothing"
 
 
 def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed():
