@@ -19,6 +19,14 @@ def food_for_others(others: np.ndarray, food: np.ndarray) -> np.ndarray:
     of two as close, the one further north, then west. Where others stand in one's own cell, which of them is first
     cannot be known: then two foods are one's own.
     """
+    theirs = np.zeros_like(food)
+    is_unsure = others.any(axis=(1, 2)) & food.any(axis=(1, 2))  # where nobody else is seen all is one's own
+    if is_unsure.any():
+        theirs[is_unsure] = _matched(others[is_unsure], food[is_unsure])
+    return theirs
+
+
+def _matched(others: np.ndarray, food: np.ndarray) -> np.ndarray:
     agents, side, _ = food.shape
     cells, middle, rows = side * side, side * side // 2, np.arange(agents)
     walkers, own = others.reshape(agents, cells).copy(), 1 + others[:, side // 2, side // 2]
@@ -44,16 +52,25 @@ def others_are_nearer(others: np.ndarray, side: int) -> np.ndarray:
     others: (M, V, V) bool, V at most S. A distance transform by two sweeps along each axis (Rosenfeld & Pfaltz 1966).
     """
     reach, view = side // 2, others.shape[1] // 2
+    crow = np.abs(np.arange(side, dtype=np.int8) - np.int8(reach))
+    nearer = np.zeros((len(others), side, side), bool)
+    is_seen = others.any(axis=(1, 2))
+    if is_seen.any():
+        nearer[is_seen] = _steps_to(others[is_seen], side) < crow[:, None] + crow
+    return nearer
+
+
+def _steps_to(others: np.ndarray, side: int) -> np.ndarray:
+    """Steps from each cell of a map to the nearest other: (M, S, S) int8."""
+    reach, view = side // 2, others.shape[1] // 2
     steps = np.full((len(others), side, side), _NOBODY, np.int8)
-    seen = steps[:, reach - view : reach + view + 1, reach - view : reach + view + 1]
-    seen[others] = 0
+    steps[:, reach - view : reach + view + 1, reach - view : reach + view + 1][others] = 0
     for axis in (1, 2):
         lines = np.moveaxis(steps, axis, 0)
         for to, back in ((range(1, side), -1), (range(side - 2, -1, -1), 1)):
             for i in to:
                 np.minimum(lines[i], lines[i + back] + 1, out=lines[i])
-    crow = np.abs(np.arange(side) - reach)
-    return steps < crow[:, None] + crow
+    return steps
 
 
 @lru_cache(maxsize=8)

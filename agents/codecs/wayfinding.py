@@ -27,17 +27,22 @@ def steps_by_move(is_free: np.ndarray, goals: np.ndarray, most: int) -> np.ndarr
     """
     middle = is_free.shape[1] // 2
     row, column = (MOVES + middle).T
+    column = column.astype(np.uint32)
     after = np.full((len(is_free), len(MOVES)), NO_WAY)  # steps that are left after the move
-    reached = goals & is_free
+    can_enter = (is_free[:, row] >> column) & 1 > 0
+    spreading, reached = np.arange(len(is_free)), goals & is_free  # the maps in which a wave still has somewhere to go
     for step in range(most + 1):
-        is_here = (reached[:, row] >> column.astype(np.uint32)) & 1
-        after[(is_here > 0) & (after == NO_WAY)] = step
+        is_new = ((reached[:, row] >> column) & 1 > 0) & (after[spreading] == NO_WAY)
+        here, move = np.nonzero(is_new)
+        after[spreading[here], move] = step
         wider = reached | (reached << np.uint32(1)) | (reached >> np.uint32(1))
         wider[:, 1:] |= reached[:, :-1]
         wider[:, :-1] |= reached[:, 1:]
         wider &= is_free
-        if np.array_equal(wider, reached):
+        goes_on = (wider != reached).any(axis=1) & ((after[spreading] == NO_WAY) & can_enter).any(axis=1)
+        if not goes_on.any():
             break
-        reached = wider
+        spreading, reached = spreading[goes_on], wider[goes_on]
+        is_free, can_enter = is_free[goes_on], can_enter[goes_on]
     after[:, 1:] = np.minimum(after[:, 1:] + 1, NO_WAY)
     return after
