@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import bots, crowd, online, reader, worlds
+from benchmarks import bots, crowd, generation, online, reader, worlds
 from benchmarks.contestants import CONTESTANTS, INTERFACE, TWO_CORES, TWO_INTERFACES
 from envs.presets import PRESETS
 from trainers.comparison import held_out_seeds, play_baseline
@@ -115,3 +115,24 @@ def test_online_measures_each_way_of_learning(tiny_policy, tmp_path, monkeypatch
     assert ways["online"]["update_ms"] > 0
     assert 0 <= ways["online, in the background"]["staleness_mean"] <= 9
     assert "agent-steps/s" in capsys.readouterr().out
+
+
+def test_generation_counts_what_goes_through_the_layers_and_sets_it_beside_its_floor(tiny_model, tmp_path, capsys):
+    file = tmp_path / "generation.json"
+    keys = ["--model.name", str(tiny_model), "--adapter.top_layers", "2", "--adapter.rank", "2"]
+    keys += ["--env.agents", "4", "--env.max_steps", "12", "--evolution.parents", "2", "--evolution.elites", "1"]
+    generation.main(["--generations", "5", "--json", str(file), *keys, "--evolution.episodes", "1"])
+    found = json.loads(file.read_text())
+    first, later = found["generations"][0], found["generations"][3:]
+    assert "generation takes" in capsys.readouterr().out
+    assert first["rows"] > 0
+    assert first["rows with gradients"] > 0
+    mean = found["mean"]
+    assert mean["rows"] == sum(one["rows"] for one in later) / 2
+    operations = (mean["rows"] + 2 * mean["rows with gradients"]) * found["flop_of_row"]
+    assert mean["floor"] == pytest.approx(operations / found["peak_gflops"] / 1e9)
+    assert mean["generation"] > mean["collect"] + mean["learn"] + mean["evaluate"] > 0
+    c = json.loads((tiny_model / "config.json").read_text())
+    heads = c["hidden_size"] * (1 + c["num_key_value_heads"] / c["num_attention_heads"])
+    weights = c["hidden_size"] * (2 * heads + 3 * c["intermediate_size"])
+    assert found["flop_of_row"] == 2 * 2 * weights, "of two layers"

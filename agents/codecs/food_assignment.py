@@ -51,8 +51,7 @@ def others_are_nearer(others: np.ndarray, side: int) -> np.ndarray:
 
     others: (M, V, V) bool, V at most S. A distance transform by two sweeps along each axis (Rosenfeld & Pfaltz 1966).
     """
-    reach, view = side // 2, others.shape[1] // 2
-    crow = np.abs(np.arange(side, dtype=np.int8) - np.int8(reach))
+    crow = np.abs(np.arange(side, dtype=np.int8) - np.int8(side // 2))
     nearer = np.zeros((len(others), side, side), bool)
     is_seen = others.any(axis=(1, 2))
     if is_seen.any():
