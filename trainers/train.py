@@ -63,7 +63,7 @@ def train(
     from trainers.records.report import report
     from trainers.records.run_folder import reserved
 
-    with ExitStack() as page, reserved(Path(config.run_dir)):
+    with ExitStack() as page, saying_faults_once(), reserved(Path(config.run_dir)):
         run = begin(config, resume, strict)
         if dashboard:
             page.enter_context(page_beside(run.run_dir))
@@ -88,14 +88,25 @@ def all_generations(run: "Run") -> None:
 
 
 @contextmanager
+def saying_faults_once() -> Iterator[None]:
+    """Within the block, a thread that a fault of the disk ends is silent.
+
+    TensorBoard's writer has one from its beginning on. Its fault is raised again where the writer is flushed or closed.
+    """
+    say = threading.excepthook
+    threading.excepthook = lambda failed: None if isinstance(failed.exc_value, OSError) else say(failed)
+    try:
+        yield
+    finally:
+        threading.excepthook = say
+
+
+@contextmanager
 def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
     """Within the block, a UserError goes on with how much of the run is kept, and Ctrl-C has it said.
 
     MachineFault, with the same, where a file cannot be written or read: the disk is full, or the folder is gone.
-    What fails so in a thread of TensorBoard's is raised where its writer is flushed, so the thread need not say it.
     """
-    say = threading.excepthook
-    threading.excepthook = lambda failed: None if isinstance(failed.exc_value, OSError) else say(failed)
     try:
         yield
     except UserError as error:
@@ -107,8 +118,6 @@ def saying_what_is_kept(run_dir: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         log.info(_kept(run_dir))
         raise
-    finally:
-        threading.excepthook = say
 
 
 def _kept(run_dir: Path) -> str:

@@ -10,6 +10,7 @@ import threading
 import pytest
 from safetensors import SafetensorError
 
+from agents.types import UserError
 from trainers import stages
 from trainers.cli.parser import parse
 from trainers.cli.stopping import Stopped, stopping_cleanly
@@ -153,3 +154,23 @@ def test_a_full_disk_under_tensors_and_a_folder_that_is_gone_are_said_the_same_w
             main(arguments)
     assert ended.value.code == 74
     assert "No space left on device (os error 28); no generation was complete" in capsys.readouterr().err
+
+
+def test_a_thread_that_the_disk_ended_is_silent_from_the_beginning_on(tiny_config, monkeypatch):
+    said = []
+    monkeypatch.setattr(threading, "excepthook", lambda failed: said.append(failed.exc_value))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def begin(*_):
+        for error in (OSError(errno.ENOSPC, "full"), ValueError("a bug")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+        raise UserError("no more of it")
+
+    monkeypatch.setattr("trainers.begin.begin", begin)
+    with pytest.raises(UserError, match="no more"):
+        train(tiny_config)
+    assert [str(error) for error in said] == ["a bug"]
