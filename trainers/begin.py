@@ -1,6 +1,7 @@
 """Set a run up: found its population or restore it, and open its folder."""
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,15 +42,18 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
         run_folder.create(run_dir, config, population.policy)
     tags = {tag: about for variant in population.variants.values() for tag, about in variant.tags.items()}
     run_log = RunLog(run_dir, history.generation, tags)
-    if resume is None:
-        run_log.events(births([], population.genomes, roles))
-    else:
-        (run_dir / "results.json").unlink(missing_ok=True)
-        run_folder.write_config(run_dir, config)
-    _announce(config, roles)
-    after = [stage for variant in population.variants.values() for stage in variant.stages]
-    progress = Progress(config, history.generation + 1, after)
-    copies = run_folder.copies(run_dir)
+    with ExitStack() as where_it_fails:
+        where_it_fails.callback(run_log.let_go)  # its thread would go on, and say later what was said here
+        if resume is None:
+            run_log.events(births([], population.genomes, roles))
+        else:
+            (run_dir / "results.json").unlink(missing_ok=True)
+            run_folder.write_config(run_dir, config)
+        _announce(config, roles)
+        after = [stage for variant in population.variants.values() for stage in variant.stages]
+        progress = Progress(config, history.generation + 1, after)
+        copies = run_folder.copies(run_dir)
+        where_it_fails.pop_all()
     return Run(config, run_dir, copies, population, run_log, history, progress, worlds, trials, roles)
 
 

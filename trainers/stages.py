@@ -1,7 +1,6 @@
 """The stages of a generation, in the order in which `trainers.train` goes through them, and what they share."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -94,8 +93,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of what the worlds and the logs hold."""
-        with suppress(OSError):  # of a disk that failed, which has been said; a run that ended has closed them before
-            self.log.close()
+        self.log.let_go()  # a run that ended has closed it before
         for world in (*self.worlds, *self.trials):
             world.close()
 

@@ -14,7 +14,7 @@ from agents.types import UserError
 from trainers import stages
 from trainers.cli.parser import parse
 from trainers.cli.stopping import Stopped, stopping_cleanly
-from trainers.records import checkpoint
+from trainers.records import checkpoint, run_log
 from trainers.records.reading import read_log
 from trainers.train import main, train
 
@@ -154,6 +154,17 @@ def test_a_full_disk_under_tensors_and_a_folder_that_is_gone_are_said_the_same_w
             main(arguments)
     assert ended.value.code == 74
     assert "No space left on device (os error 28); no generation was complete" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_begin_leaves_no_thread_that_speaks_of_it_later(tiny_config, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(run_log.RunLog, "events", fail)
+    with pytest.raises(OSError, match="full"):
+        train(tiny_config)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_thread_that_the_disk_ended_is_silent_from_the_beginning_on(tiny_config, monkeypatch):

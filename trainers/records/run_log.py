@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +34,12 @@ class RunLog:
         self._folder = run_dir / "tb"
         self._tensorboard = SummaryWriter(str(self._folder), purge_step=self._next)
         self._baselines: dict[str, SummaryWriter] = {}
-        if last_generation < 0:
-            self._tensorboard.add_custom_scalars(LAYOUT)
+        try:
+            if last_generation < 0:
+                self._tensorboard.add_custom_scalars(LAYOUT)
+        except OSError:
+            self.let_go()
+            raise
 
     def events(self, events: Sequence[dict[str, Any]]) -> None:
         """Append births and deaths to the lineage."""
@@ -118,6 +123,12 @@ class RunLog:
         for file in self._folder.rglob("events.*"):
             sync(file)
         return self.logs.seal(generation)
+
+    def let_go(self) -> None:
+        """End what writes to TensorBoard's files; a disk that failed has been spoken of."""
+        for writer in (self._tensorboard, *self._baselines.values()):
+            with suppress(OSError):
+                writer.close()
 
     def close(self) -> None:
         """Finish the TensorBoard files."""
