@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agents.adapted import AdaptedColumns, adapted_product, columns_of
 from agents.attention import Sight
-from agents.lora import AdaptedColumns, adapted_product, columns_of
 from agents.weights.frozen import Columns
-from agents.weights.products import is_steady
+from agents.weights.products import in_steady_block
 
 KNOWN = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 """Classes of transformers whose layers are computed here."""
@@ -174,7 +174,7 @@ class _Gated(torch.autograd.Function):
         rows = gate_up.reshape(-1, gate_up.shape[-1])
         gate, up = rows.chunk(2, dim=-1)
         out = torch.empty_like(up)
-        step = max(1, ONE_PIECE // up.shape[-1]) if is_steady() else len(rows)
+        step = max(1, ONE_PIECE // up.shape[-1]) if in_steady_block() else len(rows)
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
             torch.mul(F.silu(gate[some]), up[some], out=out[some])

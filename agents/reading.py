@@ -20,7 +20,7 @@ from agents.layers import Layers, is_known
 from agents.prefix_cache import ReadText
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
-from agents.weights.frozen import is_steady
+from agents.weights.frozen import can_be_steady
 from agents.weights.products import steadily
 
 TOKENS_AT_ONCE = 256
@@ -40,7 +40,7 @@ class TextReader:
 
     def __init__(self, base: BaseModel, front_ids: list[int], first_layer: int, on_text: bool):
         self._base, self.front_ids, self._first, self._on_text = base, front_ids, first_layer, on_text
-        self._most = TOKENS_AT_ONCE if is_steady(base.decoder) else 1
+        self._most = TOKENS_AT_ONCE if can_be_steady(base.decoder) else 1
         if is_known(base.decoder):
             self._trunk = Layers(base.decoder, 0, first_layer)
             self.top: SomeLayers = Layers(base.decoder, first_layer, base.layers)

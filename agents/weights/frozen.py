@@ -87,7 +87,7 @@ class PackedLinear(FrozenLinear):
         self._transposed = pack(weight.T.contiguous()) if passes_gradients else None
 
     @property
-    def is_steady(self) -> bool:
+    def can_be_steady(self) -> bool:
         """Whether a row's product can be the same to the last bit whatever rows are beside it."""
         return self._packed.is_mkldnn
 
@@ -180,10 +180,10 @@ def _frozen(linears: Sequence[nn.Linear], stored: Sequence[Blocks], dtype: torch
     return HalfLinear(unpacked(stored, torch.bfloat16), bias, dtype) if is_top else BlockLinear(stored, bias, dtype)
 
 
-def is_steady(decoder: Any) -> bool:
+def can_be_steady(decoder: Any) -> bool:
     """Whether that holds for all frozen weights of a decoder."""
     frozen = [module for module in decoder.modules() if isinstance(module, FrozenLinear)]
-    return bool(frozen) and all(isinstance(module, PackedLinear) and module.is_steady for module in frozen)
+    return bool(frozen) and all(isinstance(module, PackedLinear) and module.can_be_steady for module in frozen)
 
 
 def product_dtype(decoder: Any) -> Dtype:

@@ -11,7 +11,7 @@ single text of 9 tokens takes as long as in bfloat16. The action distribution's 
 texts, is 0.0015 (0.0011 with the other layers in float32), with adapters as without; bfloat16's is below 0.00005.
 
 A last bit tips a rounding, and layer upon layer makes of it as much as 8 bits lose in all: logits that differ by 1, a
-KL of 0.002. So nothing may depend on the texts beside a text, which is read alone (`agents.prefix_cache`).
+KL of 0.002. So nothing may depend on the texts beside a text (`agents.reading`).
 """
 
 from typing import Any
@@ -43,7 +43,7 @@ class Int8Linear(nn.Module):
         step = (x.amax(-1, keepdim=True) - lowest).clamp_min(1e-12) / INT8_INPUT  # x = lowest + step * levels
         levels = (x - lowest).div_(step).round_().to(torch.int32).to(torch.uint8)  # straight to uint8 is far slower
         y = int8_product(levels, self._weight)
-        y.mul_(step).addcmul_(lowest, self._row_sums)
+        y.mul_(step).add_(lowest * self._row_sums)  # apart, as one operation could round them otherwise at an end
         return y if self._bias is None else y.add_(self._bias)
 
 

@@ -53,7 +53,7 @@ def product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply x (..., D_in) by a weight from `pack`; the result is rounded to the format of x."""
     rows, bias = x.reshape(-1, x.shape[-1]).to(packed.dtype), None if bias is None else bias.to(packed.dtype)
     if packed.is_mkldnn:
-        y = _steady_product(rows, packed, bias) if is_steady() else _linear_pointwise(rows, packed, bias)
+        y = _steady_product(rows, packed, bias) if in_steady_block() else _linear_pointwise(rows, packed, bias)
     else:
         y = F.linear(rows, packed, bias)
     return y.view(*x.shape[:-1], len(packed)).to(x.dtype)
@@ -73,14 +73,14 @@ def _steady_product(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor
 @contextmanager
 def steadily() -> Iterator[None]:
     """Within the block, packed products of this thread give each row the same in any company."""
-    before, _thread.is_steady = is_steady(), True
+    before, _thread.is_steady = in_steady_block(), True
     try:
         yield
     finally:
         _thread.is_steady = before
 
 
-def is_steady() -> bool:
+def in_steady_block() -> bool:
     """Whether this thread is in such a block."""
     return getattr(_thread, "is_steady", False)
 

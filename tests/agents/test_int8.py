@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from agents.adapted import BatchedLoRALinear
 from agents.codecs.forage import ForageCodec
-from agents.lora import BatchedLoRALinear
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, ModelConfig, UserError
 from agents.weights import int8
@@ -123,3 +123,19 @@ def test_a_processor_without_exact_products_is_refused(monkeypatch, tiny_model):
     monkeypatch.setattr(int8, "has_exact_int8", lambda: False)
     with pytest.raises(UserError, match=r"model\.trunk = 'int8': must be 'same'"):
         tiny(tiny_model, "int8")
+
+
+@needs_products
+def test_what_is_read_is_the_same_to_the_last_bit_in_any_company(tiny_model):
+    memory = tiny(tiny_model, "int8").network.cache
+    texts = [" food" + " north" * n + m for n in range(4) for m in ("", " two", ", home here", " one west", " three")]
+    known = {}
+    for size in (1, 20, 3, 7):
+        memory.clear()
+        for first in range(0, 20, size):
+            company = texts[first : first + size]
+            recalled = memory.recall(company)
+            for row, text in enumerate(company):
+                read = recalled.tokens[..., row, : recalled.lengths[row], :], recalled.entering[row]
+                before = known.setdefault(text, read)
+                assert all(torch.equal(now, then) for now, then in zip(read, before, strict=True))
