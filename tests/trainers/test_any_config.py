@@ -157,6 +157,7 @@ def _make(kind, values):
 @given(argv=LINE)
 @example(argv=["--resume", "."])
 @example(argv=["--resume"])
+@example(argv=["--resume", ".", "--learn=two\nlines\x1b[2J"])
 @example(argv=["--config"])
 @example(argv=["--config="])
 @example(argv=["--help", "nothing"])

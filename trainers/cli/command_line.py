@@ -27,8 +27,9 @@ class MachineFault(UserError):
 
 
 def fail(error: UserError) -> NoReturn:
-    """Say what is wrong in one sentence and end with its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    """Say what is wrong in one line and end with its exit code."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in f"error: {error}")
+    print(line, file=sys.stderr)  # whatever was given, it is shown, and no terminal obeys it
     sys.exit(error.exit_code)
 
 
