@@ -1,10 +1,11 @@
 """Linear modules with many LoRA adapters: one forward serves all of them, one backward gathers the gradients of all.
 
-G groups of rows each carry an adapter of their own, applied by batched products. A backward adds the gradients of A and
-B straight into one array, (G, F) for the G rows of the bank that are learning: autograd itself would first make one
-array for each A and B, of all P adapters.
+G groups of rows each carry an adapter of their own, applied by batched products. For these alone, groups are filled up
+to the rows of the largest. A backward adds the gradients of A and B straight into one array, (G, F) for the G rows of
+the bank that are learning: autograd itself would first make one array for each A and B, of all P adapters.
 
-Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R rows in a group, r rank, D width.
+Symbols: P adapters, F numbers in an adapter, B rows in a batch, G groups of them, R rows in the largest group, r rank,
+D width.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class BatchedLoRALinear(nn.Module):
         self._a, self._b = (bank.place(f"{name}.lora_{x}.weight") for x in "AB")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (G * R, S, D_in) to (G * R, S, D_out); group g carries the g-th adapter in use."""
+        """Map (B, S, D_in) to (B, S, D_out); group g carries the g-th adapter in use."""
         return adapted_product(x, self.base, columns_of([self]))
 
     @property
@@ -65,12 +66,28 @@ class InUse(NamedTuple):
     rows: Rows
     groups: int
     views: Sequence[Tensor]  # of every A and B, in order: (P, rows, columns)
+    place: Tensor | None = None  # (B,) of each row among G * R; None where all groups have as many rows
+    places: int = 0  # G * R, where they have not
 
     def at(self, place: Place) -> Tensor:
         """The A or B of each group, (G, rows, columns)."""
         view = self.views[place.number]
         is_all = isinstance(self.rows, slice) and self.rows.stop - self.rows.start == len(view)
         return view if is_all else view[self.rows]
+
+    def by_group(self, x: Tensor) -> Tensor:
+        """Rows (B, S, D) by group, (G, R * S, D): zeros where a group has fewer."""
+        if self.place is not None:
+            x = x.new_zeros(self.places, *x.shape[1:]).index_copy_(0, self.place, x)
+        return x.reshape(self.groups, -1, x.shape[-1])
+
+    def add_by_row(self, total: Tensor, of_groups: Tensor, factor: float = 1.0) -> None:
+        """Add what groups (G, R * S, D) come to, times a factor, to their rows in `total` (B, S, D)."""
+        if self.place is None:
+            total.add_(of_groups.view(total.shape), alpha=factor)
+        else:
+            by_place = of_groups.view(self.places, *total.shape[1:])
+            total.add_(by_place.index_select(0, self.place), alpha=factor)
 
 
 class Gathering(NamedTuple):
@@ -86,7 +103,7 @@ class Gathering(NamedTuple):
         """
         total = place.of(self.gradients)
         if isinstance(rows, slice):
-            total[rows.start - self.rows.start : rows.stop - self.rows.start].baddbmm_(one, other)
+            total[rows.start - self.rows.start : rows.stop - self.rows.start].add_(one @ other)
         else:
             total.index_add_(0, rows - self.rows.start, one @ other)
 
@@ -118,7 +135,7 @@ def columns_of(modules: Sequence[Any]) -> list[AdaptedColumns]:
 
 
 def adapted_product(x: Tensor, base: Any, adapted: Sequence[AdaptedColumns]) -> Tensor:
-    """What a frozen module makes of x (G * R, S, D_in), and to some of its outputs what the adapters in use add."""
+    """What a frozen module makes of x (B, S, D_in), and to some of its outputs what the adapters in use add."""
     use = adapted[0].bank.in_use if adapted else None
     if use is None:
         y: Tensor = base(x)
@@ -134,11 +151,13 @@ def _forth_adapted(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The same, with x as rows (G, R * S, D_in) and what A makes of them, (G, R * S, r) for each adapter."""
     y = _forth(base, x)
-    rows, out = x.reshape(use.groups, -1, x.shape[-1]), y.view(use.groups, -1, y.shape[-1])
-    inner = []
+    rows, inner = use.by_group(x), []
     for bank, start, end, a, b in adapted:
         inner.append(rows @ use.at(a).mT)
-        out[..., start:end].baddbmm_(inner[-1], use.at(b).mT, alpha=bank.scaling)
+        if use.place is None:  # faster in one operation
+            y.view(use.groups, -1, y.shape[-1])[..., start:end].baddbmm_(inner[-1], use.at(b).mT, alpha=bank.scaling)
+        else:
+            use.add_by_row(y[..., start:end], inner[-1] @ use.at(b).mT, bank.scaling)
     return y, rows, inner
 
 
@@ -160,14 +179,14 @@ class _Adapted(torch.autograd.Function):
         base, use, adapted = ctx.rest
         needs_input = ctx.needs_input_grad[0]
         to_input = _back(base, gradient) if needs_input else None
-        of_rows = gradient.reshape(use.groups, -1, gradient.shape[-1])
+        of_rows = use.by_group(gradient)
         for (bank, start, end, a, b), inner in zip(adapted, inners, strict=True):
             gathering, part = bank.gathering_of(use.rows), of_rows[..., start:end]
             to_inner = (part @ use.at(b)).mul_(bank.scaling)  # (G, R * S, r)
             gathering.add(use.rows, b, part.mT, inner * bank.scaling)
             gathering.add(use.rows, a, to_inner.mT, rows)
             if to_input is not None:
-                to_input.view(rows.shape).baddbmm_(to_inner, use.at(a))
+                use.add_by_row(to_input, to_inner @ use.at(a))
         return to_input, *[None] * 4
 
 

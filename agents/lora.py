@@ -13,7 +13,7 @@ Symbols: P adapters, F numbers in an adapter, G groups of rows in a batch, R row
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -180,14 +180,17 @@ class AdapterBank:
             raise IndexError(f"adapter {index}: must be between 0 and {len(self) - 1}")
 
     @contextmanager
-    def using(self, groups: Tensor | None, values: Tensor | None = None) -> Iterator[None]:
-        """Within the block, rows of a batch carry adapters `groups` (G,), R = B / G rows each; None: the bare base.
+    def using(
+        self, groups: Tensor | None, values: Tensor | None = None, counts: Sequence[int] | None = None
+    ) -> Iterator[None]:
+        """Within the block, rows of a batch carry adapters `groups` (G,); None: the bare base.
 
-        values: (P, F), other ones than the bank's. For this thread alone.
+        values: (P, F), other ones than the bank's. counts: how many rows each group has, one group after the other;
+        None: as many each. For this thread alone.
         """
         before = self.in_use
         views = self._views if values is None or values is self._values else self._views_of(values)
-        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), views)
+        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), views, *_places(counts))
         try:
             yield
         finally:
@@ -199,6 +202,18 @@ def _rows(groups: Tensor) -> Rows:
     first = int(groups[0])
     is_run = torch.equal(groups, torch.arange(first, first + len(groups)))
     return slice(first, first + len(groups)) if is_run else groups
+
+
+def _places(counts: Sequence[int] | None) -> tuple[Tensor | None, int]:
+    """Where rows stand if each group has as many places as the largest has rows, (B,), and how many places there are.
+
+    None where all have as many.
+    """
+    if counts is None or min(counts) == max(counts):
+        return None, 0
+    most, number = max(counts), torch.tensor(counts)
+    first = torch.arange(len(counts)) * most - (number.cumsum(0) - number)  # less the rows before the group's
+    return torch.arange(int(number.sum())) + first.repeat_interleave(number), len(counts) * most
 
 
 USUAL_MODULES = ("q_proj", "v_proj", "o_proj", "down_proj")

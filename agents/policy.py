@@ -130,8 +130,8 @@ class Policy:
 
     def weigh(self, texts: Sequence[str], adapters: Tensor) -> Tensor:
         """Action logits (B, A) of B texts, differentiable with respect to the adapters; as in `evaluate`."""
-        distinct, index = _distinct(texts, len(adapters))
-        return self.network.action_logits(distinct, adapters)[index]
+        distinct, counts, index = _distinct(texts, len(adapters))
+        return self.network.action_logits(distinct, adapters, counts=counts)[index]
 
 
 def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:
@@ -163,17 +163,17 @@ def _no_numbers(owners: Sequence[int], texts: Sequence[str], answers: np.ndarray
     return UserError(f"the logits of {who} after text {texts[row]!r} are {given}: must be finite; {WHY_NOT_FINITE}")
 
 
-def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], Tensor]:
-    """The distinct texts of each group, filled up to the same length, and where each of B texts is among them (B,).
+def _distinct(texts: Sequence[str], groups: int) -> tuple[list[str], list[int], Tensor]:
+    """The distinct texts of each group, how many these are, and where each of B texts is among them, (B,).
 
     A world repeats itself: what an agent met many times is computed once, and the gradient is the same.
     """
     rows = len(texts) // groups
     numbers: list[dict[str, int]] = [{} for _ in range(groups)]
     index = [numbers[i // rows].setdefault(text, len(numbers[i // rows])) for i, text in enumerate(texts)]
-    width = max(map(len, numbers))
-    filled = [text for own in numbers for text in (*own, *[next(iter(own))] * (width - len(own)))]
-    return filled, torch.tensor(index) + width * torch.arange(groups).repeat_interleave(rows)
+    counts = [len(own) for own in numbers]
+    before = np.cumsum([0, *counts[:-1]])  # texts of the groups before
+    return [text for own in numbers for text in own], counts, torch.from_numpy(np.repeat(before, rows) + index)
 
 
 def chosen(logits: Tensor, actions: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ class PolicyNetwork:
             raise UserError("codec.instructions is one token: must be more with adapter.tokens = 'text'")
         self.is_batched = not self._acts_on_text
         self.is_compact = bool(base.blocks)
-        self.rows_at_once = 64 if self.is_compact or self._acts_on_text else 256
+        self.rows_at_once = 64 if self.is_compact or self._acts_on_text else 640
         """How many texts are answered or learnt from together; it bounds the working memory."""
         self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
@@ -66,16 +66,24 @@ class PolicyNetwork:
         """Width D of the hidden states."""
         return self.base.causal_lm.config.hidden_size
 
-    def action_logits(self, texts: Sequence[str], adapters: Tensor | None, values: Tensor | None = None) -> Tensor:
+    def action_logits(
+        self,
+        texts: Sequence[str],
+        adapters: Tensor | None,
+        values: Tensor | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> Tensor:
         """Logits (B, A) in float32 of the action words after B texts.
 
-        adapters: (G,) indices into the bank; the texts are G groups of B / G, in order. None: the bare base. values:
-        (P, F), other adapters than the bank's. Gradients reach the adapters only.
+        adapters: (G,) indices into the bank; the texts are G groups, in order. None: the bare base. values: (P, F),
+        other adapters than the bank's. counts: how many texts each group has; None: B / G. Gradients reach the adapters
+        only.
         """
-        copies = 1 if self._acts_on_text or adapters is None else _copies(texts, len(adapters))
+        is_even = counts is None or min(counts) == max(counts)
+        copies = 1 if self._acts_on_text or adapters is None or not is_even else _copies(texts, len(adapters))
         with self._reads_alone:
             recalled = self.cache.recall(texts[: len(texts) // copies])
-        with self.bank.using(adapters, values):
+        with self.bank.using(adapters, values, counts):
             if self._acts_on_text:
                 return self._logits(self._along_texts(recalled))
             return self._logits(self._after_texts(recalled, copies))
@@ -110,17 +118,14 @@ class PolicyNetwork:
         owned = np.flatnonzero(adapters >= 0)
         if len(owned):
             order = owned[np.argsort(adapters[owned], kind="stable")]
-            groups, counts = np.unique(adapters[order], return_counts=True)
-            ends = counts.cumsum()
-            place = np.arange(counts.max()) + (ends - counts)[:, None]  # (G, R)
-            is_filler = place >= ends[:, None]  # groups are filled up to the same length
-            rows = order[np.where(is_filler, (ends - 1)[:, None], place)]
-            parts = -(-rows.size // max(len(groups), self.rows_at_once))
-            for columns in np.array_split(np.arange(rows.shape[1]), parts):
-                part, keep = rows[:, columns], ~is_filler[:, columns]
-                read = [texts[i] for i in part.flatten().tolist()]
-                filled = self.action_logits(read, torch.from_numpy(groups), acting)
-                logits[part[keep]] = filled.view(*part.shape, -1)[torch.from_numpy(keep)].numpy()
+            everyone, counts = np.unique(adapters[order], return_counts=True)
+            of_group = np.split(order, counts.cumsum()[:-1])
+            parts = -(-len(order) // max(len(everyone), self.rows_at_once))
+            for part in zip(*(np.array_split(own, parts) for own in of_group), strict=True):
+                there = [g for g, own in enumerate(part) if len(own)]
+                rows, groups = np.concatenate(part), torch.from_numpy(everyone[there])
+                read = [texts[i] for i in rows.tolist()]
+                logits[rows] = self.action_logits(read, groups, acting, [len(part[g]) for g in there]).numpy()
         return logits
 
     def features(self, texts: Sequence[str]) -> Tensor:

@@ -11,11 +11,10 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,11 +43,17 @@ class Rows:
         self._compute = network.action_logits
         network.action_logits = self._counted  # type: ignore[method-assign]
 
-    def _counted(self, texts: Any, adapters: Tensor | None, values: Tensor | None = None) -> Tensor:
+    def _counted(
+        self,
+        texts: Sequence[str],
+        adapters: Tensor | None,
+        values: Tensor | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> Tensor:
         kind = "rows with gradients" if torch.is_grad_enabled() else "rows"
         self.counts[kind] += len(texts)
         self.counts[kind.replace("rows", "passes", 1)] += 1
-        return self._compute(texts, adapters, values)
+        return self._compute(texts, adapters, values, counts)
 
 
 def peak_gflops(network: PolicyNetwork) -> float:

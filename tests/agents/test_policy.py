@@ -36,7 +36,7 @@ class TableMind:
         self.is_batched = True
         self.asked: list[tuple[list[str], list[int]]] = []
 
-    def action_logits(self, texts, adapters):
+    def action_logits(self, texts, adapters, counts):
         return self.table[[int(text) for text in texts]]
 
     def answer(self, texts, adapters):
