@@ -28,22 +28,36 @@ def food_for_others(others: np.ndarray, food: np.ndarray) -> np.ndarray:
 
 def _matched(others: np.ndarray, food: np.ndarray) -> np.ndarray:
     agents, side, _ = food.shape
-    cells, middle, rows = side * side, side * side // 2, np.arange(agents)
+    cells, middle = side * side, side * side // 2
     walkers, own = others.reshape(agents, cells).copy(), 1 + others[:, side // 2, side // 2]
     walkers[:, middle] = True
-    is_pair = walkers[:, :, None] & food.reshape(agents, 1, cells)
-    order = np.where(is_pair, _order(side), np.iinfo(np.int32).max)  # (M, walkers, foods), least first
-    theirs = np.zeros((agents, cells), bool)
-    while is_pair.any():
-        walker, item = np.divmod(order.reshape(agents, -1).argmin(axis=1), cells)
-        some = is_pair[rows, walker, item]
-        is_own = some & (walker == middle)
-        theirs[rows, item] |= some & ~is_own
-        own -= is_own
-        served = some & (~is_own | (own == 0))
-        is_pair[rows[some], :, item[some]] = is_pair[rows[served], walker[served], :] = False
-        order[~is_pair] = np.iinfo(np.int32).max
+    who, walker, item = _pairs(walkers, food.reshape(agents, cells))
+    nearest_first = np.argsort(who * cells**2 * (2 * side) + _order(side)[walker, item])
+    who, walker, item = who[nearest_first], walker[nearest_first], item[nearest_first]
+    theirs, is_free = np.zeros((agents, cells), bool), np.ones((agents, cells), bool)
+    while len(who):
+        first = np.flatnonzero(np.diff(who, prepend=-1))  # of each agent's pairs
+        looks, goes, eaten = who[first], walker[first], item[first]
+        is_own = goes == middle
+        theirs[looks, eaten] = ~is_own
+        own[looks] -= is_own
+        is_free[looks, eaten] = False
+        walkers[looks, goes] = is_own & (own[looks] > 0)
+        is_left = is_free[who, item] & walkers[who, walker]
+        who, walker, item = who[is_left], walker[is_left], item[is_left]
     return theirs.reshape(food.shape)
+
+
+def _pairs(walkers: np.ndarray, food: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each agent's walkers with each of its foods: three columns, agent, cell of the walker, cell of the food.
+
+    walkers, food: (M, V * V) bool. The agents' numbers rise.
+    """
+    (who, walker), foods = np.nonzero(walkers), food.sum(axis=1)
+    counts = foods[who]
+    first = (foods.cumsum() - foods)[who] - (counts.cumsum() - counts)
+    item = np.nonzero(food)[1][np.arange(counts.sum()) + first.repeat(counts)]
+    return who.repeat(counts), walker.repeat(counts), item
 
 
 def others_are_nearer(others: np.ndarray, side: int) -> np.ndarray:

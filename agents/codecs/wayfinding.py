@@ -10,6 +10,8 @@ from envs.types import MOVES
 
 NO_WAY = 99
 """Stands for the steps to what cannot be reached, or is too far."""
+LOOKS = 6
+"""After so many steps each it is looked in which maps the wave goes on."""
 
 
 def as_bits(planes: np.ndarray) -> np.ndarray:
@@ -25,24 +27,28 @@ def steps_by_move(is_free: np.ndarray, goals: np.ndarray, most: int) -> np.ndarr
     is_free, goals: K maps as rows of bits (K, S), S odd; who asks stands in the middle. Staying is no step: it tells
     whether the goal is here (0), or how far it is.
     """
-    middle = is_free.shape[1] // 2
-    row, column = (MOVES + middle).T
-    column = column.astype(np.uint32)
+    row, column = (MOVES + is_free.shape[1] // 2).T
+
+    def around(rows: np.ndarray) -> np.ndarray:  # (K, A) bool, of the cells to which the moves lead
+        return rows.take(row, axis=1) >> column.astype(np.uint32) & 1 > 0
+
     after = np.full((len(is_free), len(MOVES)), NO_WAY)  # steps that are left after the move
-    can_enter = (is_free[:, row] >> column) & 1 > 0
     spreading, reached = np.arange(len(is_free)), goals & is_free  # the maps in which a wave still has somewhere to go
+    to_come, waited = around(is_free), np.zeros(after.shape, int)
     for step in range(most + 1):
-        is_new = ((reached[:, row] >> column) & 1 > 0) & (after[spreading] == NO_WAY)
-        here, move = np.nonzero(is_new)
-        after[spreading[here], move] = step
+        is_here = around(reached)
+        waited += ~is_here
         wider = reached | (reached << np.uint32(1)) | (reached >> np.uint32(1))
         wider[:, 1:] |= reached[:, :-1]
         wider[:, :-1] |= reached[:, 1:]
         wider &= is_free
-        goes_on = (wider != reached).any(axis=1) & ((after[spreading] == NO_WAY) & can_enter).any(axis=1)
-        if not goes_on.any():
-            break
-        spreading, reached = spreading[goes_on], wider[goes_on]
-        is_free, can_enter = is_free[goes_on], can_enter[goes_on]
+        if step % LOOKS == 0 or step == most:
+            after[spreading] = np.where(is_here, waited, NO_WAY)
+            goes_on = (wider != reached).any(axis=1) & (to_come & ~is_here).any(axis=1)
+            if not goes_on.any():
+                break
+            spreading, wider, is_free = spreading[goes_on], wider[goes_on], is_free[goes_on]
+            to_come, waited = to_come[goes_on], waited[goes_on]
+        reached = wider
     after[:, 1:] = np.minimum(after[:, 1:] + 1, NO_WAY)
     return after
