@@ -236,6 +236,29 @@ def test_what_was_answered_ahead_is_not_asked_again_until_the_bank_changes():
     assert len(asked) == 3, "who answers one by one gains nothing"
 
 
+def test_kept_answers_outlast_a_change_of_others(tiny_policy):
+    bank, everyone = tiny_policy.network.bank, np.arange(len(tiny_policy.network.bank))
+    before = {agent: tiny_policy.logits(TEXTS, np.full(len(TEXTS), agent)) for agent in (0, 1)}
+    tiny_policy.keep_answers(TEXTS[:3])
+    known = tiny_policy.kept_answers
+    assert known.shape == (len(everyone), 3, 5)
+    assert np.array_equal(known[:2].numpy(), np.stack([before[0][:3], before[1][:3]]))
+    assert known[2:].isnan().all(), "nobody asked them"
+    write_another(bank)  # adapter 1
+    fresh = Policy(tiny_policy.network, tiny_policy.critic)
+    fresh.restore_answers(TEXTS[:3], torch.full_like(known, 7.0))
+    for policy, expected in ((tiny_policy, before[0][:3]), (fresh, 7.0)):
+        assert (policy.logits(TEXTS[:3], np.zeros(3, int)) == expected).all(), (
+            "adapter 0 is as it was, and is not asked"
+        )
+    for policy, changed in ((tiny_policy, True), (fresh, False)):
+        after = policy.logits(TEXTS, np.ones(len(TEXTS), int))
+        is_asked = np.abs(after[:3] - (before[1][:3] if changed else 7.0)).max() > 0.01
+        assert is_asked == changed, "changed after the answers were kept, or before"
+    bank.values *= 1.5
+    assert np.abs(tiny_policy.logits(TEXTS[:3], np.zeros(3, int)) - before[0][:3]).max() > 0.01
+
+
 def test_a_backend_that_answers_one_by_one_is_asked_for_no_more_than_is_needed():
     policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
     policy.network.is_batched = False
