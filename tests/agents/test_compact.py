@@ -12,7 +12,8 @@ from agents.optimiser import StackedAdam
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
 from agents.weights.base_model import load_base_model
-from agents.weights.compact import EMBEDDING, BlockEmbedding, Blocks, StoredBlocks, compact_file, eight_bit
+from agents.weights.compact import EMBEDDING, BlockEmbedding, Blocks, StoredBlocks, compact_file
+from agents.weights.compact_writer import eight_bit
 
 TEXTS = [" food two north one east, rock north", " no food", " food here"]
 ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
