@@ -56,13 +56,23 @@ class Logits(NamedTuple):
     logits: Tensor  # (B, S, tokens)
 
 
+class Linear(nn.Linear):
+    """A linear module whose numbers are not there yet, and are not drawn, which takes seconds the first time."""
+
+    def __init__(self, columns: int, rows: int, is_biased: bool):
+        super().__init__(columns, rows, is_biased, device="meta")
+
+    def reset_parameters(self) -> None:
+        """Leave them as they are."""
+
+
 class Llama(nn.Module):
     """A decoder with its output head. Its weights are not there (on the meta device) until they are assigned."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config, self.model = config, Decoder(config)
-        self.lm_head: nn.Linear = _linear(config.hidden_size, config.vocab_size, False)
+        self.lm_head: nn.Linear = Linear(config.hidden_size, config.vocab_size, False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -101,7 +111,8 @@ class Decoder(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, device="meta")
+        weight = torch.empty(config.vocab_size, config.hidden_size, device="meta")
+        self.embed_tokens = nn.Embedding(*weight.shape, _weight=weight)
         self.layers = nn.ModuleList(PlainLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = Norm(config)
         self.rotary_emb = Rotary(config)
@@ -146,10 +157,10 @@ class Attention(nn.Module):
         self.layer_idx, self.head_dim = number, config.head_dim
         queries, shared = (n * self.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
         is_biased = config.attention_bias or config.model_type == "qwen2"
-        self.q_proj = _linear(config.hidden_size, queries, is_biased)
-        self.k_proj = _linear(config.hidden_size, shared, is_biased)
-        self.v_proj = _linear(config.hidden_size, shared, is_biased)
-        self.o_proj = _linear(queries, config.hidden_size, config.attention_bias)
+        self.q_proj = Linear(config.hidden_size, queries, is_biased)
+        self.k_proj = Linear(config.hidden_size, shared, is_biased)
+        self.v_proj = Linear(config.hidden_size, shared, is_biased)
+        self.o_proj = Linear(queries, config.hidden_size, config.attention_bias)
 
     def forward(self, x: Tensor, turns: KeysValues, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
         """What tokens (B, S, D) see of themselves and of those before them, and all keys and values."""
@@ -178,8 +189,8 @@ class GatedMLP(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         width, inner, is_biased = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_proj, self.up_proj = _linear(width, inner, is_biased), _linear(width, inner, is_biased)
-        self.down_proj = _linear(inner, width, is_biased)
+        self.gate_proj, self.up_proj = Linear(width, inner, is_biased), Linear(width, inner, is_biased)
+        self.down_proj = Linear(inner, width, is_biased)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
@@ -230,8 +241,3 @@ def turning_speeds(rope: dict[str, Any], size: int) -> Tensor:
     turns = rope["original_max_position_embeddings"] * speeds / (2 * pi)
     share = ((turns - low) / (high - low)).clamp(0, 1)  # from slowed to as they are
     return (1 - share) * slowed + share * speeds
-
-
-def _linear(columns: int, rows: int, is_biased: bool) -> nn.Linear:
-    """A linear module whose numbers are not there yet."""
-    return nn.Linear(columns, rows, bias=is_biased, device="meta")

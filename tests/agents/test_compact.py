@@ -68,7 +68,7 @@ def test_rows_of_an_embedding_are_looked_up_and_scaled():
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_output_head_has_the_rows_of_the_whole_one(tiny_model, tmp_path, tied):
-    whole = load_base_model(ModelConfig(name=str(tiny_model)))
+    whole = load_base_model(ModelConfig(name=str(tiny_model)), by_transformers=True)
     whole.causal_lm.config.tie_word_embeddings = tied
     if not tied:
         whole.causal_lm.lm_head.weight = torch.nn.Parameter(random(*whole.causal_lm.lm_head.weight.shape))
