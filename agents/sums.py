@@ -17,7 +17,7 @@ MOST_BYTES = 16 << 20
 SETTLED = 2.0
 """Seconds after which a file counts as written: clocks of file systems are coarse, two writes can have one time."""
 
-AT_ONCE = 8 << 20
+AT_ONCE = 4 << 20
 """Bytes between which a thread that hashes must wait for its turn, while another imports."""
 _one_at_a_time = Lock()
 

@@ -29,6 +29,8 @@ from agents.weights.fetch import source_gguf
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
+ROWS_AT_ONCE = 512
+"""Of a weight, that are unpacked together; it bounds the working memory."""
 EMBEDDING = "embedding"
 """Its path among the blocks."""
 FORMAT = b"4"
@@ -72,10 +74,11 @@ def unpacked(parts: Sequence[Blocks], dtype: torch.dtype) -> Tensor:
     weight = torch.empty(sum(len(part.raw) for part in parts), parts[0].columns, dtype=dtype)
     start = 0
     for part in parts:
-        end = start + len(part.raw)
-        weight[start:end] = part.unpacked()
+        for rows in part.raw.split(ROWS_AT_ONCE):
+            end = start + len(rows)
+            weight[start:end] = part._replace(raw=rows).unpacked()
+            start = end
         part.let_go()
-        start = end
     return weight
 
 
@@ -116,7 +119,9 @@ class BlockEmbedding(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """The same before any factor: what a tied output head has for these tokens."""
-        return self._blocks._replace(raw=self._blocks.raw[ids.flatten()]).unpacked().view(*ids.shape, -1)
+        some = self._blocks._replace(raw=self._blocks.raw[ids.flatten()])
+        self._blocks.let_go()  # for each row the system maps 64 KB
+        return some.unpacked().view(*ids.shape, -1)
 
 
 class StoredBlocks(Mapping[str, Blocks]):
@@ -178,6 +183,12 @@ def spare_memory() -> None:
     if sys.platform == "win32":  # there a process has no library of its own to ask
         return
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+    if hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is larger goes back at once; else the bound grows with use
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Have glibc give back what was freed and lies between what is held; other systems decide themselves."""
+    if sys.platform.startswith("linux") and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
