@@ -9,6 +9,7 @@ It is built for the configs that `agents.weights.llama_config` knows, and for fi
 Symbols: B rows of S tokens, L tokens before them, D width, H query heads, V key-value heads, d head size.
 """
 
+from collections.abc import Sequence
 from math import pi
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         weight = torch.empty(config.vocab_size, config.hidden_size, device="meta")
-        self.embed_tokens = nn.Embedding(*weight.shape, _weight=weight)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=weight)
         self.layers = nn.ModuleList(PlainLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = Norm(config)
         self.rotary_emb = Rotary(config)
@@ -123,7 +124,7 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Tensor, past_key_values: list[KeysValues] | None = None, use_cache: bool = False) -> Read:
         """Read token ids (B, S) behind what was read before, and keep keys and values if asked to."""
-        before = past_key_values or [None] * len(self.layers)
+        before: Sequence[KeysValues | None] = past_key_values or [None] * len(self.layers)
         start = 0 if not past_key_values else past_key_values[0][0].shape[2]
         hidden = self.embed_tokens(ids)
         turns = self.rotary_emb(hidden, torch.arange(start, start + ids.shape[1], device=ids.device)[None])

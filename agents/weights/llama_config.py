@@ -53,7 +53,11 @@ def _is_size(value: object) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return type(value) in (int, float) and isfinite(value) and value > 0  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def _is_token(value: object) -> bool:
@@ -85,7 +89,7 @@ _ANY: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("_name_or_path", "_model_name_or_path", "transformers_version"), lambda value: type(value) is str),
     **dict.fromkeys(("bos_token_id", "pad_token_id", "unk_token_id"), _is_token),
     "eos_token_id": _is_tokens,
-    "initializer_range": lambda value: _is_positive(value) and value <= 1,  # type: ignore[operator]
+    "initializer_range": _is_share,
     "attention_dropout": _one_of(0, 0.0),
     "pretraining_tp": _one_of(1),
     "use_cache": _IS_FLAG,
