@@ -3,8 +3,8 @@
 All agents and all texts share the instructions in front, whose keys and values exist once. A text is read once
 (`Reading` records its keys and values); after that the answer token alone asks (`Recollection`), one row per agent.
 Where adapters act on the whole text, each agent reads it anew in the adapted layers instead (`Rereading`).
-All go through layers computed by `agents.layers`, or through transformers' own: this module is the attention function
-that those use (`attn_implementation="terrarium"`), and the mode travels in their keyword arguments.
+All go through layers computed by `agents.layers`, or through transformers' own: `terrarium_attention` is the attention
+function that those use (`agents.weights.by_transformers`), and the mode travels in their keyword arguments.
 
 Symbols: B rows or texts, S text tokens, I instruction tokens, H query heads, V key-value heads, g = H / V, d head size.
 """
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -196,6 +195,3 @@ def terrarium_attention(
         raise NotImplementedError("its attention has a soft cap or sinks")
     out = attend_as.attend(module.layer_idx, query, key, value, scaling)
     return out.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register("terrarium", terrarium_attention)

@@ -22,8 +22,8 @@ from agents.attention import Sight
 from agents.weights.frozen import Columns
 from agents.weights.products import in_steady_block
 
-KNOWN = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
-"""Classes of transformers whose layers are computed here."""
+KNOWN = ("PlainLayer", "LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
+"""Classes, of `agents.weights.llama` and of transformers, whose layers are computed here."""
 POSITIONS = 256
 """For so many at a time cosines and sines are computed, always in the same way."""
 ONE_PIECE = 32768

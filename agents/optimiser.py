@@ -87,6 +87,7 @@ class StackedAdam:
         was_known = self._known == self._writes()
         for x in (self.mean, self.square, self.steps):
             x[index] = 0.0
+        self.let_go()
         if was_known:
             self._known = self._writes()
 

@@ -54,7 +54,13 @@ class TextReader:
     @torch.no_grad()
     def _read_instructions(self) -> list[KeysValues]:
         reading = Reading(None, 0, [len(self.front_ids)])
-        self._base.decoder(torch.tensor([self.front_ids]), use_cache=False, attend_as=reading)
+        ids = torch.tensor([self.front_ids])
+        if isinstance(self.top, TheirLayers):
+            self._base.decoder(ids, use_cache=False, attend_as=reading)
+        else:
+            positions = torch.arange(len(self.front_ids))[None]
+            embedded = self._base.decoder.get_input_embeddings()(ids)
+            self.top(self._trunk(embedded, positions, reading), positions, reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
     @torch.no_grad()

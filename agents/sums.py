@@ -3,8 +3,11 @@
 import hashlib
 import re
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock, Thread
 
 from agents.files import read_bytes, regular_file
 
@@ -13,6 +16,10 @@ MOST_BYTES = 16 << 20
 """Of a list of sums."""
 SETTLED = 2.0
 """Seconds after which a file counts as written: clocks of file systems are coarse, two writes can have one time."""
+
+AT_ONCE = 4 << 20
+"""Bytes between which a thread that hashes must wait for its turn, while another imports."""
+_one_at_a_time = Lock()
 
 
 def sha256_of(file: Path) -> str:
@@ -24,7 +31,22 @@ def sha256_of(file: Path) -> str:
     changed = max(found.st_mtime_ns, found.st_ctime_ns)
     if time.time_ns() - changed < SETTLED * 1e9:
         return _read_sha256(file)
-    return _known_sha256(file, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    with _one_at_a_time:  # who asks for what `hash_ahead` is hashing waits for that
+        return _known_sha256(file, state)
+
+
+def hash_ahead(files: Iterable[Path]) -> Thread:
+    """Begin to hash files in a thread, so that `sha256_of` has less to do, or nothing, when it is asked for them."""
+
+    def work() -> None:
+        for file in files:
+            with suppress(OSError):  # who asks for it later is told
+                sha256_of(file)
+
+    thread = Thread(target=work, name="hash_ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 @lru_cache(256)
@@ -33,8 +55,11 @@ def _known_sha256(file: Path, _state: tuple[int, ...]) -> str:
 
 
 def _read_sha256(file: Path) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(AT_ONCE, file.stat().st_size + 1)))
     with regular_file(file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        while count := opened.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
 def write_sums(folder: Path) -> None:

@@ -49,7 +49,6 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     """The figures of one number of agents, in this process."""
     import numpy as np
     import torch
-    from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
 
     from agents.codecs.forage import ForageCodec
     from benchmarks.subject import mature_policy

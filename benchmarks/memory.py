@@ -50,8 +50,6 @@ def main() -> None:
     options, keys = parser.parse_known_args()
     python = resident_mb()
 
-    from transformers.models.llama import modeling_llama, tokenization_llama  # noqa: F401, loaded late otherwise
-
     from trainers.begin import begin
     from trainers.cli.parser import parse
     from trainers.records.run_folder import machine
@@ -68,6 +66,7 @@ def main() -> None:
         "bare imports": imports,
         "end, over imports": resident_mb() - imports,
         "highest, over imports": highest_mb() - imports,
+        "highest, whole process": highest_mb(),
         "of it: adapters": network.bank.values.nbytes / 2**20,
         "of it: Adam's moments (compact: in a file)": 2 * learner.optimiser.mean.nbytes / 2**20,
         "of it: texts": network.cache.bytes_used / 2**20,

@@ -102,7 +102,8 @@ class Population:
         fitness = outcome.episode_return.mean(axis=0).tolist()
         bank = self.policy.network.bank
         self.genomes = [
-            g.measured(f, bank.row(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
+            replace(genome, fitness=f, adapter=bank.read(slot))  # in one piece, which is given back as one
+            for slot, (genome, f) in enumerate(zip(self.genomes, fitness, strict=True))
         ]
 
     def restore_broken(self) -> int:
@@ -144,9 +145,13 @@ class Population:
         """
         network = self.policy.network
         texts = (self.latest_texts or network.cache.latest(probes))[-probes:]
-        values = torch.stack([network.bank.flatten(a) for a in adapters])
-        logits = network.answer(texts * len(adapters), np.repeat(np.arange(len(adapters)), len(texts)), values)
-        return torch.from_numpy(logits).log_softmax(1).view(len(adapters), len(texts), -1)
+        at_once, parts = max(1, network.rows_at_once // max(1, len(texts))), []
+        for start in range(0, len(adapters), at_once):
+            values = torch.stack([network.bank.flatten(a) for a in adapters[start : start + at_once]])
+            owners = np.repeat(np.arange(len(values)), len(texts))
+            logits = torch.from_numpy(network.answer(texts * len(values), owners, values))
+            parts.append(logits.log_softmax(1).view(len(values), len(texts), -1))
+        return torch.cat(parts)
 
     def hyperparameter(self, name: str) -> Tensor:
         """One hyperparameter of all agents, (P,)."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from agents.types import log
+from agents.weights.compact import trim_memory
 from envs.types import WorldState
 from envs.worlds.foreign import ForeignWorld
 from envs.worlds.world import Pictured, World
@@ -196,6 +197,8 @@ def collect(run: Run, generation: Generation) -> Rollout:
     """One rollout in worlds that nobody has seen."""
     run.progress.stage("collecting")
     population, world = run.population, run.world(generation.number)
+    if population.policy.network.is_compact:
+        trim_memory()  # which evolution and learning are done with
     population.restore_broken()
     population.learner.critic.keep_or_go_back()
     streams, states = population.streams, States()

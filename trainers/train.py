@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from agents.types import UserError, log, require
+from agents.weights.fetch import hash_model_ahead
 from envs.extras import EXTRAS, advice
 from trainers.cli.command_line import MachineFault, run_command
 from trainers.cli.stopping import stopping_cleanly
@@ -58,6 +59,7 @@ def train(
     wanted = f"left out, or needs {advice('dashboard')} ({', '.join(lacking)} not installed)"
     require(not lacking, "dashboard", dashboard, wanted)
     log.info("loading libraries")
+    hash_model_ahead(config.model.name)
     # Here, not above: torch takes seconds to import, and --help should not wait
     from trainers.begin import begin
     from trainers.records.report import report

@@ -1,27 +1,26 @@
 """The frozen language model that all agents share. Knows no adapters and no agents."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
-from agents.types import ModelConfig, UserError, log
+from agents.types import ModelConfig, UserError
 from agents.weights.compact import BlockEmbedding, Blocks, compact_file, load_compact, spare_memory
 from agents.weights.fetch import MODELS, ModelNotFound, gguf_file, model_folder
-from agents.weights.old_architectures import modernise
-from agents.weights.whole import check_finite, check_folder, panics_as_errors
+from agents.weights.llama import Llama, load_llama
+from agents.weights.llama_config import LlamaConfig, known_config
+from agents.weights.tokenizer import plain_tokenizer
+from agents.weights.whole import check_finite, check_folder, panics_as_errors, weight_files
 
 
 class BaseModel(NamedTuple):
     """A frozen causal language model with its tokenizer."""
 
-    causal_lm: Any  # transformers model with its head, no gradients
-    tokenizer: Any  # transformers tokenizer
+    causal_lm: Any  # with its head, no gradients: a `Llama` of ours, or a model of transformers
+    tokenizer: Any  # a `PlainTokenizer`, or one of transformers
     folder: Path  # where it was read from
     name: str  # as the user gave it
     begins_with_space: bool = False  # whether the tokenizer puts a space before any text, as Llama 2's and Phi-3's do
@@ -74,27 +73,28 @@ class BaseModel(NamedTuple):
         return ids[0]
 
 
-def load_base_model(config: ModelConfig) -> BaseModel:
+def load_base_model(config: ModelConfig, by_transformers: bool = False) -> BaseModel:
     """Load the model of `config.name` frozen, in float32, fetching it first at need.
 
-    Raises `ModelNotFound` (a ValueError) where there is no such model.
+    by_transformers: as transformers has it, also where it could be built here. Raises `ModelNotFound` (a ValueError)
+    where there is no such model.
     """
     folder = model_folder(config.name)
     if config.threads:
         torch.set_num_threads(config.threads)
-    transformers_logging.disable_progress_bar()
     blocks: Mapping[str, Blocks] = {}
     check_folder(folder, config.name)
+    opened = _Opened(config.name, folder, None if by_transformers else known_config(folder))
     try:
         with panics_as_errors():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = _tokenizer(folder, by_transformers)
             one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
         if config.weight_storage == "compact":
-            file = compact_file(folder, config.name, partial(_load, config.name, folder))
-            causal_lm, blocks = load_compact(file, AutoConfig.from_pretrained(folder, trust_remote_code=False))
+            file = compact_file(folder, config.name, opened.whole)
+            causal_lm, blocks = load_compact(file, opened.empty())
             spare_memory()
         else:
-            causal_lm = _load(config.name, folder)
+            causal_lm = opened.whole()
     except UserError:
         raise
     except Exception as error:  # of kinds that differ with the architecture and the tokenizer
@@ -104,30 +104,36 @@ def load_base_model(config: ModelConfig) -> BaseModel:
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)
 
 
-def _load(name: str, folder: Path) -> Any:
-    """The whole model in float32."""
-    causal_lm, loading = _load_weights(folder)
-    if loading["missing_keys"]:  # transformers would go on with random numbers in their place
-        missing = sorted(loading["missing_keys"])
-        raise ModelNotFound(f"model.name = {name!r}: {folder} lacks {len(missing)} tensors, such as {missing[0]}")
-    if loading["unexpected_keys"]:
-        unused = sorted(loading["unexpected_keys"])
-        log.warning(f"note: model.name = {name!r} has {len(unused)} tensors that are not used, such as {unused[0]}")
-    check_finite(folder, causal_lm.named_parameters())
-    modernise(causal_lm)
-    if not hasattr(causal_lm.base_model, "layers"):
-        raise UserError(
-            f"model.name = {name!r}: {causal_lm.config.model_type} is built the old way in transformers; "
-            "must be an architecture like Llama, Qwen, Gemma, Phi or GPT-NeoX"
-        )
-    return causal_lm
+def _tokenizer(folder: Path, by_transformers: bool) -> Any:
+    plain = None if by_transformers else plain_tokenizer(folder)
+    if plain:
+        return plain
+    from agents.weights.by_transformers import load_tokenizer
+
+    return load_tokenizer(folder)
 
 
-def _load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    for part in (config, config.get_text_config(decoder=True)):
-        if not getattr(part, "quantization_config", True):
-            part.quantization_config = None  # {} says nothing, and transformers stumbles over it
-    settings = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, trust_remote_code=False, **settings)
-    return loaded
+class _Opened(NamedTuple):
+    """A model folder that was looked at; its config, if the model is one that can be built here."""
+
+    name: str
+    folder: Path
+    config: LlamaConfig | None
+
+    def whole(self) -> Any:
+        """The whole model in float32, all numbers finite."""
+        causal_lm: Any = load_llama(self.config, weight_files(self.folder, self.name)) if self.config else None
+        if causal_lm is None:
+            from agents.weights.by_transformers import load_model
+
+            causal_lm = load_model(self.name, self.folder)
+        check_finite(self.folder, causal_lm.named_parameters())
+        return causal_lm
+
+    def empty(self) -> Any:
+        """The model without its weights."""
+        if self.config:
+            return Llama(self.config)
+        from agents.weights.by_transformers import empty_model
+
+        return empty_model(self.folder)

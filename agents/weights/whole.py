@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CONFIG_MAPPING
 
 from agents.weights.fetch import ModelNotFound
+from agents.weights.llama_config import KINDS
 
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -40,7 +40,7 @@ def check_folder(folder: Path, name: str) -> None:
             )
     config = _json_of(folder / "config.json", name)
     _check_config(config, begin)
-    tensors = [tensor for file in _weight_files(folder, name) for tensor in _check_header(file, begin)]
+    tensors = [tensor for file in weight_files(folder, name) for tensor in _check_header(file, begin)]
     _check_layers(config, tensors, begin)
 
 
@@ -54,7 +54,7 @@ def _check_config(config: dict[str, Any], begin: str) -> None:
                 "made of, or a GGUF file; model.weight_storage = compact makes 8 bits of that"
             )
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or not _is_architecture(kind):
         needs = " and needs code of its own (auto_map), which is never run" if config.get("auto_map") else ""
         raise ModelNotFound(
             f"{begin} is of model_type {kind!r}, which transformers does not know{needs}: must be of an architecture "
@@ -68,6 +68,15 @@ def _check_config(config: dict[str, Any], begin: str) -> None:
         raise ModelNotFound(f"{begin}: transformers_weights = {elsewhere!r} in config.json: must be absent")
 
 
+def _is_architecture(kind: str) -> bool:
+    """Whether a model_type is built here, or known to transformers, which takes seconds to import."""
+    if kind in KINDS:
+        return True
+    from transformers import CONFIG_MAPPING
+
+    return kind in CONFIG_MAPPING
+
+
 def _check_files(folder: Path, begin: str) -> None:
     """ModelNotFound for what would keep a reader waiting, or fill the memory. A link to nothing does neither."""
     for file in sorted(file for file in folder.iterdir() if file.exists()):
@@ -77,7 +86,7 @@ def _check_files(folder: Path, begin: str) -> None:
             raise ModelNotFound(f"{begin}: {file.name} has {file.stat().st_size} bytes: must have at most {JSON_BYTES}")
 
 
-def _weight_files(folder: Path, name: str) -> list[Path]:
+def weight_files(folder: Path, name: str) -> list[Path]:
     """The files in which transformers looks for weights: model.safetensors, else those that its index names.
 
     ModelNotFound where one is missing, or is a pickle, which transformers would open.

@@ -44,9 +44,6 @@ def run(options: argparse.Namespace) -> None:
 
 def load_libraries() -> None:
     """Import what children need, once for all."""
-    import transformers.models.llama.modeling_llama
-    import transformers.models.llama.tokenization_llama  # noqa: F401
-
     import trainers.begin
     import trainers.records.report  # noqa: F401
 

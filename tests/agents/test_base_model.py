@@ -9,7 +9,7 @@ from agents.weights.base_model import load_base_model
 
 def test_the_model_is_frozen_and_in_float32(tiny_model):
     base = load_base_model(ModelConfig(name=str(tiny_model)))
-    assert base.causal_lm.dtype == torch.float32
+    assert {p.dtype for p in base.causal_lm.parameters()} == {torch.float32}
     assert not any(p.requires_grad for p in base.causal_lm.parameters())
     assert not base.causal_lm.training
     assert base.layers == 4

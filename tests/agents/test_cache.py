@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 
@@ -11,7 +12,7 @@ from agents.sums import SUMS, sha256_of
 from agents.types import UserError
 from agents.weights import cache as cache_module
 from agents.weights import fetch
-from agents.weights.cache import kept_folder, made
+from agents.weights.cache import damage, kept_folder, made
 
 
 @pytest.fixture
@@ -117,6 +118,35 @@ def test_a_process_hashes_a_file_once_until_somebody_writes_it(tmp_path, monkeyp
     file.write_bytes(b"22")
     assert sha256_of(file) != first
     assert len(reads) == 4
+
+
+def test_what_is_hashed_ahead_is_not_read_again_and_who_asks_meanwhile_waits(tmp_path, monkeypatch):
+    files, reads, read = [put(tmp_path / name, b"1") for name in "ab"], [], sums._read_sha256
+    begun, may_go_on = Event(), Event()
+    monkeypatch.setattr(sums, "SETTLED", 0.0)
+
+    def slow(path: Path) -> str:
+        reads.append(path)
+        begun.set()
+        may_go_on.wait(10)
+        return read(path)
+
+    monkeypatch.setattr(sums, "_read_sha256", slow)
+    thread = sums.hash_ahead([tmp_path / "missing", *files])
+    assert begun.wait(10)
+    Timer(0.05, may_go_on.set).start()
+    assert [sha256_of(file) for file in files] == [read(file) for file in files]
+    thread.join()
+    assert sorted(reads) == files
+
+
+def test_what_is_damaged_after_it_was_hashed_ahead_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "SETTLED", 0.0)
+    folder = kept_folder(tmp_path / "kept", write_pair, "making it")
+    sums.hash_ahead(sorted(folder.iterdir())).join()
+    assert damage(folder) is None
+    (folder / "one").write_bytes(b"3")
+    assert "one is damaged" in damage(folder)
 
 
 def test_a_cache_in_which_nothing_can_be_written_is_said(tmp_path, monkeypatch):

@@ -11,8 +11,10 @@ from agents.mapped import mapped_zeros
 from agents.optimiser import StackedAdam
 from agents.policy import make_policy
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights import compact
 from agents.weights.base_model import load_base_model
-from agents.weights.compact import EMBEDDING, BlockEmbedding, Blocks, StoredBlocks, compact_file, eight_bit
+from agents.weights.compact import EMBEDDING, BlockEmbedding, Blocks, StoredBlocks, compact_file
+from agents.weights.compact_writer import eight_bit
 
 TEXTS = [" food two north one east, rock north", " no food", " food here"]
 ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
@@ -65,17 +67,32 @@ def test_rows_of_an_embedding_are_looked_up_and_scaled():
     assert torch.equal(embedding(ids), 2 * blocks.unpacked()[ids])
 
 
+def test_memory_of_an_embedding_is_let_go_once_its_rows_are_looked_up():
+    calls = []
+    embedding = BlockEmbedding(eight_bit(random(9, 64))._replace(let_go=lambda: calls.append(1)), 1.0)
+    embedding(torch.tensor([[3, 8]]))
+    assert calls
+
+
+def test_a_weight_unpacked_in_parts_is_the_same(monkeypatch):
+    parts = [eight_bit(random(9, 64)), eight_bit(random(7, 64).mul(3))]
+    whole = torch.cat([part.unpacked() for part in parts])
+    for rows in (1, 4, 100):
+        monkeypatch.setattr(compact, "ROWS_AT_ONCE", rows)
+        assert torch.equal(compact.unpacked(parts, torch.float32), whole)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_output_head_has_the_rows_of_the_whole_one(tiny_model, tmp_path, tied):
-    whole = load_base_model(ModelConfig(name=str(tiny_model)))
+    whole = load_base_model(ModelConfig(name=str(tiny_model)), by_transformers=True)
     whole.causal_lm.config.tie_word_embeddings = tied
     if not tied:
         whole.causal_lm.lm_head.weight = torch.nn.Parameter(random(*whole.causal_lm.lm_head.weight.shape))
     whole.causal_lm.save_pretrained(tmp_path / "model")
     whole.tokenizer.save_pretrained(tmp_path / "model")
-    compact = load_base_model(ModelConfig(name=str(tmp_path / "model"), weight_storage="compact"))
+    base = load_base_model(ModelConfig(name=str(tmp_path / "model"), weight_storage="compact"))
     ids = torch.tensor([5, 2, 7])
-    for ours, theirs in zip(compact.head_rows(ids), whole.head_rows(ids), strict=True):
+    for ours, theirs in zip(base.head_rows(ids), whole.head_rows(ids), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0.01)
 
 
@@ -131,6 +148,15 @@ def test_moments_in_a_file_are_as_good_as_in_memory(tiny_policy):
     for held, mapped in zip(*ends, strict=True):
         assert held.any()
         assert torch.equal(held, mapped)
+
+
+def test_moments_of_a_newcomer_are_let_go(tiny_policy, monkeypatch):
+    optimiser, calls = StackedAdam(tiny_policy.network.bank, in_file=True), []
+    monkeypatch.setattr(optimiser, "_mapped", [lambda: calls.append(1)])
+    optimiser.mean += 1
+    optimiser.forget(2)
+    assert calls
+    assert optimiser.mean.sum(dim=1).tolist() == [optimiser.mean.shape[1] * (slot != 2) for slot in range(6)]
 
 
 def test_what_was_let_go_is_still_there():

@@ -266,6 +266,24 @@ def test_a_gguf_file_is_converted_once_for_its_content(monkeypatch, cache, tmp_p
     assert made == [file, file]
 
 
+@pytest.mark.parametrize("kind", ["known", "folder", "gguf", "nothing"])
+def test_what_is_there_of_a_model_is_hashed_ahead(kind, cache, tmp_path, monkeypatch):
+    known = put(cache / "models" / f"toy-{SOURCE.sha256[:12]}" / "model.safetensors", b"1")
+    source = put(cache / "gguf" / SOURCE.file, b"2")
+    folder, gguf = put(tmp_path / "own" / "model.safetensors", b"3"), put(tmp_path / "own.gguf", b"4")
+    ahead = {
+        "known": ("toy", [known, source]),
+        "folder": (str(folder.parent), [folder]),
+        "gguf": (str(gguf), [gguf]),
+        "nothing": (str(tmp_path / "absent"), []),
+    }
+    hashed: list[Path] = []
+    monkeypatch.setattr(fetch, "hash_ahead", hashed.extend)
+    name, files = ahead[kind]
+    fetch.hash_model_ahead(name)
+    assert hashed == files
+
+
 def test_a_known_name_goes_all_the_way_to_a_model_folder(monkeypatch, cache):
     made = pretend_to_convert(monkeypatch)
     index(monkeypatch, WEIGHTS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.weights.compact import eight_bit
+from agents.weights.compact_writer import eight_bit
 from agents.weights.frozen import (
     BlockLinear,
     FrozenLinear,

@@ -12,6 +12,7 @@ from agents.layers import Layers, is_known
 from agents.policy import Policy, make_policy
 from agents.reading import TheirLayers
 from agents.types import AdapterConfig, ModelConfig
+from agents.weights import base_model, by_transformers  # noqa: F401, which registers the attention
 from agents.weights.frozen import Columns, freeze
 
 TEXTS = [
@@ -47,6 +48,7 @@ def logits_and_gradient(policy: Policy, texts: list[str], groups: list[int]) -> 
 def theirs_only(monkeypatch) -> None:
     for module in (policy_module, reading):
         monkeypatch.setattr(module, "is_known", lambda decoder: False)
+    monkeypatch.setattr(base_model, "known_config", lambda folder: None)
 
 
 @pytest.mark.parametrize("modules", [(), tuple(EVERYWHERE), ("k_proj",), ("gate_proj", "o_proj")])

@@ -162,9 +162,9 @@ def test_a_critic_that_is_not_finite_goes_back_and_is_counted(ppo, when, monkeyp
             critic.layers[0].weight[1, 2] = torch.nan
         stages.collect(ppo, Generation(1))
     else:
-        optimiser.param_groups[0]["lr"] = 1e38
+        optimiser.rate = 1e38
         learn(ppo)
-        optimiser.param_groups[0]["lr"] = 1e-3
+        optimiser.rate = 1e-3
     assert all(torch.equal(tensor, sound[name]) for name, tensor in critic.state_dict().items())
     before, figures = learn(ppo)
     assert figures["critic_not_finite"] == (when == "acts")
@@ -176,10 +176,10 @@ def test_moments_of_the_critic_that_are_not_finite_go_back(ppo):
     learn(ppo)
     optimiser = ppo.population.learner.critic.optimiser
     ppo.population.learner.critic.keep_or_go_back()
-    next(iter(optimiser.state.values()))["exp_avg"][:] = torch.nan
+    next(iter(optimiser.moments.values()))["exp_avg"][:] = torch.nan
     _, figures = learn(ppo)
     assert figures["critic_not_finite"] == 1
-    assert all(bool(moments["exp_avg"].isfinite().all()) for moments in optimiser.state.values())
+    assert all(bool(moments["exp_avg"].isfinite().all()) for moments in optimiser.moments.values())
 
 
 def test_a_critic_that_was_never_finite_is_refused(ppo):

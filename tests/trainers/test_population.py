@@ -113,3 +113,15 @@ def test_everyone_is_measured_anew_who_lived_on_as_well(population):
     returns = np.array([[9.0, 1, 2, 0, 4, -1], [3.0, 1, 4, 0, 8, -3]])
     population.measure(Outcome(returns, returns, returns > 0, {}))
     assert [genome.fitness for genome in population.genomes] == [6, 1, 3, 0, 6, -2]
+
+
+def test_behaviours_are_compared_a_few_at_a_time(population, monkeypatch):
+    network = population.policy.network
+    population.latest_texts = TEXTS
+    parents, children = population.inherited(), bred(population, mutation_std=0.3)[:4]
+    at_once = population.kl_to_parent(parents, children)
+    answer, sizes = network.answer, []
+    monkeypatch.setattr(network, "answer", lambda texts, *rest: sizes.append(len(texts)) or answer(texts, *rest))
+    network.rows_at_once = 2 * len(TEXTS)
+    assert population.kl_to_parent(parents, children) == pytest.approx(at_once, rel=1e-4)
+    assert max(sizes) == 2 * len(TEXTS)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.policy import Policy
 from agents.types import UserError, log
+from trainers.learning.adam import Adam
 from trainers.learning.config import LearnConfig
 from trainers.rollout import Trajectory
 
@@ -33,8 +34,8 @@ class CriticLearner:
 
     def __init__(self, policy: Policy, config: LearnConfig):
         self.policy, self.config = policy, config
-        self.optimiser = torch.optim.Adam(policy.critic.parameters(), config.critic_learning_rate)
-        self._sound: tuple[dict[str, Any], ...] = ()  # states of the critic and its optimiser
+        self.optimiser = Adam(policy.critic.parameters(), config.critic_learning_rate)
+        self._sound: tuple[dict[Any, Any], ...] = ()  # states of the critic and its optimiser
         self._went_back = 0  # since it learned last
 
     def keep_or_go_back(self) -> None:
@@ -42,15 +43,15 @@ class CriticLearner:
 
         UserError where nothing was.
         """
-        states = self.policy.critic.state_dict(), self.optimiser.state_dict()
-        tensors = [*states[0].values(), *(x for moments in states[1]["state"].values() for x in moments.values())]
+        states = self.policy.critic.state_dict(), self.optimiser.moments
+        tensors = [*states[0].values(), *(x for moments in states[1].values() for x in moments.values())]
         if all(bool(tensor.isfinite().all()) for tensor in tensors):
             self._sound = deepcopy(states)
             return
         if not self._sound:
             raise UserError("the critic's weights are not finite: must be, when a run begins or goes on")
         self.policy.critic.load_state_dict(self._sound[0])
-        self.optimiser.load_state_dict(deepcopy(self._sound[1]))
+        self.optimiser.moments = deepcopy(self._sound[1])
         self._went_back += 1
         log.warning("note: the critic was not finite; it is what it was before, and critic_not_finite counts that")
 

@@ -19,7 +19,7 @@ def population_tensors(population: Population) -> dict[str, Tensor]:
     tensors = {"bank": bank.values, "mean": optimiser.mean, "square": optimiser.square, "steps": optimiser.steps}
     tensors |= {"answers": population.policy.kept_answers}
     tensors |= {f"critic.{k}": v for k, v in population.policy.critic.state_dict().items()}
-    for index, moments in learner.critic.optimiser.state_dict()["state"].items():
+    for index, moments in learner.critic.optimiser.moments.items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
     for name, variant in population.variants.items():
         tensors |= {f"{name}.{k}": v for k, v in variant.tensors().items()}
@@ -51,8 +51,7 @@ def restore_population(
     for name, moment in _named(tensors, "critic_adam").items():
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = moment
-    groups = learner.critic.optimiser.state_dict()["param_groups"]
-    learner.critic.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    learner.critic.optimiser.moments = moments
     population.genomes = [
         Genome(adapter=bank.read(slot), **{**person, "parents": tuple(person["parents"])})
         for slot, person in enumerate(state["genomes"])

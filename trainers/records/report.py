@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.weights.compact import trim_memory
 from envs.rendering.render import rgb_array
 from envs.types import WorldState
 from envs.worlds.world import ForageWorld, Pictured
@@ -51,6 +52,8 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
         run_folder.export_adapters(run.run_dir, number, config, population)
     state = {**asdict(history), "population": population_state(population)}
     lines = run.log.seal(number)
+    if population.policy.network.is_compact:
+        trim_memory()  # for all moments are read
     save_checkpoint(run.run_dir, number, population_tensors(population), state, run.copies | lines)
     population.learner.optimiser.let_go()
     prune_checkpoints(run.run_dir, config.log.checkpoints, history.best)

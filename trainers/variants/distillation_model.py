@@ -35,7 +35,7 @@ class WholeModel:
 
     def __init__(self, network: PolicyNetwork, config: LearnConfig, temperature: float):
         """network: by which the population acts; it stays as it is."""
-        base = load_base_model(ModelConfig(name=str(network.base.folder)))
+        base = load_base_model(ModelConfig(name=str(network.base.folder)), by_transformers=True)  # which can save it
         self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
         self.config, self.temperature = config, temperature
         ids, answer = network.instruction_ids, network.answer_id
