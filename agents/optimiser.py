@@ -54,7 +54,7 @@ class StackedAdam:
         clipping. An adapter stays where it is, and its norm is not finite, where its gradient or its moments are not
         finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a step ends at finite numbers.
         """
-        values, take_step = self.bank.values, fused_step if has_fused() else plain_step
+        values = self.bank.values
         self._check_moments()
         norms = gradients.norm(dim=1)
         norms[self._is_broken[rows] | ~(learning_rate[rows] <= MOST_RATE)] = torch.nan
@@ -64,7 +64,7 @@ class StackedAdam:
             row = rows.start + place
             moments = self.mean[row], self.square[row], self.steps[row]
             rate = float(learning_rate[row])
-            take_step(Row(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps))
+            adam_step(Row(values[row], gradients[place], *moments, rate, self.beta1, self.beta2, self.eps))
         count_write(values)
         self._known = self._writes()
         return norms
@@ -107,7 +107,7 @@ class StackedAdam:
 
 
 class Row(NamedTuple):
-    """An adapter, its gradient and its moments, (F,) each; how many steps it has taken, (); and Adam's settings."""
+    """What is learned, as an adapter (F,); its gradient and moments, of its shape; its steps so far, (); settings."""
 
     values: Tensor
     gradient: Tensor
@@ -118,6 +118,11 @@ class Row(NamedTuple):
     beta1: float
     beta2: float
     eps: float
+
+
+def adam_step(row: Row) -> None:
+    """Adam's step, in place, in the way that works here."""
+    (fused_step if has_fused() else plain_step)(row)
 
 
 def plain_step(row: Row) -> None:

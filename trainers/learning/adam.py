@@ -1,13 +1,15 @@
 """Adam (Kingma & Ba 2014, arXiv:1412.6980, algorithm 1) for the few tensors of a module, such as the critic.
 
-The steps are those of `torch.optim.Adam`, to the last bit. The first use of that imports torch's compiler, which takes
-a second and 70 MB.
+The steps are those of adapters (`agents.optimiser`). `torch.optim.Adam` would import torch's compiler, which takes a
+second and 70 MB.
 """
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from agents.optimiser import Row, adam_step
 
 
 class Adam:
@@ -29,15 +31,10 @@ class Adam:
     def step(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
         """Take a step with every parameter that has a gradient."""
         for number, parameter in enumerate(self.parameters):
-            gradient = parameter.grad
-            if gradient is None:
+            if parameter.grad is None:
                 continue
             if number not in self.moments:
                 mean, square = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 self.moments[number] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
             steps, mean, square = (self.moments[number][name] for name in ("step", "exp_avg", "exp_avg_sq"))
-            steps += 1
-            mean.lerp_(gradient, 1 - beta1)
-            square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            size = (square.sqrt() / (1 - beta2 ** float(steps)) ** 0.5).add_(eps)
-            parameter.addcdiv_(mean, size, value=-(self.rate / (1 - beta1 ** float(steps))))
+            adam_step(Row(parameter, parameter.grad, mean, square, steps, self.rate, beta1, beta2, eps))
