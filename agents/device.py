@@ -9,7 +9,7 @@ Nothing here was run on a real GPU yet: tests hold it on a pretended one (tests/
 
 import torch
 
-from agents.types import ModelConfig, require
+from agents.types import Device, ModelConfig, require
 
 CPU = torch.device("cpu")
 
@@ -21,17 +21,27 @@ def present() -> list[str]:
     return [name for name, is_there in can_use.items() if is_there]
 
 
-def device_of(model: ModelConfig) -> torch.device:
-    """The device that a config asks for; UserError where it is not here.
+def is_present(model: ModelConfig) -> bool:
+    """Whether the device that a config asks for is here."""
+    return model.device in ("auto", *present())
+
+
+def chosen_device(model: ModelConfig) -> Device:
+    """The device that a config asks for, by name; UserError where it is not here.
 
     auto: cuda if it is here and the config has nothing that the CPU alone can do; mps only where it is asked for.
     """
     here = present()
-    if model.device == "auto":
-        return torch.device("cuda" if "cuda" in here and not model.needs_cpu else "cpu")
     allowed = f"auto or one that this torch can use here: {', '.join(here)}"
-    require(model.device in here, "model.device", model.device, allowed)
-    return torch.device(model.device)
+    require(is_present(model), "model.device", model.device, allowed)
+    if model.device == "auto":
+        return "cuda" if "cuda" in here and not model.needs_cpu else "cpu"
+    return model.device
+
+
+def device_of(model: ModelConfig) -> torch.device:
+    """The same as torch has it."""
+    return torch.device(chosen_device(model))
 
 
 def device_name(device: torch.device) -> str:

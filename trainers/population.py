@@ -66,8 +66,8 @@ class Population:
         bank = self.policy.network.bank
         found = (variant.inherited() for variant in self.variants.values())
         rows = next((rows for rows in found if rows is not None), bank.values)
-        copies = zip(self.genomes, rows.to(CPU, copy=True), strict=True)
-        return [replace(g, adapter=bank.unflatten(row)) for g, row in copies]
+        copies = (row.to(CPU, copy=True) for row in rows)
+        return [replace(g, adapter=bank.unflatten(row)) for g, row in zip(self.genomes, copies, strict=True)]
 
     def replace_slots(self, genomes: Sequence[Genome], *, in_rollout: bool = False) -> None:
         """Give newcomers their slots: their adapters enter the bank, and what was learned with starts empty.
@@ -104,7 +104,7 @@ class Population:
         fitness = outcome.episode_return.mean(axis=0).tolist()
         bank = self.policy.network.bank
         self.genomes = [
-            replace(g, fitness=f, adapter=bank.read(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
+            g.measured(f, bank.row(slot)) for slot, (g, f) in enumerate(zip(self.genomes, fitness, strict=True))
         ]
 
     def restore_broken(self) -> int:
