@@ -53,6 +53,14 @@ class Pretended(Tensor):
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(operation, args, kwargs or {})
 
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        """Says what it holds: so `Module.to` puts it into the same parameter, and tied ones stay tied."""
+        return ["held"], None
+
+    @staticmethod
+    def __tensor_unflatten__(parts: dict[str, Tensor], *_: object) -> "Pretended":
+        return Pretended(parts["held"])
+
     def tolist(self) -> Any:
         """As any tensor's; torch refuses that to subclasses."""
         return self.cpu().tolist()
@@ -69,13 +77,22 @@ class _Factories(TorchDispatchMode):
 
 
 class _FromNumbers(TorchFunctionMode):
-    """`torch.tensor(..., device=)` makes nothing but a shape on a meta device, without asking anybody."""
+    """Within it, numbers of Python's become tensors there; torch itself would make nothing but shapes of them."""
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is torch.tensor and _is_pretended(kwargs.get("device")):
             return function(*args, **{**kwargs, "device": "cpu"}).to(PRETENDED)
+        if function in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _as_tensors(args[1]), *args[2:])
         return function(*args, **kwargs)
+
+
+def _as_tensors(index: Any) -> Any:
+    """An index with tensors in the place of lists."""
+    if isinstance(index, tuple):
+        return tuple(_as_tensors(part) for part in index)
+    return torch.tensor(index) if isinstance(index, list) else index
 
 
 @contextmanager
