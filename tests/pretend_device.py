@@ -10,7 +10,7 @@ Plain `meta`, on which transformers builds models before it fills them, has no n
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,6 +61,12 @@ class Pretended(Tensor):
     def __tensor_unflatten__(parts: dict[str, Tensor], *_: object) -> "Pretended":
         return Pretended(parts["held"])
 
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(_as_tensors(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(_as_tensors(index), value)
+
     def tolist(self) -> Any:
         """As any tensor's; torch refuses that to subclasses."""
         return self.cpu().tolist()
@@ -73,23 +79,27 @@ class _Factories(TorchDispatchMode):
     """Within it, what is made on the pretended device, or moved there, is made and moved."""
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _compute(operation, args, kwargs or {})
+        kwargs = kwargs or {}
+        if "device" not in kwargs and Pretended not in types and operation not in MOVES:
+            return operation(*args, **kwargs)  # most are of the CPU alone
+        return _compute(operation, args, kwargs)
 
 
 class _FromNumbers(TorchFunctionMode):
-    """Within it, numbers of Python's become tensors there; torch itself would make nothing but shapes of them."""
+    """Within it, `torch.tensor` makes tensors there too; torch itself would make nothing but shapes of them.
+
+    It is not replaced by another function, since torch keeps a list of its own that make tensors.
+    """
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is torch.tensor and _is_pretended(kwargs.get("device")):
             return function(*args, **{**kwargs, "device": "cpu"}).to(PRETENDED)
-        if function in (Tensor.__getitem__, Tensor.__setitem__):
-            args = (args[0], _as_tensors(args[1]), *args[2:])
         return function(*args, **kwargs)
 
 
 def _as_tensors(index: Any) -> Any:
-    """An index with tensors in the place of lists."""
+    """An index with tensors in the place of lists, of which torch would likewise take the shape alone."""
     if isinstance(index, tuple):
         return tuple(_as_tensors(part) for part in index)
     return torch.tensor(index) if isinstance(index, list) else index
@@ -98,9 +108,7 @@ def _as_tensors(index: Any) -> Any:
 @contextmanager
 def pretending() -> Iterator[torch.device]:
     """Within the block, and in this thread, there is the pretended device."""
-    with ExitStack() as modes:
-        modes.enter_context(_Factories())
-        modes.enter_context(_FromNumbers())
+    with _Factories(), _FromNumbers():
         yield PRETENDED
 
 
