@@ -31,14 +31,12 @@ from evolution.genome import Adapter
 class AdapterBank:
     """The adapters of P agents on the last layers of one model.
 
-    `values` is (P, F) float32, on `device`; `shapes` tells, in order, how a row is laid out. It may be written in any way that
-    `agents.write_count` counts: `version` grows with every change, so that whoever remembers an answer knows when it
-    has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
+    `values` is (P, F) float32, on `device`; `shapes` tells, in order, how a row is laid out. It may be written in any
+    way that `agents.write_count` counts: `version` grows with every change, so that whoever remembers an answer knows
+    when it has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
     """
 
-    def __init__(
-        self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0, device: torch.device = CPU
-    ):
+    def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0, device: torch.device = CPU):
         if adapters < 1:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
         targets = adapted_modules(causal_lm, config)
@@ -51,7 +49,7 @@ class AdapterBank:
         self._gradients = torch.zeros(0)  # kept from one gathering to the next
         self._thread = threading.local()
         self._published: tuple[Tensor, int] | None = None
-        self.anchor = torch.zeros((), device=device, requires_grad=True)  # for its sake autograd goes through the adapters
+        self.anchor = torch.zeros((), device=device, requires_grad=True)  # takes autograd through the adapters
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)

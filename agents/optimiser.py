@@ -52,8 +52,9 @@ class StackedAdam:
         """Move those of the adapters `rows` where `is_learning` (P,) along their gradients (G, F), which are clipped.
 
         learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) before
-        clipping. These and all but the gradients are on the CPU. An adapter stays where it is, and its norm is not finite, where its gradient or its moments are not
-        finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a step ends at finite numbers.
+        clipping. All but the gradients are on the CPU. An adapter stays where it is, and its norm is not finite, where
+        its gradient or its moments are not finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a
+        step ends at finite numbers.
         """
         values, take_step = self.bank.values, fused_step if has_fused(gradients.device) else plain_step
         self._check_moments()

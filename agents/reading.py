@@ -33,9 +33,9 @@ SomeLayers = Callable[[Tensor, Tensor, Sight], Tensor]
 class TextReader:
     """Reads texts behind instructions, up to where adapters begin to act.
 
-    device: where the model is. front_ids: the tokens that are read once and for all. first_layer: the first of the adapted layers. `top` computes
-    these and the last norm. Where adapters act `on_text`, all tokens of a text go through them with adapters, and the
-    bare base need only bring them there.
+    device: where the model is. front_ids: the tokens that are read once and for all. first_layer: the first of the
+    adapted layers. `top` computes these and the last norm. Where adapters act `on_text`, all tokens of a text go
+    through them with adapters, and the bare base need only bring them there.
     """
 
     def __init__(self, base: BaseModel, device: torch.device, front_ids: list[int], first_layer: int, on_text: bool):

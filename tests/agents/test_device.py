@@ -5,10 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents import TinyLLMAgent
+from agents import TinyLLMAgent, reading
 from agents import device as device_module
 from agents import policy as policy_module
-from agents import reading
 from agents.backends import open_backend
 from agents.codecs.forage import ForageCodec
 from agents.device import chosen_device
@@ -212,5 +211,5 @@ def test_other_runtimes_are_refused_where_the_model_is_elsewhere(tiny_model, dev
     assert open_backend("torch", network) is network
     if network.device.type != "cpu":
         for name in ("llama_cpp", "onnx", "mlx"):
-            with pytest.raises(UserError, match="model.device = .*: must be cpu for backend"):
+            with pytest.raises(UserError, match=r"model.device = .*: must be cpu for backend"):
                 open_backend(name, network)

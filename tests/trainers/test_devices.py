@@ -1,4 +1,4 @@
-"""Whole runs on a pretended device, and on real ones where they are: they learn, breed, are saved, go on and are read."""
+"""Runs on a pretended device, and on real ones that are here: they learn, breed, are saved, go on and are read."""
 
 import json
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_a_run_goes_on_upon_another_device_and_comes_back(device, tiny_arguments
 
 @ELSEWHERE
 def test_where_its_device_is_gone_a_run_is_opened_on_the_cpu_and_goes_on_only_if_told_so(
-    device, tiny_arguments, tmp_path, monkeypatch, caplog, capsys
+    device, tiny_arguments, tmp_path, monkeypatch, caplog
 ):
     run_dir = tmp_path / "run"
     config = parse([*tiny_arguments, *SHORT, "--model.device", device, "--generations", "1"])[0]
@@ -142,13 +142,13 @@ def test_on_resume_only_a_device_that_torch_knows_is_taken(finished):
         parse(["--resume", str(finished[0]), "--model.device", "tpu"])
 
 
-def test_a_config_says_which_device_auto_came_to(finished, monkeypatch):
+def test_a_config_says_which_device_auto_came_to(finished):
     assert read_config(finished[0]).model.device == ("cuda" if "cuda" in PRESENT else "cpu")
     assert ModelConfig().device == "auto"
 
 
 @ELSEWHERE
-def test_another_runtime_answers_for_a_run_that_learned_elsewhere(device, tiny_arguments, tmp_path, monkeypatch, capsys):
+def test_another_runtime_answers_for_a_run_that_learned_elsewhere(device, tiny_arguments, tmp_path, monkeypatch):
     run_dir, opened = tmp_path / "run", []
     config = parse([*tiny_arguments, *SHORT, "--model.device", device, "--generations", "1"])[0]
     train(replace(config, run_dir=str(run_dir)))

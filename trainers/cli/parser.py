@@ -274,8 +274,8 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     config = read_config(options.resume)
     config = replace(config, run_dir=str(options.resume))
     # A model's weights must be the same, wherever it is
-    others = {key: value for key in ("name", "device") if (value := getattr(options, key)) is not None}
-    config = replace(config, model=replace(config.model, **others))
+    moved = {key: value for key in ("name", "device") if (value := getattr(options, key)) is not None}
+    config = replace(config, model=replace(config.model, **moved))
     if options.generations is not None:
         config = replace(config, generations=options.generations)
     return config, options.resume

@@ -89,9 +89,7 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def open_run(
-    run_dir: Path, generation: int | None = None, on_cpu: bool = False
-) -> tuple[Population, TrainConfig, int]:
+def open_run(run_dir: Path, generation: int | None = None, on_cpu: bool = False) -> tuple[Population, TrainConfig, int]:
     """A population with the adapters of a generation (the newest if None), for looking at; with its config.
 
     on_cpu: open it there, wherever it learned, for what computes nowhere else. So it is also, and that is said, where
