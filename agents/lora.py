@@ -49,7 +49,7 @@ class AdapterBank:
         self._gradients = torch.zeros(0)  # kept from one gathering to the next
         self._thread = threading.local()
         self._published: tuple[Tensor, int] | None = None
-        self.anchor = torch.zeros((), device=device, requires_grad=True)  # takes autograd through the adapters
+        self.anchor = torch.zeros((), requires_grad=True)  # for its sake autograd goes through the adapters
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, linear in targets.items():
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)

@@ -1,7 +1,6 @@
 """PEFT with the adapters of a policy, used in several ways, for `benchmarks.network` to compare with."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,7 @@ class Peft:
     def __init__(self, policy: Policy, folder: Path, dtype: torch.dtype):
         self.network, self.names = policy.network, [f"agent_{i}" for i in range(len(policy.network.bank))]
         self.device = policy.network.device
-        folder_of_base = self.network.base.folder
-        base: Any = AutoModelForCausalLM.from_pretrained(folder_of_base, dtype=dtype, trust_remote_code=False)
-        base.to(self.device)
+        base = AutoModelForCausalLM.from_pretrained(self.network.base.folder, dtype=dtype, trust_remote_code=False)
         for i, name in enumerate(self.names):
             self.network.save_adapter(i, folder / name)
         self.model = PeftModel.from_pretrained(base, folder / self.names[0], adapter_name=self.names[0])

@@ -147,6 +147,7 @@ def test_an_agent_learns_there(tiny_model, device):
     for where in ("cpu", device):
         settings = {"adapter_config": AdapterConfig(top_layers=2), "dtype": "float32", "device": where}
         agent, world = TinyLLMAgent(str(tiny_model), energy=4.0, **settings), Habitat(WorldConfig(), seed=3)
+        assert (agent._shared.policy.network.device.type == "cpu") == (where == "cpu")
         agent.enter(world)
         while agent.alive:
             seen = world.observe(agent.position)
