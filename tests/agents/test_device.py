@@ -81,6 +81,8 @@ def test_answers_by_other_adapters_than_the_banks(pair):
     others = torch.randn(2, here.bank.size, generator=torch.Generator().manual_seed(2))
     found = there.answer(TEXTS, np.array([1, 0, 1, -1]), 0.1 * others)
     same(torch.from_numpy(found), torch.from_numpy(here.answer(TEXTS, np.array([1, 0, 1, -1]), 0.1 * others)))
+    mine, theirs = (network.action_logits(TEXTS, torch.tensor([1]), 0.1 * others) for network in (here, there))
+    same(mine, theirs)
 
 
 def test_who_decides_draws_the_same(pair):
