@@ -11,7 +11,7 @@ from agents import policy as policy_module
 from agents.backends import open_backend
 from agents.codecs.forage import ForageCodec
 from agents.device import chosen_device
-from agents.optimiser import StackedAdam
+from agents.optimiser import StackedAdam, has_fused
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, Device, ModelConfig, UserError
 from agents.weights import products
@@ -103,6 +103,7 @@ def test_a_step_goes_where_it_goes_on_the_cpu(pair, groups, step, monkeypatch):
     ends = []
     for policy in pair:
         bank = policy.network.bank
+        assert step == "plain" or bank.values.device.type == "mps" or has_fused(bank.values.device)
         before, optimiser = bank.values.clone(), StackedAdam(bank)
         is_learning = torch.zeros(6, dtype=torch.bool)
         is_learning[groups] = True

@@ -15,6 +15,8 @@ from agents.weights import products
 from trainers import evaluate, stages
 from trainers.begin import begin
 from trainers.cli.parser import parse, read_config
+from trainers.learning.learner import project_to_trust_region
+from trainers.population import found_population
 from trainers.records.checkpoint import load_checkpoint
 from trainers.records.manifest import checkpoints
 from trainers.records.opening import open_fittest, open_run
@@ -93,6 +95,21 @@ def test_a_run_comes_to_what_it_comes_to_on_the_cpu(kind, device, tiny_arguments
     (mine, earned), (theirs, theirs_earned) = (lived(arguments, where, tmp_path / where) for where in ("cpu", device))
     same(mine, theirs)
     assert theirs_earned == pytest.approx(earned, abs=0.0 if PRESENT == ["cpu"] else 10.0)
+
+
+@ELSEWHERE
+def test_the_trust_region_is_the_same_there(device, tiny_arguments):
+    ends = []
+    for where in ("cpu", device):
+        bank = found_population(parse([*tiny_arguments, "--model.device", where])[0]).policy.network.bank
+        before = bank.values[:3].clone()
+        bank.values[:3] += 1.0
+        kl = torch.tensor([0.4, 0.0, torch.nan])
+        exceeded = project_to_trust_region(bank, torch.arange(3), kl, before, max_kl=0.1)
+        assert exceeded.tolist() == [True, False, True]
+        ends.append((bank.values[:3] - before).cpu())
+    torch.testing.assert_close(*ends)
+    torch.testing.assert_close(ends[1][:, 0], torch.tensor([0.5, 1.0, 0.0]))
 
 
 @ELSEWHERE
