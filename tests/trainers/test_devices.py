@@ -85,6 +85,7 @@ def lived(arguments: list[str], where: str, folder: Path) -> tuple[dict[str, Ten
         stages.learn(run, stages.collect(run, generation))
         fitness.append(float(stages.evaluate(run, generation)[0].episode_return.mean()))
     run.close()
+    assert {tensor.device.type for genome in run.population.genomes for tensor in genome.adapter.values()} == {"cpu"}
     return population_tensors(run.population), fitness
 
 
