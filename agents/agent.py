@@ -28,7 +28,7 @@ from agents.codecs.forage import ForageCodec
 from agents.lora import AdapterBank
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, Dtype, ModelConfig, require
+from agents.types import AdapterConfig, Device, Dtype, ModelConfig, require
 from envs.types import WorldConfig
 from evolution.genome import Adapter
 
@@ -87,19 +87,21 @@ class TinyLLMAgent:
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
         dtype: Dtype = "auto",
+        device: Device = "auto",
         seed: int = 0,
         _shared: tuple[_Shared, int] | None = None,
     ):
         """lora_adapter: a PEFT folder, tensors by name, or None for a newborn. energy: in the world's units.
 
-        dtype: float32 or bfloat16, in which the frozen weights are multiplied, or auto, the faster one here.
+        dtype: float32 or bfloat16, in which the frozen weights are multiplied, or auto, the faster one here. device:
+        cpu, cuda, mps, or auto, which is cuda if there is one.
         """
         require(np.isfinite(energy) and energy > 0, "energy", energy, "finite and above 0")
         allowed = "finite and above 0, at most 1"
         require(np.isfinite(learning_rate) and 0 < learning_rate <= 1, "learning_rate", learning_rate, allowed)
         require(0 <= discount <= 1, "discount", discount, "between 0 and 1")
         require(window >= 1, "window", window, "1 or more")
-        shared, row = _shared or (_share(base_model, 1, codec, adapter_config, dtype, seed), 0)
+        shared, row = _shared or (_share(base_model, 1, codec, adapter_config, dtype, device, seed), 0)
         self._shared, self._row = shared, row
         self.id, self.generation, self.energy = id, generation, float(energy)
         self.learning_rate, self.discount = learning_rate, discount
@@ -124,10 +126,11 @@ class TinyLLMAgent:
         codec: TextCodec | None = None,
         adapter_config: AdapterConfig | None = None,
         dtype: Dtype = "auto",
+        device: Device = "auto",
         **settings: Any,
     ) -> list["TinyLLMAgent"]:
         """Make `count` agents that share one base and one bank; `settings` as in the constructor."""
-        shared = _share(base_model, count, codec, adapter_config, dtype, seed)
+        shared = _share(base_model, count, codec, adapter_config, dtype, device, seed)
         return [cls(base_model, id=i, seed=seed, _shared=(shared, i), **settings) for i in range(count)]
 
     @property
@@ -222,8 +225,14 @@ class TinyLLMAgent:
 
 
 def _share(
-    base_model: str, count: int, codec: TextCodec | None, adapters: AdapterConfig | None, dtype: Dtype, seed: int
+    base_model: str,
+    count: int,
+    codec: TextCodec | None,
+    adapters: AdapterConfig | None,
+    dtype: Dtype,
+    device: Device,
+    seed: int,
 ) -> _Shared:
-    codec = codec or ForageCodec(WorldConfig().view_radius)
-    policy = make_policy(ModelConfig(name=base_model, dtype=dtype), adapters or AdapterConfig(), codec, count, seed)
+    codec, model = codec or ForageCodec(WorldConfig().view_radius), ModelConfig(base_model, dtype, device=device)
+    policy = make_policy(model, adapters or AdapterConfig(), codec, count, seed)
     return _Shared(policy, codec, StackedAdam(policy.network.bank))

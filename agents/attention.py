@@ -37,6 +37,7 @@ class Behind:
         if self._instructions:
             ik, iv = (x.expand(len(k), -1, -1, -1) for x in self._instructions[layer])
             k, v = torch.cat([ik, k], dim=2), torch.cat([iv, v], dim=2)
+        self._may_see = self._may_see.to(q.device)
         may_see = self._may_see[: q.shape[2], : k.shape[2]]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=may_see, scale=scaling, enable_gqa=True)
 
@@ -68,7 +69,7 @@ class Reading:
 
 
 class Rereading:
-    """Texts (B, S) with an adapter each, filled up behind to the longest; lengths: (B,) tokens of each."""
+    """Texts (B, S) with an adapter each, filled up behind to the longest; lengths: (B,) tokens of each, on the CPU."""
 
     def __init__(self, instructions: list[KeysValues], lengths: Tensor):
         self._rows = {int(length): torch.nonzero(lengths == length)[:, 0] for length in lengths.unique()}

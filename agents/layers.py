@@ -50,20 +50,20 @@ class Layers:
         self._rotary, self._turns = decoder.rotary_emb, torch.zeros(2, 0, 0)
 
     def __call__(self, hidden: Tensor, positions: Tensor, attend_as: Sight) -> Tensor:
-        """What the layers make of hidden states (B, S, D) at positions (B, S) or (1, S)."""
-        cosine, sine = self._turns_at(positions)
+        """What the layers make of hidden states (B, S, D) at positions (B, S) or (1, S), which are on the CPU."""
+        cosine, sine = self._turns_at(positions, hidden.device)
         for layer in self._layers:
             hidden = layer(hidden, cosine, sine, attend_as)
         return self._norm(hidden) if self._norm else hidden
 
-    def _turns_at(self, positions: Tensor) -> Tensor:
+    def _turns_at(self, positions: Tensor, device: torch.device) -> Tensor:
         """Cosines and sines of positions (B, S): (2, B, S, 1, d), the first half of the sines negative."""
         most = int(positions.max())
         while self._turns.shape[1] <= most:
             start = self._turns.shape[1]
             cosine, sine = self._rotary(torch.zeros(1), torch.arange(start, start + POSITIONS)[None])
             half = sine.shape[-1] // 2
-            block = torch.cat([cosine, torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)])
+            block = torch.cat([cosine, torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)]).to(device)
             self._turns = block if not start else torch.cat([self._turns, block], dim=1)
         return self._turns[:, positions, None]
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.adapted import BatchedLoRALinear, Gathering, InUse, Place, Rows
+from agents.device import CPU
 from agents.types import AdapterConfig, UserError, require
 from agents.write_count import writes
 from evolution.genome import Adapter
@@ -30,12 +31,12 @@ from evolution.genome import Adapter
 class AdapterBank:
     """The adapters of P agents on the last layers of one model.
 
-    `values` is (P, F) float32; `shapes` tells, in order, how a row is laid out. It may be written in any way that
-    `agents.write_count` counts: `version` grows with every change, so that whoever remembers an answer knows when it
-    has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
+    `values` is (P, F) float32, on `device`; `shapes` tells, in order, how a row is laid out. It may be written in any
+    way that `agents.write_count` counts: `version` grows with every change, so that whoever remembers an answer knows
+    when it has become stale. Agents act by `acting`, of `acting_version`: `values` itself, or a published copy.
     """
 
-    def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0):
+    def __init__(self, causal_lm: Any, config: AdapterConfig, adapters: int, seed: int = 0, device: torch.device = CPU):
         if adapters < 1:
             raise ValueError(f"adapters = {adapters}: must be 1 or more")
         targets = adapted_modules(causal_lm, config)
@@ -54,7 +55,7 @@ class AdapterBank:
             self.shapes[f"{path}.lora_A.weight"] = (config.rank, linear.in_features)
             self.shapes[f"{path}.lora_B.weight"] = (linear.out_features, config.rank)
         self.size = sum(rows * columns for rows, columns in self.shapes.values())
-        self._values = torch.zeros(adapters, self.size)
+        self._values = torch.zeros(adapters, self.size, device=device)
         self._places = [self.place(name) for name in self.shapes]
         self._views = self._views_of(self._values)
         self.reset(seed)
@@ -115,7 +116,7 @@ class AdapterBank:
         if len(self._gradients) == size:
             self._gradients.zero_()
         else:
-            self._gradients = torch.zeros(size, self.size)
+            self._gradients = self._values.new_zeros(size, self.size)
         self._gathering = Gathering(rows, self._gradients)
         try:
             yield self._gradients
@@ -165,9 +166,9 @@ class AdapterBank:
         return self.unflatten(self.values[index])
 
     def read(self, index: int) -> dict[str, Tensor]:
-        """A copy of agent `index`'s adapter; IndexError if there is no such agent."""
+        """A copy, on the CPU, of agent `index`'s adapter; IndexError if there is no such agent."""
         self._check_index(index)
-        return self.unflatten(self.values[index].clone())
+        return self.unflatten(self.values[index].to(CPU, copy=True))
 
     def write(self, index: int, adapter: Adapter) -> None:
         """Make `adapter` agent `index`'s; ValueError if a tensor is missing, unknown, misshapen or not finite."""
@@ -185,26 +186,27 @@ class AdapterBank:
     ) -> Iterator[None]:
         """Within the block, rows of a batch carry adapters `groups` (G,); None: the bare base.
 
-        values: (P, F), other ones than the bank's. counts: how many rows each group has, one group after the other;
-        None: as many each. For this thread alone.
+        groups: on the CPU. values: (P, F), other ones than the bank's. counts: how many rows each group has, one group
+        after the other; None: as many each. For this thread alone.
         """
-        before = self.in_use
-        views = self._views if values is None or values is self._values else self._views_of(values)
-        self._thread.in_use = None if groups is None else InUse(_rows(groups), len(groups), views, *_places(counts))
+        before, device = self.in_use, self._values.device
+        views = self._views if values is None or values is self._values else self._views_of(values.to(device))
+        in_use = None if groups is None else InUse(_rows(groups, device), len(groups), views, *_places(counts, device))
+        self._thread.in_use = in_use
         try:
             yield
         finally:
             self._thread.in_use = before
 
 
-def _rows(groups: Tensor) -> Rows:
-    """A run of rows as a slice, which copies nothing."""
+def _rows(groups: Tensor, device: torch.device) -> Rows:
+    """A run of rows as a slice, which copies nothing; others as numbers on the device."""
     first = int(groups[0])
     is_run = torch.equal(groups, torch.arange(first, first + len(groups)))
-    return slice(first, first + len(groups)) if is_run else groups
+    return slice(first, first + len(groups)) if is_run else groups.to(device)
 
 
-def _places(counts: Sequence[int] | None) -> tuple[Tensor | None, int]:
+def _places(counts: Sequence[int] | None, device: torch.device) -> tuple[Tensor | None, int]:
     """Where rows stand if each group has as many places as the largest has rows, (B,), and how many places there are.
 
     None where all have as many.
@@ -213,7 +215,7 @@ def _places(counts: Sequence[int] | None) -> tuple[Tensor | None, int]:
         return None, 0
     most, number = max(counts), torch.tensor(counts)
     first = torch.arange(len(counts)) * most - (number.cumsum(0) - number)  # less the rows before the group's
-    return torch.arange(int(number.sum())) + first.repeat_interleave(number), len(counts) * most
+    return (torch.arange(int(number.sum())) + first.repeat_interleave(number)).to(device), len(counts) * most
 
 
 USUAL_MODULES = ("q_proj", "v_proj", "o_proj", "down_proj")

@@ -34,6 +34,6 @@ def forget(memory: mmap.mmap, start: int = 0, length: int | None = None) -> None
         memory.madvise(mmap.MADV_DONTNEED, start, len(memory) - start if length is None else length)
 
 
-def held_zeros(*shape: int) -> Mapped:
-    """Zeros, float32, in memory, which is never given back."""
-    return Mapped(torch.zeros(shape), lambda: None)
+def held_zeros(*shape: int, device: torch.device) -> Mapped:
+    """Zeros, float32, in a device's memory, which is never given back."""
+    return Mapped(torch.zeros(shape, device=device), lambda: None)

@@ -7,7 +7,7 @@ torch's fused step goes once through memory, and is private to torch. It stands 
 before it is relied on; `plain_step` is the way on.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -37,10 +37,11 @@ class StackedAdam:
     ):
         self.bank = bank
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
-        make = mapped_zeros if in_file else held_zeros
+        device = bank.values.device
+        make = mapped_zeros if in_file else partial(held_zeros, device=device)
         (self.mean, let_go_mean), (self.square, let_go_square) = (make(*bank.values.shape) for _ in range(2))
         self._mapped = (let_go_mean, let_go_square)
-        self.steps = torch.zeros(len(bank))
+        self.steps = torch.zeros(len(bank), device=device)
         self._is_broken = torch.zeros(len(bank), dtype=torch.bool)  # whose moments were not finite, for its next step
         self._known = self._writes()
 
@@ -51,15 +52,16 @@ class StackedAdam:
         """Move those of the adapters `rows` where `is_learning` (P,) along their gradients (G, F), which are clipped.
 
         learning_rate: (P,). max_norm: bound on each adapter's own gradient norm. Returns the norms (G,) before
-        clipping. An adapter stays where it is, and its norm is not finite, where its gradient or its moments are not
-        finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a step ends at finite numbers.
+        clipping. All but the gradients are on the CPU. An adapter stays where it is, and its norm is not finite, where
+        its gradient or its moments are not finite, or its rate is above `MOST_RATE`. Such moments begin at zero. So a
+        step ends at finite numbers.
         """
         values = self.bank.values
         self._check_moments()
-        norms = gradients.norm(dim=1)
+        norms = gradients.norm(dim=1).cpu()
         norms[self._is_broken[rows] | ~(learning_rate[rows] <= MOST_RATE)] = torch.nan
         self._is_broken[rows] = False
-        gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0)[:, None].to(gradients.device))
         for place in (is_learning[rows] & norms.isfinite()).nonzero()[:, 0].tolist():
             row = rows.start + place
             moments = self.mean[row], self.square[row], self.steps[row]
@@ -122,7 +124,7 @@ class Row(NamedTuple):
 
 def adam_step(row: Row) -> None:
     """Adam's step, in place, in the way that works here."""
-    (fused_step if has_fused() else plain_step)(row)
+    (fused_step if has_fused(row.values.device) else plain_step)(row)
 
 
 def plain_step(row: Row) -> None:
@@ -161,14 +163,14 @@ def fused_step(row: Row) -> None:
 
 
 @cache
-def has_fused() -> bool:
-    """Whether torch's fused step works here and comes to what the plain one does; tried once."""
+def has_fused(device: torch.device) -> bool:
+    """Whether torch's fused step works on a device and comes to what the plain one does; tried once."""
     ends = []
     for take_step in (plain_step, fused_step):
-        values, mean, square = torch.ones(3, 5).unbind()
-        steps = torch.tensor(2.0)
+        values, mean, square = torch.ones(3, 5, device=device).unbind()
+        gradient, steps = torch.arange(5.0, device=device), torch.tensor(2.0, device=device)
         try:
-            take_step(Row(values, torch.arange(5.0), mean, square, steps, 0.1, 0.9, 0.999, 1e-8))
+            take_step(Row(values, gradient, mean, square, steps, 0.1, 0.9, 0.999, 1e-8))
         except (ImportError, AttributeError, RuntimeError, TypeError):
             return False
         ends.append(torch.cat([values, mean, square, steps[None]]))

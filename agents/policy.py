@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.backends import Backend
 from agents.codecs.codec import TextCodec
+from agents.device import CPU, device_of
 from agents.layers import is_known
 from agents.lora import AdapterBank
 from agents.policy_network import PolicyNetwork
@@ -176,7 +177,7 @@ class Policy:
 
 def _digests(values: Tensor) -> list[bytes]:
     """By which adapters (P, F) are known again."""
-    return [hashlib.blake2b(row.numpy(), digest_size=16).digest() for row in values]
+    return [hashlib.blake2b(row.numpy(), digest_size=16).digest() for row in values.cpu()]
 
 
 def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:
@@ -184,14 +185,17 @@ def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, ag
 
     Raises ValueError where the model is not to be had, or does not fit the adapters or the codec's words.
     """
+    device = device_of(model)
     log.info(f"opening {model.name}")
     base = load_base_model(model)
-    bank = AdapterBank(base.causal_lm, adapter, agents, seed)
+    if device != CPU:  # what the CPU alone can hold, as weights in blocks, is not all there to be moved
+        base.causal_lm.to(device)
+    bank = AdapterBank(base.causal_lm, adapter, agents, seed, device)
     first_adapted = base.layers - adapter.top_layers
     if model.dtype == "auto":
         log.info("measuring which number format is the faster one here")
-    dtype = getattr(torch, fastest_dtype() if model.dtype == "auto" else model.dtype)
-    if lacking := shortcoming(dtype):
+    dtype = getattr(torch, fastest_dtype(device) if model.dtype == "auto" else model.dtype)
+    if lacking := shortcoming(dtype, device):
         log.warning(f"note: {lacking}")
     freeze(base.decoder, base.blocks, first_adapted, dtype, is_joined=is_known(base.decoder))
     network = PolicyNetwork(base, bank, codec, model.prefix_cache_mb)

@@ -57,7 +57,8 @@ class PolicyNetwork:
         self.first_layer = base.layers - bank.config.top_layers
         base.causal_lm.set_attn_implementation("terrarium")
         # Last step in float32: near 29, bfloat16 logits are 0.125 apart.
-        self.head, self.head_bias = base.head_rows(torch.tensor(self.action_ids))  # (A, D), (A,)
+        rows = base.head_rows(torch.tensor(self.action_ids))
+        self.head, self.head_bias = (x.to(self.device) for x in rows)  # (A, D), (A,)
         self._try_out(f" {codec.action_words[0]}")
         self.cache = self._new_cache(prefix_cache_mb << 20)
 
@@ -66,6 +67,11 @@ class PolicyNetwork:
         """Width D of the hidden states."""
         return self.base.causal_lm.config.hidden_size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model and the bank are; what is asked and answered is on the CPU."""
+        return self.bank.values.device
+
     def action_logits(
         self,
         texts: Sequence[str],
@@ -73,7 +79,7 @@ class PolicyNetwork:
         values: Tensor | None = None,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
-        """Logits (B, A) in float32 of the action words after B texts.
+        """Logits (B, A) in float32, on the CPU, of the action words after B texts.
 
         adapters: (G,) indices into the bank; the texts are G groups, in order. None: the bare base. values: (P, F),
         other adapters than the bank's. counts: how many texts each group has; None: B / G. Gradients reach the adapters
@@ -110,7 +116,7 @@ class PolicyNetwork:
 
         values: (P, F), other adapters than those that agents act by, `bank.acting`.
         """
-        acting = self.bank.acting if values is None else values
+        acting = self.bank.acting if values is None else values.to(self.device)
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
         if len(bare):
@@ -129,9 +135,9 @@ class PolicyNetwork:
         return logits
 
     def features(self, texts: Sequence[str]) -> Tensor:
-        """What a critic may see of B texts: (B, D), the answer token's hidden state below the adapters."""
+        """What a critic may see of B texts: (B, D), on the CPU, the answer token's hidden state below the adapters."""
         with self._reads_alone:
-            return self.cache.entering(texts)
+            return self.cache.entering(texts).cpu()
 
     def save_adapter(self, index: int, folder: Path | str, card: str = "") -> Path:
         """Write adapter `index` in PEFT's format, with `card` in its README; returns the folder."""
@@ -155,19 +161,24 @@ class PolicyNetwork:
         ids = [*self._front_ids, *self._tokens(text)]
         first = len(self._front_ids) if self._acts_on_text else len(ids) - 1  # on which adapters act
         with self._plain_attention():
-            before = self.base.decoder(torch.tensor([ids[:first]]), use_cache=True).past_key_values
+            before = self.base.decoder(self._here(ids[:first]), use_cache=True).past_key_values
             with self.bank.using(None if adapter is None else torch.tensor([adapter])):
-                out = self.base.decoder(torch.tensor([ids[first:]]), past_key_values=before)
+                out = self.base.decoder(self._here(ids[first:]), past_key_values=before)
         return self._logits(out.last_hidden_state[0, -1])
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """The action words' rows of the output head alone: (..., D) -> (..., A)."""
-        return hidden.float() @ self.head.T + self.head_bias
+        """The action words' rows of the output head alone: (..., D) -> (..., A), on the CPU."""
+        return (hidden.float() @ self.head.T + self.head_bias).cpu()
+
+    def _here(self, ids: list[int]) -> Tensor:
+        """Token ids of one text as the model takes them, (1, S)."""
+        return torch.tensor([ids], device=self.device)
 
     def _try_out(self, text: str) -> None:
         """Read the instructions and answer one text; UserError where the model computes in a way unknown here."""
         try:
-            self.reader = TextReader(self.base, self._front_ids, self.first_layer, self._acts_on_text)
+            parts = self._front_ids, self.first_layer, self._acts_on_text
+            self.reader = TextReader(self.base, self.device, *parts)
             if len(self.reader.instructions) < self.base.layers:
                 raise NotImplementedError("not all its layers ask for an attention function")
             self._check_logits(text)
@@ -185,11 +196,11 @@ class PolicyNetwork:
         From the same hidden state logits must be the same but for the last digits; on the whole way, products differ
         in their rounding. Both ways multiply the weights as they are held, in blocks or not.
         """
-        ids, states = torch.tensor([[*self._front_ids, *self._tokens(text)]]), list[Tensor]()
+        ids, states = self._here([*self._front_ids, *self._tokens(text)]), list[Tensor]()
         hook = self.base.decoder.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state[0, -1]))
         try:
             with self._plain_attention(), self._short_head():
-                theirs = self.base.causal_lm(ids).logits[0, -1].float()
+                theirs = self.base.causal_lm(ids).logits[0, -1].float().cpu()
         finally:
             hook.remove()
         self.cache = self._new_cache(max_bytes=0)
@@ -218,7 +229,8 @@ class PolicyNetwork:
     def _new_cache(self, max_bytes: int) -> PrefixCache:
         heads, _, width = self.reader.instructions[0][0].shape
         keys_values = (self.bank.config.top_layers, 2, heads, width)
-        return PrefixCache(self._read, (self.width,) if self._acts_on_text else keys_values, max_bytes)
+        shape = (self.width,) if self._acts_on_text else keys_values
+        return PrefixCache(self._read, shape, max_bytes, device=self.device)
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
@@ -234,7 +246,7 @@ class PolicyNetwork:
         return Recollection(
             instructions=self.reader.instructions[self.first_layer :],
             texts=[(layer[0], layer[1]) for layer in recalled.tokens],
-            is_padding=torch.arange(longest) >= recalled.lengths[:, None],
+            is_padding=(torch.arange(longest) >= recalled.lengths[:, None]).to(self.device),
             first_layer=self.first_layer,
         )
 

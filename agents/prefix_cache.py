@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from agents.device import CPU
+
 
 class ReadText(NamedTuple):
     """What the base made of one text of S tokens."""
@@ -31,18 +33,18 @@ class Recalled(NamedTuple):
 
     tokens: Tensor  # (..., B, S, d)
     entering: Tensor  # (B, D)
-    lengths: Tensor  # (B,) tokens kept of each text
+    lengths: Tensor  # (B,) tokens kept of each text, on the CPU
 
 
 class _Entry(NamedTuple):
-    slots: Tensor  # (S,) token places in the arena
+    slots: Tensor  # (S,) token places in the arena, on the CPU
     entering: Tensor  # (D,)
 
 
 class PrefixCache:
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
-    `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token.
+    `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token, on `device`.
     The bound gives way only to a single call whose own texts need more.
     """
 
@@ -52,11 +54,12 @@ class PrefixCache:
         shape: tuple[int, ...],
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ):
         self.bytes_per_token = prod(shape) * dtype.itemsize
         self._max_tokens = max_bytes // self.bytes_per_token
         self._read = read
-        self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype)
+        self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype, device=device)
         self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._asked = self._misses = 0
@@ -116,7 +119,8 @@ class PrefixCache:
         number = {text: i for i, text in enumerate(distinct)}
         rows = torch.tensor([number[t] for t in texts])
         slots = pad_sequence([e.slots for e in entries], batch_first=True)[rows]  # (B, S)
-        tokens = self._arena.index_select(-2, slots.flatten()).unflatten(-2, slots.shape)
+        places = slots.flatten().to(self._arena.device)
+        tokens = self._arena.index_select(-2, places).unflatten(-2, slots.shape)
         lengths = torch.tensor([len(e.slots) for e in entries])[rows]
         return Recalled(tokens, torch.stack([e.entering for e in entries])[rows], lengths)
 
@@ -124,7 +128,7 @@ class PrefixCache:
         self._make_room(sum(tokens.shape[-2] for tokens, _ in read.values()), protected)
         for text, (tokens, entering) in read.items():
             slots = torch.tensor([self._free.pop() for _ in range(tokens.shape[-2])], dtype=torch.long)
-            self._arena.index_copy_(-2, slots, tokens)
+            self._arena.index_copy_(-2, slots.to(self._arena.device), tokens)
             self._entries[text] = _Entry(slots, entering)
 
     def _make_room(self, needed: int, protected: set[str]) -> None:

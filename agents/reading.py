@@ -27,19 +27,20 @@ TOKENS_AT_ONCE = 256
 """How many tokens are read together; it bounds the working memory."""
 
 SomeLayers = Callable[[Tensor, Tensor, Sight], Tensor]
-"""Hidden states (B, S, D), positions (B, S) or (1, S), whom they look at -> hidden states (B, S, D)."""
+"""Hidden states (B, S, D), positions (B, S) or (1, S), on the CPU, whom they look at -> hidden states (B, S, D)."""
 
 
 class TextReader:
     """Reads texts behind instructions, up to where adapters begin to act.
 
-    front_ids: the tokens that are read once and for all. first_layer: the first of the adapted layers. `top` computes
-    these and the last norm. Where adapters act `on_text`, all tokens of a text go through them with adapters, and the
-    bare base need only bring them there.
+    device: where the model is. front_ids: the tokens that are read once and for all. first_layer: the first of the
+    adapted layers. `top` computes these and the last norm. Where adapters act `on_text`, all tokens of a text go
+    through them with adapters, and the bare base need only bring them there.
     """
 
-    def __init__(self, base: BaseModel, front_ids: list[int], first_layer: int, on_text: bool):
-        self._base, self.front_ids, self._first, self._on_text = base, front_ids, first_layer, on_text
+    def __init__(self, base: BaseModel, device: torch.device, front_ids: list[int], first_layer: int, on_text: bool):
+        self._base, self._device = base, device
+        self.front_ids, self._first, self._on_text = front_ids, first_layer, on_text
         self._most = TOKENS_AT_ONCE if can_be_steady(base.decoder) else 1
         if is_known(base.decoder):
             self._trunk = Layers(base.decoder, 0, first_layer)
@@ -54,7 +55,7 @@ class TextReader:
     @torch.no_grad()
     def _read_instructions(self) -> list[KeysValues]:
         reading = Reading(None, 0, [len(self.front_ids)])
-        ids = torch.tensor([self.front_ids])
+        ids = self._here(self.front_ids)
         if isinstance(self.top, TheirLayers):
             self._base.decoder(ids, use_cache=False, attend_as=reading)
         else:
@@ -62,6 +63,10 @@ class TextReader:
             embedded = self._base.decoder.get_input_embeddings()(ids)
             self.top(self._trunk(embedded, positions, reading), positions, reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
+
+    def _here(self, ids: list[int]) -> Tensor:
+        """Token ids of one row as the model takes them, (1, S)."""
+        return torch.tensor([ids], device=self._device)
 
     @torch.no_grad()
     def read(self, tokens: Sequence[list[int]]) -> list[ReadText]:
@@ -85,7 +90,7 @@ class TextReader:
         """B texts in one row of S tokens, the shorter ones first."""
         lengths = [len(ids) for ids in tokens]
         texts = [length - 1 for length in lengths]  # without the answer token
-        embedded = self._base.decoder.get_input_embeddings()(torch.tensor([[i for ids in tokens for i in ids]]))
+        embedded = self._base.decoder.get_input_embeddings()(self._here([i for ids in tokens for i in ids]))
         positions = torch.cat([torch.arange(length) for length in lengths])[None] + len(self.front_ids)
         states = self._trunk(embedded, positions, Reading(self.instructions, self._base.layers, lengths))[0]  # (S, D)
         each = states.split(lengths)
@@ -110,7 +115,8 @@ class TextReader:
 
         hook = top.first.register_forward_pre_hook(note)
         try:
-            self._reader(torch.tensor([tokens]), position_ids=positions, use_cache=False, attend_as=reading)
+            ids = self._here(tokens)
+            self._reader(ids, position_ids=positions.to(ids.device), use_cache=False, attend_as=reading)
         finally:
             hook.remove()
         (states,) = entering  # (S, D)
@@ -145,7 +151,7 @@ class TheirLayers:
     def __call__(self, hidden: Tensor, positions: Tensor, attend_as: Sight) -> Tensor:
         """What they make of hidden states (B, S, D) at positions (B, S) or (1, S)."""
         out: Tensor = self._top(
-            inputs_embeds=hidden, position_ids=positions, use_cache=False, attend_as=attend_as
+            inputs_embeds=hidden, position_ids=positions.to(hidden.device), use_cache=False, attend_as=attend_as
         ).last_hidden_state
         return out
 

@@ -54,6 +54,7 @@ def expand_user(section: object, prefix: str, *names: str) -> None:
 Dtype = Literal["auto", "float32", "bfloat16"]
 WeightStorage = Literal["full", "compact"]
 Trunk = Literal["same", "int8"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Tokens = Literal["answer", "text"]
 
 
@@ -78,18 +79,29 @@ class ModelConfig:
     where the processor has AVX512-VNNI, and a little less exactly."""
     prefix_cache_mb: int = 64
     """Bound, in MiB, on what is cached of texts already read."""
+    device: Device = "auto"
+    """Where the model and its adapters are, and compute: cpu, cuda, mps, or auto, which is cuda if there is one."""
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         expand_user(self, "model.", "name")
-        for name, words in (("dtype", Dtype), ("weight_storage", WeightStorage), ("trunk", Trunk)):
+        choices = {"dtype": Dtype, "weight_storage": WeightStorage, "trunk": Trunk, "device": Device}
+        for name, words in choices.items():
             require_word(self, "model", name, words)
         allowed = "same with weight_storage = compact, which has 4 or 8 bits of its own"
         require(self.weight_storage == "full" or self.trunk == "same", "model.trunk", self.trunk, allowed)
+        if self.needs_cpu:
+            why = "weight_storage = compact" if self.weight_storage == "compact" else "trunk = int8"
+            require(self.device in ("auto", "cpu"), "model.device", self.device, f"cpu or auto with {why}")
         require_at_least(self, "model.", "prefix_cache_mb", 1, 1_000_000)
         require_at_least(self, "model.", "threads", 0, 1024, "torch's choice")
+
+    @property
+    def needs_cpu(self) -> bool:
+        """Whether it has weights in a form that the CPU alone can multiply."""
+        return self.weight_storage == "compact" or self.trunk == "int8"
 
 
 @dataclass(frozen=True)

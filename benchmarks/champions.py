@@ -65,7 +65,7 @@ def tournament(runs: Mapping[str, Run], world_of: str) -> dict[str, float]:
     champions = {}
     for name, run in runs.items():
         population, agent = open_fittest(run.run_dir)
-        champions[name] = population.policy.network.bank.values[agent].clone()
+        champions[name] = population.policy.network.bank.values[agent].to("cpu", copy=True)
     population, config, _ = open_run(runs[world_of].run_dir)
     wins = count_wins(list(champions.values()), population.policy, population.codec, config.env)
     return dict(zip(champions, bradley_terry(wins).tolist(), strict=True))

@@ -3,8 +3,8 @@
     python -m benchmarks.generation [--generations N] [--json FILE] [any key of trainers.train]
 
 The floor: every row that went through the adapted layers, times the operations of their frozen weights, at the speed of
-one large product on this processor; rows with gradients go twice, forth and back. Generations from the fourth on count,
-as by then most texts have been read.
+one large product on the model's device; rows with gradients go twice, forth and back. Generations from the fourth on
+count, as by then most texts have been read.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.device import device_name, synchronize
 from agents.policy_network import PolicyNetwork
 from agents.weights.frozen import FrozenLinear, product_dtype
 from agents.weights.products import pack, product
@@ -58,9 +59,10 @@ class Rows:
 
 def peak_gflops(network: PolicyNetwork) -> float:
     """Thousand million floating-point operations per second of one large product, in the format of the weights."""
-    dtype = getattr(torch, product_dtype(network.base.decoder))
-    weight, x = pack(torch.ones(1536, 1536, dtype=dtype)), torch.ones(2048, 1536, dtype=dtype)
-    return 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, weight, None), 20) / 1e6
+    dtype, device = getattr(torch, product_dtype(network.base.decoder)), network.device
+    weight, x = (torch.ones(rows, 1536, dtype=dtype, device=device) for rows in (1536, 2048))
+    packed = pack(weight)
+    return 2 * 1536 * 1536 * 2048 / milliseconds(lambda: product(x, packed, None), 20, device) / 1e6
 
 
 def flop_of_row(network: PolicyNetwork) -> int:
@@ -71,30 +73,31 @@ def flop_of_row(network: PolicyNetwork) -> int:
 
 
 @contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Note the time of the block."""
+def timed(seconds: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
+    """Note the time of the block, until the device has done what the block told it."""
     start = perf_counter()
     yield
+    synchronize(device)
     seconds[name] = perf_counter() - start
 
 
 def lived(run: stages.Run) -> list[dict[str, float]]:
     """The generations of a run, as `trainers.train` has them: the seconds of their stages, and what was counted."""
-    rows, found = Rows(run.population.policy.network), []
+    rows, found, device = Rows(run.population.policy.network), [], run.population.policy.network.device
     for generation in stages.generations(run):
         seconds: dict[str, float] = {}
         figures: dict[str, float] = {}
         rows.counts.clear()
-        with timed(seconds, "generation"):
-            with timed(seconds, "evolve"):
+        with timed(seconds, "generation", device):
+            with timed(seconds, "evolve", device):
                 figures |= stages.evolve(run, generation) if generation.number else {}
-            with timed(seconds, "collect"):
+            with timed(seconds, "collect", device):
                 rollout = stages.collect(run, generation)
-            with timed(seconds, "learn"):
+            with timed(seconds, "learn", device):
                 figures |= stages.learn(run, rollout)
-            with timed(seconds, "evaluate"):
+            with timed(seconds, "evaluate", device):
                 outcome, evaluated = stages.evaluate(run, generation)
-            with timed(seconds, "record"):
+            with timed(seconds, "record", device):
                 record(run, generation, rollout, figures | evaluated, outcome)
         found.append({**seconds, **rows.counts})
     return found
@@ -118,8 +121,9 @@ def main(argv: list[str] | None = None) -> None:
     names = list(dict.fromkeys(name for one in generations[FIRST:] for name in one))
     table = {name: float(np.mean([one.get(name, 0) for one in generations[FIRST:]])) for name in names}
     table["floor"] = (table["rows"] + 2 * table["rows with gradients"]) * flop / peak / 1e9
-    here = machine() | {"dtype": product_dtype(network.base.decoder)}
+    here = machine() | {"dtype": product_dtype(network.base.decoder), "device": device_name(network.device)}
     print(f"{here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}, {peak:.0f} GFLOP/s")
+    print(f"model.device: {here['device']}")
     for name, value in table.items():
         print(f"{name:24s} {value:10.2f}" + ("" if "rows" in name or "passes" in name else " s"))
     print(f"a generation takes {table['generation'] / table['floor']:.1f} times its floor")

@@ -1,12 +1,14 @@
 """What decisions and updates of a population cost, beside PEFT, llama.cpp and ONNX Runtime, on real weights.
 
-    python -m benchmarks.network [--agents N] [--repeats R] [--dtype auto|float32|bfloat16] [--no-peers] [--json FILE]
+    python -m benchmarks.network [--agents N] [--repeats R] [--dtype auto|float32|bfloat16]
+                                [--device cpu|cuda|mps] [--no-peers] [--json FILE]
 
 A step is one decision of every agent. In a running world texts and answers are cached as they come. After an update the
 texts are cached, the answers are not. In a cold step nothing is cached. The other runtimes answer the same texts with
 the same adapters; the largest difference of their action logits is shown. An online update learns from one action of
-each agent, PPO from a whole rollout with its epochs. All figures are medians from one run. Needs the `dev` extra, and
-the extras `onnx` and `llama-cpp` for their rows.
+each agent, PPO from a whole rollout with its epochs. All figures are medians from one run. PEFT is on the same device;
+the other runtimes are on the CPU alone, and left out elsewhere. Needs the `dev` extra, and the extras `onnx` and
+`llama-cpp` for their rows.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import torch
 
 from agents.backends import Backend
 from agents.codecs.forage import ForageCodec
+from agents.device import device_name
 from agents.optimiser import StackedAdam
 from agents.policy import Policy
 from agents.weights.frozen import product_dtype
@@ -47,7 +50,7 @@ def collect(policy: Policy, seed: int) -> Rollout:
 
 def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     """Milliseconds of a step of all agents, one text each, by what is cached before it."""
-    agents = len(policy.network.bank)
+    agents, device = len(policy.network.bank), policy.network.device
     collect(policy, seed=1)  # most texts of a later rollout are cached from earlier ones
     running = 1000 * collect(policy, seed=2).decide_s
 
@@ -58,8 +61,10 @@ def decisions(policy: Policy, texts: list[str], repeats: int) -> Rows:
     return {
         "running world, median": float(np.median(running)),
         "running world, mean": float(np.mean(running)),
-        "texts known, answers not": milliseconds(lambda: policy.network.answer(texts, np.arange(agents)), repeats),
-        "cold, nothing known": milliseconds(cold, repeats),
+        "texts known, answers not": milliseconds(
+            lambda: policy.network.answer(texts, np.arange(agents)), repeats, device
+        ),
+        "cold, nothing known": milliseconds(cold, repeats, device),
     }
 
 
@@ -83,7 +88,11 @@ def updates(policy: Policy, collected: Rollout, texts: list[str], repeats: int) 
         learner.learn(experience, rng)
         learner.critic.learn(collected.trajectory, experience.returns, rng)
 
-    return {"online update": milliseconds(online, repeats), "PPO on a rollout": milliseconds(ppo, max(1, repeats // 3))}
+    device = policy.network.device
+    return {
+        "online update": milliseconds(online, repeats, device),
+        "PPO on a rollout": milliseconds(ppo, max(1, repeats // 3), device),
+    }
 
 
 def trunk(policy: Policy, peak_gflops: float, repeats: int) -> Rows:
@@ -91,7 +100,7 @@ def trunk(policy: Policy, peak_gflops: float, repeats: int) -> Rows:
     network = policy.network
     word, texts = network.base.one_token("north"), [[network.base.one_token("food")] * n for n in range(40, 60)]
     tokens = [[word, *text[2:], network.answer_id] for text in texts]
-    ms = milliseconds(lambda: network.reader.read(tokens), repeats)
+    ms = milliseconds(lambda: network.reader.read(tokens), repeats, network.device)
     config = network.base.causal_lm.config
     heads = config.num_attention_heads + 2 * config.num_key_value_heads
     width = config.hidden_size // config.num_attention_heads
@@ -111,10 +120,10 @@ def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, R
             ways = {"PEFT loop": peft.loop, "PEFT mixed batch": peft.mixed, "PEFT tuned by hand": peft.tuned}
             for name, answer in ways.items():
                 differences[f"{name}, {dtype}"] = float(np.abs(answer(texts) - ours).max())
-                rows[f"{name}, {dtype}"] = milliseconds(partial(answer, texts), repeats)
+                rows[f"{name}, {dtype}"] = milliseconds(partial(answer, texts), repeats, peft.device)
             minibatch = [texts[i % len(texts)] for i in range(32)]
             training[f"PEFT, one step of one agent on 32 rows, {dtype}"] = milliseconds(
-                partial(peft.learn, minibatch), 2
+                partial(peft.learn, minibatch), 2, peft.device
             )
         everyone = np.arange(len(texts))
         for name, backend in runtimes(policy.network, ("Q8_0", "BF16"), Path(box), without=("mlx",)):
@@ -134,13 +143,16 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
     parser.add_argument("--no-peers", action="store_true", help="our own rows alone")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
-    policy, alone = (mature_policy(agents, options.dtype) for agents in (options.agents, 1))
-    here = machine() | {"dtype": product_dtype(policy.network.base.decoder)}
+    policy, alone = (mature_policy(agents, options.dtype, options.device) for agents in (options.agents, 1))
+    where = device_name(policy.network.device)
+    here = machine() | {"dtype": product_dtype(policy.network.base.decoder), "device": where}
     print(f"{options.agents} agents, {here['cpu']} ({here['capability']}), {here['threads']} threads, {here['dtype']}")
+    print(f"model.device: {where}")
     collected = collect(policy, seed=0)
     texts = [collected.trajectory.texts[i] for i in collected.trajectory.text[64]]
     ours = decisions(policy, texts, options.repeats)

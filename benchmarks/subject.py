@@ -10,29 +10,32 @@ from gguf import GGMLQuantizationType
 
 from agents.backends import BACKENDS, Backend, open_backend
 from agents.codecs.forage import ForageCodec
+from agents.device import CPU, synchronize
 from agents.formats.gguf import recode_gguf
 from agents.policy import Policy, make_policy
 from agents.policy_network import PolicyNetwork
-from agents.types import AdapterConfig, Dtype, ModelConfig, UserError
+from agents.types import AdapterConfig, Device, Dtype, ModelConfig, UserError
 from envs import WorldConfig
 
 
-def mature_policy(agents: int, dtype: Dtype = "auto") -> Policy:
+def mature_policy(agents: int, dtype: Dtype = "auto", device: Device = "cpu") -> Policy:
     """The real model with adapters that all differ and are as large as after some generations."""
     codec = ForageCodec(WorldConfig().view_radius)
-    policy = make_policy(ModelConfig(dtype=dtype), AdapterConfig(), codec, agents, seed=0)
+    policy = make_policy(ModelConfig(dtype=dtype, device=device), AdapterConfig(), codec, agents, seed=0)
     generator = torch.Generator().manual_seed(0)
     for row in policy.network.bank.values:
-        row += 0.06 * torch.randn(row.shape, generator=generator)
+        row += 0.06 * torch.randn(row.shape, generator=generator).to(row.device)
     return policy
 
 
-def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """Median time of `work`, after one run that is not counted."""
+def milliseconds(work: Callable[[], object], repeats: int, device: torch.device = CPU) -> float:
+    """Median time of `work` until the device has done it, after one run that is not counted."""
     times = []
     for _ in range(repeats + 1):
+        synchronize(device)
         start = perf_counter()
         work()
+        synchronize(device)
         times.append(perf_counter() - start)
     return 1000 * float(np.median(times[1:]))
 

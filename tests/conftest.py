@@ -1,5 +1,9 @@
-"""What all tests share: a tiny random Llama made on the spot, and the real model for tests marked `real`."""
+"""What all tests share: a tiny random Llama made on the spot, and the real model for tests marked `real`.
 
+Makes `pretend_device` importable from all tests.
+"""
+
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from agents import device as device_module
+from agents import policy as policy_module
 from agents.codecs.forage import ForageCodec
+from agents.device import CPU, chosen_device
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig
+from agents.types import AdapterConfig, Device, ModelConfig
 from agents.weights import products
 from benchmarks.tiny_llama import write_tiny_llama
 from envs.worlds.foreign import ForeignWorld
 
+sys.path.append(str(Path(__file__).parent))  # at the end: here are folders of the packages' names
 TINY_ADAPTER = AdapterConfig(rank=2, alpha=4.0, top_layers=2)
 
 
@@ -59,6 +67,24 @@ def closing_worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for world in made:
         world.close()
+
+
+@pytest.fixture(params=["cpu", "pretended", "cuda", "mps"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """A value of model.device, for each device that is here; one is pretended, to which `cuda` then leads."""
+    if request.param != "pretended":
+        if request.param not in device_module.present():
+            pytest.skip(f"this torch has no {request.param} here")
+        yield request.param
+        return
+    from pretend_device import pretending  # here, where its folder has become known
+
+    with pretending() as pretended:
+        monkeypatch.setattr(device_module, "present", lambda: ["cpu", "cuda"])
+        monkeypatch.setattr(
+            policy_module, "device_of", lambda model: pretended if chosen_device(model) == "cuda" else CPU
+        )
+        yield "cuda"
 
 
 def _absent(weight: torch.Tensor) -> torch.Tensor:

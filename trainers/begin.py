@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from agents.device import chosen_device
 from agents.types import log
 from agents.weights.frozen import product_dtype
 from envs.worlds.world import World
@@ -36,6 +37,7 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
         repair(run_dir, strict)
         population, history = restore(run_dir, config)
         prune_checkpoints(run_dir, config.log.checkpoints, history.best)  # which a killed process may have left undone
+        config = _with_choices(config, population)
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
     if resume is None:
@@ -58,15 +60,21 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
 
 
 def _found(config: TrainConfig, run_dir: Path) -> tuple[TrainConfig, Population, History]:
-    """A new population; the config says then which number format was chosen."""
+    """A new population; the config says then which device and which number format were chosen."""
     run_dir.mkdir(parents=True, exist_ok=True)
     run_folder.require_free(run_dir)
     population, history = found_population(config), History()
     if config.init_from:
         history = History(age=init_from(population, config, Path(config.init_from)))
-    config = replace(config, model=replace(config.model, dtype=product_dtype(population.policy.network.base.decoder)))
+    config = _with_choices(config, population)
     population.variants = open_variants(config, population, run_dir)
     return config, population, history
+
+
+def _with_choices(config: TrainConfig, population: Population) -> TrainConfig:
+    """The config with what was chosen in the place of `auto`."""
+    dtype = product_dtype(population.policy.network.base.decoder)
+    return replace(config, model=replace(config.model, dtype=dtype, device=chosen_device(config.model)))
 
 
 def _roles(env: EnvConfig, world: World) -> list[str]:

@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> None:
         from agents.backends import open_backend
         from trainers.records.opening import open_run
 
-        population, config, generation = open_run(options.run_dir, options.generation)
+        on_cpu = options.backend != "torch"
+        population, config, generation = open_run(options.run_dir, options.generation, on_cpu)
         population.policy.backend = open_backend(options.backend, population.policy.network)
         env = config.env.other_preset(options.preset) if options.preset else config.env
         with counted(len(contestants(env))) as show:

@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,7 +105,8 @@ def open_agent(run_dir: Path, folder: Path, name: str) -> Agent:
     newest = max(checkpoints(run_dir), default=0)
     config = acting_config(read_config(run_dir), run_dir, newest)
     codec = codec_of(config.env.id, config.env.codec)
-    network = make_policy(config.model, config.adapter, codec, agents=1, seed=0).network
+    model = replace(config.model, device="cpu")  # on which alone other formats are written
+    network = make_policy(model, config.adapter, codec, agents=1, seed=0).network
     try:
         network.load_adapter(0, folder)
     except ValueError as error:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.codecs.codec import TextCodec
+from agents.device import CPU
 from agents.policy import Policy, make_policy
 from agents.types import UserError, log
 from evolution.genome import Adapter, Genome
@@ -65,7 +66,8 @@ class Population:
         bank = self.policy.network.bank
         found = (variant.inherited() for variant in self.variants.values())
         rows = next((rows for rows in found if rows is not None), bank.values)
-        return [replace(g, adapter=bank.unflatten(row.clone())) for g, row in zip(self.genomes, rows, strict=True)]
+        copies = (row.to(CPU, copy=True) for row in rows)
+        return [replace(g, adapter=bank.unflatten(row)) for g, row in zip(self.genomes, copies, strict=True)]
 
     def replace_slots(self, genomes: Sequence[Genome], *, in_rollout: bool = False) -> None:
         """Give newcomers their slots: their adapters enter the bank, and what was learned with starts empty.

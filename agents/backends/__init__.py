@@ -42,6 +42,7 @@ def open_backend(name: str, network: "PolicyNetwork") -> Backend:
     if name not in BACKENDS:
         raise UserError(f"backend = {name!r}: must be one of torch, {', '.join(BACKENDS)}")
     require_answer_token(network, f"backend {name}")
+    require_cpu(network, f"backend {name}")
     module, class_name, extra = BACKENDS[name]
     try:
         loaded = import_module(module)
@@ -61,3 +62,9 @@ def require_answer_token(network: "PolicyNetwork", user: str) -> None:
     """UserError, naming the `user`, where adapters act on more than the answer token: as yet torch alone does that."""
     tokens = network.bank.config.tokens
     require(tokens == "answer", "adapter.tokens", tokens, f"'answer' for {user}; only torch computes the other")
+
+
+def require_cpu(network: "PolicyNetwork", user: str) -> None:
+    """UserError, naming the `user`, where the model is on another device: only torch computes there."""
+    device = network.device.type
+    require(device == "cpu", "model.device", device, f"cpu for {user}; only torch computes elsewhere")

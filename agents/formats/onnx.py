@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from agents.backends import require_answer_token, require_installed
+from agents.backends import require_answer_token, require_cpu, require_installed
 from agents.policy_network import PolicyNetwork
 from agents.reading import some_layers
 from agents.sums import sha256_of
@@ -95,6 +95,7 @@ def export(network: PolicyNetwork, index: int, folder: Path | str, card: str = "
     than the answer token.
     """
     require_answer_token(network, "an agent in ONNX")
+    require_cpu(network, "an agent in ONNX")
     adapter = torch.cat([tensor.flatten() for tensor in network.bank.read(index).values()])[None]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

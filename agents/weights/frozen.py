@@ -172,9 +172,9 @@ def freeze(
 
 def _frozen(linears: Sequence[nn.Linear], stored: Sequence[Blocks], dtype: torch.dtype, is_top: bool) -> FrozenLinear:
     """Linear modules with the same input as one; stored: their weights, where they lack them."""
-    bias = None
-    if any(linear.bias is not None for linear in linears):
-        bias = torch.cat([torch.zeros(len(x.weight)) if x.bias is None else x.bias for x in linears])
+    known, bias = next((linear.bias for linear in linears if linear.bias is not None), None), None
+    if known is not None:
+        bias = torch.cat([known.new_zeros(len(x.weight)) if x.bias is None else x.bias for x in linears])
     if not stored:
         return PackedLinear(torch.cat([linear.weight for linear in linears]), bias, dtype, is_top)
     return HalfLinear(unpacked(stored, torch.bfloat16), bias, dtype) if is_top else BlockLinear(stored, bias, dtype)

@@ -1,5 +1,7 @@
 """Products with frozen weights: what this processor and this torch can do is found out by trying it.
 
+On another device than the CPU `F.linear` multiplies. All else here is about the CPU.
+
 The fast operations are private to torch (`torch.ops.mkldnn`, `torch.ops.onednn`; torch's inductor uses the same), and
 what they accept differs with the processor and with the build. They stand in this file alone; each is tried once, on
 small operands, before it is relied on, and each but the 8-bit product has a plain way on:
@@ -28,6 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agents.device import CPU, synchronize
+
 INT8_INPUT = 255
 """Largest 8-bit input, unsigned, as VNNI's multiplications have it."""
 INT8_WEIGHT = 127
@@ -40,8 +44,8 @@ TRIED_ROWS = (2, 3, 16, 33, 64, 100, 257)
 
 def pack(weight: Tensor) -> Tensor:
     """A weight (D_out, D_in) in the form in which `product` multiplies its number format fastest here."""
-    held = weight.to(computed_in(weight.dtype))
-    return _reorder(held) if has_packed(held.dtype) else held
+    held = weight.to(computed_in(weight.dtype, weight.device))
+    return _reorder(held) if held.device.type == "cpu" and has_packed(held.dtype) else held
 
 
 def unpack(packed: Tensor) -> Tensor:
@@ -107,30 +111,46 @@ def _is_always_steady(dtype: torch.dtype) -> bool:
 
 def plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same with a weight (D_out, D_in) that is not worth packing."""
-    return product(x, weight.to(computed_in(weight.dtype)), bias)
+    return product(x, weight.to(computed_in(weight.dtype, weight.device)), bias)
 
 
-def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """The format in which numbers of `dtype` are multiplied here: float32 where bfloat16 has no fast product."""
-    return dtype if dtype == torch.float32 or has_packed(dtype) else torch.float32
+def computed_in(dtype: torch.dtype, device: torch.device = CPU) -> torch.dtype:
+    """The format in which numbers of `dtype` are multiplied there: float32 where bfloat16 has no fast product."""
+    return dtype if dtype == torch.float32 or _has_product(dtype, device) else torch.float32
 
 
-def shortcoming(dtype: torch.dtype) -> str | None:
+def shortcoming(dtype: torch.dtype, device: torch.device = CPU) -> str | None:
     """What to tell a user whose frozen weights are multiplied in this format; None where it is fast."""
-    if has_packed(dtype):
+    if _has_product(dtype, device):
         return None
     if dtype == torch.float32:
         return "this torch has no packed products (oneDNN) on this processor; plain ones take longer"
-    name = str(dtype).removeprefix("torch.")
+    name, where = str(dtype).removeprefix("torch."), "this processor" if device.type == "cpu" else device.type
     return (
-        f"model.dtype = {name}: this torch has no fast {name} product on this processor; numbers are rounded to {name} "
+        f"model.dtype = {name}: this torch has no fast {name} product on {where}; numbers are rounded to {name} "
         "and multiplied as float32, which takes as long as model.dtype = float32"
     )
 
 
+def _has_product(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether numbers of this format have a product of their own: on the CPU a packed one, elsewhere any."""
+    return has_packed(dtype) if device.type == "cpu" else has_plain(dtype, device)
+
+
+@cache
+def has_plain(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether `F.linear` multiplies this number format on a device; tried once."""
+
+    def multiplied() -> Tensor:
+        x, weight = (torch.ones(rows, 64, dtype=dtype, device=device) for rows in (2, 32))
+        return F.linear(x, weight).cpu()
+
+    return _works(multiplied, torch.full((2, 32), 64.0))
+
+
 @cache
 def has_packed(dtype: torch.dtype) -> bool:
-    """Whether packed products of this number format work here; tried once."""
+    """Whether packed products of this number format work on the CPU; tried once."""
     weight, x = torch.ones(32, 64, dtype=dtype), torch.ones(2, 64, dtype=dtype)
     return _works(lambda: _linear_pointwise(x, _reorder(weight), None), torch.full((2, 32), 64.0))
 
@@ -187,25 +207,26 @@ def _linear_pointwise(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @cache
-def fastest_dtype(seconds: float = 0.2) -> str:
+def fastest_dtype(device: torch.device = CPU, seconds: float = 0.2) -> str:
     """float32 or bfloat16: products of as many rows as a step's agents and as a few texts have, timed in turns.
 
     Processors differ: with AMX bfloat16 wins widely, with AVX512-BF16 by two, with AVX512 alone it may lose. Without a
     bfloat16 product nothing needs to be measured.
     """
-    if not has_packed(torch.bfloat16):
+    if not _has_product(torch.bfloat16, device):
         return "float32"
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     operands: dict[str, Any] = {}
     for name in times:
-        dtype = getattr(torch, name)
-        operands[name] = pack(torch.ones(1536, 576, dtype=dtype)), [torch.ones(n, 576, dtype=dtype) for n in (20, 200)]
+        kind: dict[str, Any] = {"dtype": getattr(torch, name), "device": device}
+        operands[name] = pack(torch.ones(1536, 576, **kind)), [torch.ones(n, 576, **kind) for n in (20, 200)]
     end = perf_counter() + seconds
     while perf_counter() < end or len(times["bfloat16"]) < 3:
         for name, (weight, rows) in operands.items():
             start = perf_counter()
             for x in rows:
                 product(x, weight, None)
+            synchronize(device)
             times[name].append(perf_counter() - start)
     exact, half = (sorted(taken)[len(taken) // 2] for taken in times.values())
     return "bfloat16" if half < 0.9 * exact else "float32"

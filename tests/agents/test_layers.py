@@ -8,6 +8,7 @@ from agents import policy as policy_module
 from agents import reading
 from agents.attention import Reading
 from agents.codecs.forage import ForageCodec
+from agents.device import CPU
 from agents.layers import Layers, is_known
 from agents.policy import Policy, make_policy
 from agents.reading import TheirLayers
@@ -114,8 +115,8 @@ def test_rotations_that_change_with_the_length_are_left_to_transformers(tiny_mod
 
 def test_a_position_beyond_those_known_is_computed_as_if_it_had_been_known(tiny_model):
     layers = policy_on(tiny_model, "answer").network.reader.top
-    far = layers._turns_at(torch.tensor([[700, 3]]))
-    near = policy_on(tiny_model, "answer").network.reader.top._turns_at(torch.tensor([[3]]))
+    far = layers._turns_at(torch.tensor([[700, 3]]), CPU)
+    near = policy_on(tiny_model, "answer").network.reader.top._turns_at(torch.tensor([[3]]), CPU)
     assert torch.equal(far[:, :, 1:], near)
     cosine, sine = layers._rotary(torch.zeros(1), torch.tensor([[700]]))
     half = sine.shape[-1] // 2

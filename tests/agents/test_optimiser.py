@@ -37,7 +37,7 @@ class Alone:
 @pytest.fixture(params=["fused", "plain"])
 def bank(request, monkeypatch) -> Bank:
     """A bank whose rows are stepped by torch's private function, and by public ones."""
-    monkeypatch.setattr(module, "has_fused", lambda: request.param == "fused")
+    monkeypatch.setattr(module, "has_fused", lambda device: request.param == "fused")
     return Bank()
 
 
@@ -132,7 +132,7 @@ def missing(*_):
 def test_torchs_private_step_is_tried_before_it_is_relied_on(monkeypatch, step, is_good):
     monkeypatch.setattr(module, "fused_step", step)
     has_fused.cache_clear()
-    assert has_fused() == is_good
+    assert has_fused(torch.device("cpu")) == is_good
     has_fused.cache_clear()
 
 

@@ -83,7 +83,7 @@ def test_run_json_tells_where_the_figures_came_from(finished):
 
 
 def test_the_number_format_that_was_chosen_is_written_down(tiny_arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.policy.fastest_dtype", lambda: "bfloat16")
+    monkeypatch.setattr("agents.policy.fastest_dtype", lambda device: "bfloat16")
     arguments = [*tiny_arguments, "--model.dtype", "auto", "--generations", "1", "--run_dir", str(tmp_path / "run")]
     train(parse(arguments)[0])
     assert read_config(tmp_path / "run").model.dtype == "bfloat16"

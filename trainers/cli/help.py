@@ -39,7 +39,8 @@ def _first_level(everything: str, description: str, program: str) -> str:
         "  --dashboard           Show the run in a browser while it goes on.\n"
         "  --resume RUN_DIR      Go on with a run that was stopped, or to more generations;\n"
         "                        with --strict only if all its files are whole, with\n"
-        "                        --model.name FOLDER if its model was moved.\n\n"
+        "                        --model.name FOLDER if its model was moved, and with\n"
+        "                        --model.device DEVICE on another device.\n\n"
         f"Every key, section by section: --help {', '.join(SECTIONS[:-1])}; or --help all."
     )
 

@@ -265,15 +265,17 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     parser = _PlainParser(prog=command("trainers.train"), allow_abbrev=False)
     parser.add_argument("--resume", required=True, type=a_path, metavar="RUN_DIR")
     parser.add_argument("--generations", type=int)
-    parser.add_argument("--model.name", dest="model")
+    parser.add_argument("--model.name", dest="name")
+    parser.add_argument("--model.device", dest="device")
     options, others = parser.parse_known_args(argv)
     if others:
-        allowed = "--generations, --strict, and --model.name for a model that was moved"
+        allowed = "--generations, --strict, --model.name for a model that was moved, and --model.device"
         raise UserError(f"{others[0]}: must not be given with --resume, which takes only {allowed}")
     config = read_config(options.resume)
     config = replace(config, run_dir=str(options.resume))
-    if options.model is not None:  # its weights must be the same
-        config = replace(config, model=replace(config.model, name=options.model))
+    # A model's weights must be the same, wherever it is
+    moved = {key: value for key in ("name", "device") if (value := getattr(options, key)) is not None}
+    config = replace(config, model=replace(config.model, **moved))
     if options.generations is not None:
         config = replace(config, generations=options.generations)
     return config, options.resume

@@ -258,12 +258,12 @@ def project_to_trust_region(bank: AdapterBank, groups: Tensor, kl: Tensor, befor
 
     Each goes back on the straight line to where it was, as far as would leave it at `max_kl` if KL grew with the square
     of the distance (as it does near the start, Schulman et al. 2015, arXiv:1502.05477). One whose KL or weights are
-    not finite goes back all the way. groups: (G,) rows of the bank. kl: (G,). before: (G, F).
+    not finite goes back all the way. groups: (G,) rows of the bank. kl: (G,). before: (G, F), where the bank is.
     """
     exceeded = ~(kl <= max_kl)  # true for NaN
     if exceeded.any():
         rows, start = groups[exceeded], before[exceeded]
-        share = (max_kl / kl[exceeded]).sqrt()[:, None]
+        share = (max_kl / kl[exceeded]).sqrt()[:, None].to(start.device)
         shortened = start + share * (bank.values[rows] - start)
         bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
     return exceeded

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.device import device_name, is_present
 from agents.types import UserError, log
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
@@ -29,8 +30,11 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
     generation, tensors, state = load_newest(run_dir)
     population = found_population(config)
     record = _check_weights(run_dir, population)
-    if record["versions"] != versions() or record["machine"] != machine():
-        log.warning("note: another machine or other versions than before; figures may differ in their last digits")
+    here = {"versions": versions(), "machine": machine(), "device": device_name(population.policy.network.device)}
+    if any(record[name] != found for name, found in here.items()):
+        log.warning(
+            "note: another machine, device or other versions than before; figures may differ in their last digits"
+        )
     population.variants = open_variants(config, population, run_dir)
     with _damage(checkpoints(run_dir)[generation]):
         restore_population(population, tensors, state["population"], generation)
@@ -85,21 +89,23 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def open_run(run_dir: Path, generation: int | None = None) -> tuple[Population, TrainConfig, int]:
+def open_run(run_dir: Path, generation: int | None = None, on_cpu: bool = False) -> tuple[Population, TrainConfig, int]:
     """A population with the adapters of a generation (the newest if None), for looking at; with its config.
 
+    on_cpu: open it there, wherever it learned, for what computes nowhere else. So it is also, and that is said, where
+    its device is not here.
     Raises DamagedRun if the run cannot be read, UserError if that generation's adapters were not exported.
     """
     read_config(run_dir)  # says what is wrong with a folder that is none of ours
     if generation is None:
         generation, tensors = _newest(run_dir)
-        return *_opened(run_dir, generation, tensors), generation
+        return *_opened(run_dir, generation, tensors, on_cpu), generation
     exported, saved = by_generation(run_dir / "adapters"), checkpoints(run_dir)
     if generation not in saved and generation not in exported:
         known = ", ".join(map(str, sorted({*saved, *exported}))) or "none"
         raise UserError(f"generation = {generation}: must be one that {run_dir} has: {known}")
     tensors = _tensors(saved.get(generation), generation in exported)
-    return *_opened(run_dir, generation, tensors), generation
+    return *_opened(run_dir, generation, tensors, on_cpu), generation
 
 
 def _newest(run_dir: Path) -> tuple[int, dict[str, Tensor]]:
@@ -118,9 +124,16 @@ def _newest(run_dir: Path) -> tuple[int, dict[str, Tensor]]:
     raise damage
 
 
-def _opened(run_dir: Path, generation: int, tensors: dict[str, Tensor]) -> tuple[Population, TrainConfig]:
+def _opened(
+    run_dir: Path, generation: int, tensors: dict[str, Tensor], on_cpu: bool = False
+) -> tuple[Population, TrainConfig]:
     """A population with the adapters of a checkpoint, or with the exported ones if there are no tensors."""
     config = read_config(run_dir)
+    if not is_present(config.model):
+        log.warning(f"note: model.device = {config.model.device!r} of {run_dir} is not here; it is opened on the CPU")
+        on_cpu = True
+    if on_cpu:
+        config = replace(config, model=replace(config.model, device="cpu"))
     acting = acting_config(config, run_dir, generation)
     population = found_population(acting)
     if acting.model.name != config.model.name:  # the model has learned, not the adapters
@@ -172,6 +185,7 @@ def _run_record(run_dir: Path) -> dict[str, Any]:
     """What run.json says; DamagedRun if it does not say all."""
     try:
         record = document(run_dir, "run.json", dict[str, Any])
-        return {key: record[key] for key in ("model_sha256", "versions", "machine")}
+        known = {key: record[key] for key in ("model_sha256", "versions", "machine")}
+        return known | {"device": record.get("device", "cpu")}  # which earlier versions did not say, and always had
     except KeyError as error:
         raise DamagedRun(f"{run_dir / 'run.json'}: made by another version, as it lacks {error}") from error

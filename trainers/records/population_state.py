@@ -13,7 +13,10 @@ _PERSON = ("id", "hyperparameters", "generation", "parents", "operator", "seed",
 
 
 def population_tensors(population: Population) -> dict[str, Tensor]:
-    """All tensors of a population that change, by name; those of variants with the variant's name in front."""
+    """All tensors of a population that change, by name; those of variants with the variant's name in front.
+
+    They are on the CPU, so that a run can go on upon another device.
+    """
     learner, bank = population.learner, population.policy.network.bank
     optimiser = learner.optimiser
     tensors = {"bank": bank.values, "mean": optimiser.mean, "square": optimiser.square, "steps": optimiser.steps}
@@ -23,7 +26,7 @@ def population_tensors(population: Population) -> dict[str, Tensor]:
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
     for name, variant in population.variants.items():
         tensors |= {f"{name}.{k}": v for k, v in variant.tensors().items()}
-    return {name: t.contiguous() for name, t in tensors.items()}
+    return {name: t.cpu().contiguous() for name, t in tensors.items()}
 
 
 def population_state(population: Population) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 
+from agents.device import device_name
 from agents.files import whole_file, whole_folder
 from agents.sums import sha256_of, write_sums
 from agents.types import UserError
@@ -87,6 +88,7 @@ def create(run_dir: Path, config: TrainConfig, policy: "Policy") -> None:
         "model": config.model.name,
         "model_sha256": weights_sha256(policy),
         "machine": machine(),
+        "device": device_name(policy.network.device),
     }
     replace_text(run_dir / "run.json", sealed_json(record))
 

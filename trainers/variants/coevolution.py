@@ -68,7 +68,7 @@ class Coevolution(Variant):
             return None
         population, streams = self.population, self.population.streams
         guests = [self.hall.draw(q, shared, streams["fitness"]) for q in range(self.env.populations)]
-        values = torch.cat([population.policy.network.bank.values, *guests])
+        values = torch.cat([population.policy.network.bank.values.cpu(), *guests])
         numbers = np.arange(shared * self.env.populations).reshape(self.env.populations, shared)
         among_us = len(seeds) - shared
         adapter_ids = line_up(self.env, among_us, numbers.tolist())
@@ -86,7 +86,7 @@ class Coevolution(Variant):
         number, genomes = generation.number, self.population.genomes
         slots = [range(*own.indices(self.env.agents)) for own in members(self.env)]
         fittest = [max(own, key=lambda slot: genomes[slot].fitness) for own in slots]
-        self.hall.add(self.population.policy.network.bank.values[fittest])
+        self.hall.add(self.population.policy.network.bank.values[fittest].cpu())
         pairs = pairings(number, self.env.populations)
         champions = [[self.hall.of(player) for player in pair] for pair in pairs]
         food = play_matches(self.population.policy, self.population.codec, self.env, champions)

@@ -41,7 +41,7 @@ class Guests:
 
     def __init__(self, network: PolicyNetwork, values: Tensor):
         """values: (G, F); who answers is a row of it."""
-        self.network, self.values, self.is_batched = network, values, False
+        self.network, self.values, self.is_batched = network, values.to(network.device), False
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A) of the action words after B texts; adapters (B,): rows of the guests."""

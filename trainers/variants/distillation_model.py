@@ -36,7 +36,8 @@ class WholeModel:
     def __init__(self, network: PolicyNetwork, config: LearnConfig, temperature: float):
         """network: by which the population acts; it stays as it is."""
         base = load_base_model(ModelConfig(name=str(network.base.folder)), by_transformers=True)  # which can save it
-        self.causal_lm, self.tokenizer = base.causal_lm.requires_grad_(True), base.tokenizer
+        self.causal_lm, self.tokenizer = base.causal_lm.to(network.device).requires_grad_(True), base.tokenizer
+        self._device = network.device
         self.config, self.temperature = config, temperature
         ids, answer = network.instruction_ids, network.answer_id
         self._prompt = lambda text: [*ids, *base.tokens(text), answer]
@@ -79,12 +80,16 @@ class WholeModel:
         return {"policy_loss": mean_loss, "texts_taught": float(len(self.texts))}
 
     def logits(self, texts: Sequence[str]) -> Tensor:
-        """Logits (B, A) of the action words after B texts. Short ones are filled up behind, where nobody looks."""
+        """Logits (B, A), on the CPU, of the action words after B texts.
+
+        Short ones are filled up behind, where nobody looks.
+        """
         prompts = [torch.tensor(self._prompt(text)) for text in texts]
-        hidden = self.causal_lm.base_model(pad_sequence(prompts, batch_first=True), use_cache=False).last_hidden_state
+        filled = pad_sequence(prompts, batch_first=True).to(self._device)
+        hidden = self.causal_lm.base_model(filled, use_cache=False).last_hidden_state
         answer = hidden[torch.arange(len(prompts)), torch.tensor([len(prompt) - 1 for prompt in prompts])]
         logits: Tensor = self.causal_lm.get_output_embeddings()(answer)[:, self._words]
-        return logits
+        return logits.cpu()
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes but the texts, by name; tied weights once."""

@@ -64,7 +64,7 @@ class RunTeacher:
 
     def __init__(self, policy: Policy, agent: int, temperature: float):
         self.policy, self.agent, self.temperature = policy, agent, temperature
-        adapter = policy.network.bank.values[agent].numpy().tobytes()
+        adapter = policy.network.bank.values[agent].cpu().numpy().tobytes()
         self.name = hashlib.sha256(adapter + json.dumps(weights_sha256(policy)).encode()).hexdigest()
 
     def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from agents.device import CPU
 from trainers.config import TrainConfig
 from trainers.population import Population
 from trainers.stages import Run
@@ -22,13 +23,13 @@ from trainers.variants.variant import Variant
 
 
 class Inheritance(Variant):
-    """Keeps the adapters (P, F) that the agents were born with."""
+    """Keeps the adapters (P, F) that the agents were born with, on the CPU."""
 
     settings: InheritanceConfig
 
     def __init__(self, settings: InheritanceConfig, config: TrainConfig, population: Population, run_dir: Path):
         super().__init__(settings, config, population, run_dir)
-        self.born_with = population.policy.network.bank.values.clone()
+        self.born_with = population.policy.network.bank.values.to(CPU, copy=True)
 
     @staticmethod
     def passed_on(settings: InheritanceConfig, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -42,9 +43,8 @@ class Inheritance(Variant):
         """Reptile: move the beginning of all."""
         if self.settings.kind != "reptile":
             return None
-        self.born_with[:] = nearer(
-            self.born_with, self.population.policy.network.bank.values, self.settings.reptile_step
-        )
+        ended = self.population.policy.network.bank.values.cpu()
+        self.born_with[:] = nearer(self.born_with, ended, self.settings.reptile_step)
         self.population.replace_slots(self.population.genomes)
         return {}
 
