@@ -121,8 +121,8 @@ def peers(policy: Policy, texts: list[str], repeats: int) -> tuple[Rows, Rows, R
             for name, answer in ways.items():
                 differences[f"{name}, {dtype}"] = float(np.abs(answer(texts) - ours).max())
                 rows[f"{name}, {dtype}"] = milliseconds(partial(answer, texts), repeats, peft.device)
-            minibatch = [texts[i % len(texts)] for i in range(32)]
-            training[f"PEFT, one step of one agent on 32 rows, {dtype}"] = milliseconds(
+            minibatch = [texts[i % len(texts)] for i in range(LearnConfig().minibatch)]
+            training[f"PEFT, one step of one agent on {len(minibatch)} rows, {dtype}"] = milliseconds(
                 partial(peft.learn, minibatch), 2, peft.device
             )
         everyone = np.arange(len(texts))
@@ -172,12 +172,13 @@ def main() -> None:
         ratios = (ms / ours[key] for key in ("running world, median", "running world, mean", "cold, nothing known"))
         times = "running {:.0f} x, its mean {:.0f} x, cold {:.1f} x".format(*ratios)
         print(f"{name:50s} {ms:9.1f} ms   {times}; logits differ by {differences[name]:.1e}")
+    minibatches = LearnConfig().epochs * -(-len(collected.decide_s) // LearnConfig().minibatch)  # of each agent
     for name, ms in training.items():
-        whole = ms * options.agents * 2 * -(-len(collected.decide_s) // 32)
+        whole = ms * options.agents * minibatches
         print(f"{name:50s} {ms:9.1f} ms   PPO: {whole / 1000:.0f} s, {whole / ours['PPO on a rollout']:.0f} x ours")
     if options.json:
         result = {"machine": here, "agents": options.agents, "milliseconds": ours | theirs | training}
-        result |= {"largest_differences": differences, "trunk": read, "peak_gflops": peak}
+        result |= {"largest_differences": differences, "trunk": read, "peak_gflops": peak, "minibatches": minibatches}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

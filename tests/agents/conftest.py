@@ -1,4 +1,4 @@
-"""A walk of one agent through a world drawn by hand; makes `gguf_files` importable from these tests."""
+"""A walk of one agent through a world drawn by hand; transformers' own layers; makes `gguf_files` importable."""
 
 import sys
 from collections.abc import Callable
@@ -7,14 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents import policy as policy_module
+from agents import reading
 from agents.codecs.forage import ForageCodec
 from agents.codecs.forage_map import REACH, ForageMap
+from agents.weights import base_model
 from envs import Action, ForageBatch, WorldConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 BORN = np.array([-1])
 Cells = list[tuple[int, int]]
+
+
+@pytest.fixture
+def theirs_only(monkeypatch) -> None:
+    """Let every model be opened and computed by transformers."""
+    for module in (policy_module, reading):
+        monkeypatch.setattr(module, "is_known", lambda decoder: False)
+    monkeypatch.setattr(base_model, "known_config", lambda folder: None)
 
 
 class Walk:

@@ -5,9 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents import TinyLLMAgent, reading
+from agents import TinyLLMAgent
 from agents import device as device_module
-from agents import policy as policy_module
 from agents.backends import open_backend
 from agents.codecs.forage import ForageCodec
 from agents.device import chosen_device
@@ -28,11 +27,10 @@ def tokens(request) -> str:
 
 
 @pytest.fixture(params=["ours", "transformers'"])
-def layers(request, monkeypatch) -> str:
+def layers(request) -> str:
     """Whose layers compute."""
     if request.param != "ours":
-        for module in (policy_module, reading):
-            monkeypatch.setattr(module, "is_known", lambda decoder: False)
+        request.getfixturevalue("theirs_only")
     return request.param
 
 

@@ -4,8 +4,6 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from agents import policy as policy_module
-from agents import reading
 from agents.attention import Reading
 from agents.codecs.forage import ForageCodec
 from agents.device import CPU
@@ -13,7 +11,7 @@ from agents.layers import Layers, is_known
 from agents.policy import Policy, make_policy
 from agents.reading import TheirLayers
 from agents.types import AdapterConfig, ModelConfig
-from agents.weights import base_model, by_transformers  # noqa: F401, which registers the attention
+from agents.weights import by_transformers  # noqa: F401, which registers the attention
 from agents.weights.frozen import Columns, freeze
 
 TEXTS = [
@@ -43,13 +41,6 @@ def logits_and_gradient(policy: Policy, texts: list[str], groups: list[int]) -> 
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
         (logits * weights).sum().backward()
         return logits.detach(), gradients.clone()
-
-
-@pytest.fixture
-def theirs_only(monkeypatch) -> None:
-    for module in (policy_module, reading):
-        monkeypatch.setattr(module, "is_known", lambda decoder: False)
-    monkeypatch.setattr(base_model, "known_config", lambda folder: None)
 
 
 @pytest.mark.parametrize("modules", [(), tuple(EVERYWHERE), ("k_proj",), ("gate_proj", "o_proj")])
