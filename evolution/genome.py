@@ -49,9 +49,8 @@ class Genome:
     fitness: float = float("nan")
 
     def measured(self, fitness: float, adapter: Adapter) -> "Genome":
-        """The same individual after a life: with its fitness, and a copy, on the CPU, of the adapter it has by now."""
-        copies = {name: tensor.to("cpu", copy=True) for name, tensor in adapter.items()}
-        return replace(self, fitness=fitness, adapter=copies)
+        """The same individual after a rollout: with its fitness, and a snapshot of the adapter that it has by now."""
+        return replace(self, fitness=fitness, adapter=adapter)
 
 
 def diversity(adapters: list[Adapter]) -> float:

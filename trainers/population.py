@@ -104,7 +104,7 @@ class Population:
         fitness = outcome.episode_return.mean(axis=0).tolist()
         bank = self.policy.network.bank
         self.genomes = [
-            replace(genome, fitness=f, adapter=bank.read(slot))  # in one piece, which is given back as one
+            genome.measured(f, bank.read(slot))
             for slot, (genome, f) in enumerate(zip(self.genomes, fitness, strict=True))
         ]
 

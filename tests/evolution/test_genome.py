@@ -67,14 +67,6 @@ def test_product_norms_are_the_norms_of_the_products(adapter):
     assert set(product_norms(newborn).values()) == {0.0}
 
 
-def test_a_genome_does_not_change_while_its_agent_learns_on(adapter):
-    live = adapter(1)
-    genome = Genome(id=4, adapter=adapter(0), hyperparameters={}).measured(2.5, live)
-    for tensor in live.values():
-        tensor.zero_()
-    assert all(torch.equal(tensor, genome.adapter[name]) for name, tensor in adapter(1).items())
-
-
 def test_a_life_changes_adapter_and_fitness_and_nothing_else(adapter):
     genome = Genome(id=4, adapter=adapter(0), hyperparameters={"x": 1.0}, generation=2, parents=(1, 3), operator="mean")
     assert isnan(genome.fitness)

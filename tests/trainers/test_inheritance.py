@@ -25,7 +25,7 @@ def baldwinian(tiny_config) -> Population:
     population.variants["inheritance"].born_with += torch.arange(6.0)[:, None]
     bank = population.policy.network.bank
     bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    population.genomes = [g.measured(float(i), bank.row(i)) for i, g in enumerate(population.genomes)]
+    population.genomes = [g.measured(float(i), bank.read(i)) for i, g in enumerate(population.genomes)]
     return population
 
 

@@ -20,7 +20,7 @@ def population(tiny_config) -> Population:
     population = found_population(tiny_config)
     bank = population.policy.network.bank
     bank.values += 0.1 * torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
-    population.genomes = [g.measured(float(i), bank.row(i)) for i, g in enumerate(population.genomes)]
+    population.genomes = [g.measured(float(i), bank.read(i)) for i, g in enumerate(population.genomes)]
     return population
 
 
