@@ -35,7 +35,10 @@ class Run(NamedTuple):
         words = [str(word) for word in (*QUIET, *self.arguments, "--run_dir", self.run_dir, "--seed", self.seed)]
         if (self.run_dir / "config.yaml").is_file():
             wanted, found = parse(words)[0], self.config
-            if replace(found, model=replace(found.model, dtype=wanted.model.dtype)) != wanted:
+            asked = replace(
+                found.model, dtype=wanted.model.dtype, device=wanted.model.device
+            )  # it may have been `auto`
+            if replace(found, model=asked) != wanted:
                 raise RuntimeError(f"{self.run_dir}: was made with other settings; name another folder for the runs")
         if (self.run_dir / "results.json").is_file():
             return

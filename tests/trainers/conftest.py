@@ -17,7 +17,7 @@ from trainers.train import train
 def tiny_arguments(tiny_model: Path) -> list[str]:
     """Command line of a run of six agents that takes a second a generation."""
     return [
-        *("--model.name", str(tiny_model), "--model.dtype", "float32"),
+        *("--model.name", str(tiny_model), "--model.dtype", "float32", "--model.device", "cpu"),
         *("--adapter.top_layers", "2", "--adapter.rank", "2"),
         *("--env.agents", "6", "--env.width", "9", "--env.height", "9", "--env.food", "12", "--env.max_steps", "20"),
         *("--env.energy_start", "15", "--evolution.parents", "3", "--evolution.elites", "2"),

@@ -35,8 +35,8 @@ NOT_REPEATED = {"wall_s", "decide_ms", "learn_s", "texts_known", "texts_read", "
 def arguments(tiny_model):
     """Command line of a run of five agents on a tiny model in any world."""
     return [
-        *("--model.name", str(tiny_model), "--model.dtype", "float32", "--env.agents", "5"),
-        *("--adapter.top_layers", "2", "--adapter.rank", "2"),
+        *("--model.name", str(tiny_model), "--model.dtype", "float32", "--model.device", "cpu"),
+        *("--env.agents", "5", "--adapter.top_layers", "2", "--adapter.rank", "2"),
         *("--env.max_steps", "12", "--evolution.parents", "2", "--evolution.elites", "2", "--evolution.episodes", "2"),
         *("--held_out_episodes", "2", "--log.episode_every", "1"),
     ]
