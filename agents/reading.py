@@ -23,7 +23,7 @@ from agents.weights.base_model import BaseModel
 from agents.weights.frozen import can_be_steady
 from agents.weights.products import steadily
 
-TOKENS_AT_ONCE = 256
+TOKENS_AT_ONCE = 512
 """How many tokens are read together; it bounds the working memory."""
 
 SomeLayers = Callable[[Tensor, Tensor, Sight], Tensor]
