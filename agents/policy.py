@@ -1,6 +1,5 @@
 """From texts to actions: sampling with what is remembered, and the differentiable evaluation that learning needs."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.answers import Answers, Known
 from agents.backends import Backend
 from agents.codecs.codec import TextCodec
 from agents.device import CPU, device_of
@@ -34,54 +34,16 @@ class Decision(NamedTuple):
     log_probs: np.ndarray  # (M, A) float32, of all actions, -inf where illegal
 
 
-class Kept(NamedTuple):
-    """Answers that outlast a generation: those of adapters that do not change, as the elite's do not."""
-
-    texts: list[str]  # T
-    logits: Tensor  # (P, T, A), NaN where an adapter was not asked
-    adapters: list[bytes]  # P digests of what the adapters were
-
-
 class Policy:
     """Softmax over the action words, as in GLAM (Carta et al. 2023, arXiv:2302.02662), illegal actions masked.
 
-    Answers are remembered per (adapter, text) until the bank changes: a world repeats itself. Those that were kept last
-    (`keep_answers`) hold as long as their adapter stays the same.
+    Answers are remembered per adapter and text (`agents.answers`): a world repeats itself.
     """
 
     def __init__(self, network: PolicyNetwork, critic: ValueHead):
         self.network, self.critic = network, critic
         self.backend: Backend = network  # who answers; only torch learns
-        self._answers: dict[tuple[int, str], np.ndarray] = {}
-        self._answers_version = -1
-        self._kept: Kept | None = None
-        self._is_first = True  # nobody has asked since the bank changed
-
-    def forget_answers(self) -> None:
-        """Drop what is remembered of answers, but for those that were kept."""
-        self._answers.clear()
-        self._answers_version = -1
-        self._is_first = True
-
-    @property
-    def kept_answers(self) -> Tensor:
-        """The answers that were kept, (P, T, A), NaN where there is none, as `restore_answers` needs them."""
-        return self._kept.logits if self._kept else torch.zeros(len(self.network.bank), 0, len(self.network.action_ids))
-
-    def keep_answers(self, texts: Sequence[str]) -> None:
-        """Drop all answers but those of each adapter to these T texts, which outlast a change of other adapters."""
-        self._forget_stale()
-        bank, number = self.network.bank, {text: i for i, text in enumerate(texts)}
-        logits = torch.full((len(bank), len(texts), len(self.network.action_ids)), torch.nan)
-        for (owner, text), answer in self._answers.items():
-            if owner >= 0 and text in number:
-                logits[owner, number[text]] = torch.from_numpy(answer)
-        self.restore_answers(texts, logits)
-
-    def restore_answers(self, texts: Sequence[str], logits: Tensor) -> None:
-        """Remember these answers (P, T, A) of the adapters as they are now to T texts, NaN where there is none."""
-        self._kept = Kept(list(texts), logits, _digests(self.network.bank.acting))
-        self.forget_answers()
+        self.answers = Answers(network.bank, len(network.action_ids))
 
     def answer_ahead(self, texts: Sequence[str], adapters: Sequence[int]) -> None:
         """Answer texts that will likely be met, for each of these adapters, together; later nothing need be computed.
@@ -89,8 +51,7 @@ class Policy:
         A few large batches take a third of the time of the many small ones in which texts turn up.
         """
         if self.backend.is_batched and texts and len(adapters):
-            self._forget_stale()
-            self._answer([(owner, text) for owner in adapters for text in texts])
+            self._answer([(owner, text) for owner in adapters for text in texts], self.answers.known())
 
     def act(self, texts: Sequence[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
         """Sample an action for each of M texts.
@@ -112,44 +73,30 @@ class Policy:
 
         UserError, naming the adapter, where they are not finite: nobody acts by chance that is none.
         """
-        self._forget_stale()
         if not len(texts):
             return np.zeros((0, len(self.network.action_ids)), np.float32)
         keys = list(zip(np.asarray(adapters).tolist(), texts, strict=True))
-        asked = {key for key in keys if key not in self._answers}
+        known = self.answers.known()  # once: a thread that learns may publish other adapters meanwhile
+        asked = {key for key in keys if key not in known}
         # Whoever acts now will meet these texts too, and one pass serves all; but where adapters change after every
         # step, nobody comes to ask a second time.
-        if self.backend.is_batched and not self._is_first:
+        if self.backend.is_batched and not self.answers.is_first:
             everyone = {owner for owner, _ in keys}
             asked = {(owner, text) for _, text in asked for owner in everyone}
-        self._answer(asked)
-        self._is_first = False
-        return np.stack([self._answers[key] for key in keys])
-
-    def _forget_stale(self) -> None:
-        """Drop answers of adapters as they were."""
-        bank = self.network.bank
-        if self._answers_version == (version := bank.acting_version):
-            return
-        self.forget_answers()
-        self._answers_version = version
-        if kept := self._kept:
-            same = [a == b for a, b in zip(kept.adapters, _digests(bank.acting), strict=True)]
-            self._kept = kept if any(same) else None  # so that nobody who learns after each step comes here again
-            for owner in np.flatnonzero(same).tolist():
-                answers = zip(kept.texts, kept.logits[owner].numpy(), strict=True)
-                self._answers |= {(owner, text): answer for text, answer in answers if np.isfinite(answer).all()}
+        self._answer(asked, known)
+        self.answers.is_first = False
+        return np.stack([known[key] for key in keys])
 
     @torch.no_grad()
-    def _answer(self, asked: Iterable[tuple[int, str]]) -> None:
-        """Compute and remember those of these answers (adapter, text) that are not known."""
-        new = sorted(key for key in set(asked) if key not in self._answers)
+    def _answer(self, asked: Iterable[tuple[int, str]], known: Known) -> None:
+        """Compute those of these answers (adapter, text) that are not known, and add them."""
+        new = sorted(key for key in set(asked) if key not in known)
         if new:
             owners, texts = zip(*new, strict=True)
             answers = self.backend.answer(texts, np.array(owners))
             if not np.isfinite(answers).all():
                 raise _no_numbers(owners, texts, answers)
-            self._answers.update(zip(new, answers, strict=True))
+            known.update(zip(new, answers, strict=True))
 
     @torch.no_grad()
     def values(self, texts: Sequence[str]) -> np.ndarray:
@@ -173,11 +120,6 @@ class Policy:
         """Action logits (B, A) of B texts, differentiable with respect to the adapters; as in `evaluate`."""
         distinct, counts, index = _distinct(texts, len(adapters))
         return self.network.action_logits(distinct, adapters, counts=counts)[index]
-
-
-def _digests(values: Tensor) -> list[bytes]:
-    """By which adapters (P, F) are known again."""
-    return [hashlib.blake2b(row.numpy(), digest_size=16).digest() for row in values.cpu()]
 
 
 def make_policy(model: ModelConfig, adapter: AdapterConfig, codec: TextCodec, agents: int, seed: int) -> Policy:

@@ -62,7 +62,7 @@ def measure(agents: int, steps: int) -> dict[str, float]:
     world = replace(meadow_for(agents), max_steps=steps, energy_start=100.0, cost_step=0.0)
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(0)
     for seed in (0, 1):
-        policy.forget_answers()
+        policy.answers.forget()
         collected = collect_rollout(policy, codec, ForageWorld(world), np.array([seed]), rng)
     learner, start = make_learner(policy, LearnConfig()), perf_counter()
     experience = learner.experience(collected.trajectory, torch.full((agents,), 1e-4), torch.zeros(agents))

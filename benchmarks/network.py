@@ -44,7 +44,7 @@ def collect(policy: Policy, seed: int) -> Rollout:
     """A rollout of a policy's agents, in a world where nobody starves, with no answers cached before."""
     codec, agents = ForageCodec(WorldConfig().view_radius), len(policy.network.bank)
     world = ForageWorld(WorldConfig(agents=agents, energy_start=100.0, cost_step=0.0))
-    policy.forget_answers()
+    policy.answers.forget()
     return collect_rollout(policy, codec, world, np.array([seed]), np.random.default_rng(seed))
 
 

@@ -41,7 +41,7 @@ def measure(policy: Policy, config: LearnConfig, seed: int) -> dict[str, float]:
     settings = torch.full((agents,), LEARNING_RATE), torch.full((agents,), ENTROPY_COEF)
     world = replace(preset("meadow"), agents=agents, energy_start=100.0, cost_step=0.0)
     learner = make_learner(policy, config)
-    policy.forget_answers()
+    policy.answers.forget()
     start = perf_counter()
     codec, rng = ForageCodec(world.view_radius), np.random.default_rng(seed)
     watching, seeds = learner.start(*settings), np.array([seed])

@@ -106,7 +106,7 @@ def test_a_policy_acts_by_it(name, policy, near):
     legal, everyone = np.ones((3, 5), bool), np.arange(3)
     by_torch = policy.act(TEXTS[:3], everyone, legal, np.random.default_rng(0))
     policy.backend = open_backend(name, policy.network)
-    policy.forget_answers()
+    policy.answers.forget()
     decision = policy.act(TEXTS[:3], everyone, legal, np.random.default_rng(0))
     assert decision.action.tolist() == by_torch.action.tolist()
     np.testing.assert_allclose(decision.log_prob, by_torch.log_prob, **near)

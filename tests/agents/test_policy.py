@@ -32,6 +32,7 @@ class TableMind:
 
     def __init__(self, table: np.ndarray):
         self.table = torch.from_numpy(table)
+        self.action_ids = list(range(table.shape[1]))
         self.bank = Bank()
         self.is_batched = True
         self.asked: list[tuple[list[str], list[int]]] = []
@@ -239,14 +240,14 @@ def test_what_was_answered_ahead_is_not_asked_again_until_the_bank_changes():
 def test_kept_answers_outlast_a_change_of_others(tiny_policy):
     bank, everyone = tiny_policy.network.bank, np.arange(len(tiny_policy.network.bank))
     before = {agent: tiny_policy.logits(TEXTS, np.full(len(TEXTS), agent)) for agent in (0, 1)}
-    tiny_policy.keep_answers(TEXTS[:3])
-    known = tiny_policy.kept_answers
+    tiny_policy.answers.keep(TEXTS[:3])
+    known = tiny_policy.answers.kept
     assert known.shape == (len(everyone), 3, 5)
     assert np.array_equal(known[:2].numpy(), np.stack([before[0][:3], before[1][:3]]))
     assert known[2:].isnan().all(), "nobody asked them"
     write_another(bank)  # adapter 1
     fresh = Policy(tiny_policy.network, tiny_policy.critic)
-    fresh.restore_answers(TEXTS[:3], torch.full_like(known, 7.0))
+    fresh.answers.restore(TEXTS[:3], torch.full_like(known, 7.0))
     for policy, expected in ((tiny_policy, before[0][:3]), (fresh, 7.0)):
         assert (policy.logits(TEXTS[:3], np.zeros(3, int)) == expected).all(), (
             "adapter 0 is as it was, and is not asked"

@@ -20,7 +20,7 @@ def population_tensors(population: Population) -> dict[str, Tensor]:
     learner, bank = population.learner, population.policy.network.bank
     optimiser = learner.optimiser
     tensors = {"bank": bank.values, "mean": optimiser.mean, "square": optimiser.square, "steps": optimiser.steps}
-    tensors |= {"answers": population.policy.kept_answers}
+    tensors |= {"answers": population.policy.answers.kept}
     tensors |= {f"critic.{k}": v for k, v in population.policy.critic.state_dict().items()}
     for index, moments in learner.critic.optimiser.moments.items():
         tensors |= {f"critic_adam.{index}.{k}": v for k, v in moments.items()}
@@ -63,7 +63,7 @@ def restore_population(
     population.latest_texts, population.met_texts = state["latest_texts"], state["met_texts"]
     for name, variant in population.variants.items():
         variant.restore(_named(tensors, name), state["variants"][name], generation)
-    population.policy.restore_answers(population.likely_texts(), tensors["answers"])  # last: it may have a new model
+    population.policy.answers.restore(population.likely_texts(), tensors["answers"])  # last: it may have a new model
 
 
 def restore_adapters(population: Population, tensors: dict[str, Tensor]) -> None:

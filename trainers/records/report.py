@@ -31,7 +31,7 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
     rollout: the generation's latest. learned: what else is worth logging.
     """
     number, population, config = generation.number, run.population, run.config
-    population.policy.keep_answers(population.likely_texts())  # before any that only looking asks for
+    population.policy.answers.keep(population.likely_texts())  # before any that only looking asks for
     figures = _figures(run, generation, rollout, learned, outcome)  # first: comparing takes time, and reads texts
     history = _history(run, number, figures)
     if isinstance(run.world(number), Pictured):  # elsewhere an episode can end without anybody dying
@@ -45,7 +45,7 @@ def record(run: Run, generation: Generation, rollout: Rollout, learned: dict[str
     run.log.adapters(population.genomes, number)
     show(run, generation, rollout)
     # A run that is resumed here has no other answers either, and has not counted what was read to be shown
-    population.policy.forget_answers()
+    population.policy.answers.forget()
     population.policy.network.cache.take_counts()
     # Before the checkpoint: once that is there, nothing of this generation is done again.
     if number % config.log.adapters_every == 0 or number == config.generations - 1:

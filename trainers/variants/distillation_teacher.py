@@ -70,7 +70,7 @@ class RunTeacher:
     def targets(self, rollout: Rollout, states: Sequence[WorldState]) -> np.ndarray:
         """Answers anew: answers that are kept depend on which texts were asked together."""
         t = rollout.trajectory
-        self.policy.forget_answers()
+        self.policy.answers.forget()
         logits = self.policy.logits(t.texts, np.full(len(t.texts), self.agent)) / self.temperature
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return among_legal(odds[t.text], t.legal)
