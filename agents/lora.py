@@ -160,11 +160,6 @@ class AdapterBank:
                 tensor.normal_(0.0, tensor.shape[1] ** -0.5, generator=generator)
         self.values[:] = self.flatten(newborn)
 
-    def row(self, index: int) -> dict[str, Tensor]:
-        """Agent `index`'s adapter as it is now and will be: views; IndexError if there is no such agent."""
-        self._check_index(index)
-        return self.unflatten(self.values[index])
-
     def read(self, index: int) -> dict[str, Tensor]:
         """A copy, on the CPU, of agent `index`'s adapter; IndexError if there is no such agent."""
         self._check_index(index)
@@ -207,11 +202,8 @@ def _rows(groups: Tensor, device: torch.device) -> Rows:
 
 
 def _places(counts: Sequence[int] | None, device: torch.device) -> tuple[Tensor | None, int]:
-    """Where rows stand if each group has as many places as the largest has rows, (B,), and how many places there are.
-
-    None where all have as many.
-    """
-    if counts is None or min(counts) == max(counts):
+    """Where rows stand if each group has as many places as the largest has rows, (B,); how many places these are."""
+    if counts is None:
         return None, 0
     most, number = max(counts), torch.tensor(counts)
     first = torch.arange(len(counts)) * most - (number.cumsum(0) - number)  # less the rows before the group's

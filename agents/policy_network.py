@@ -79,14 +79,14 @@ class PolicyNetwork:
         values: Tensor | None = None,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
-        """Logits (B, A) in float32, on the CPU, of the action words after B texts.
+        """Logits (B, A) in float32, on the CPU, of the action words after B texts, at least one.
 
         adapters: (G,) indices into the bank; the texts are G groups, in order. None: the bare base. values: (P, F),
         other adapters than the bank's. counts: how many texts each group has; None: B / G. Gradients reach the adapters
         only.
         """
-        is_even = counts is None or min(counts) == max(counts)
-        copies = 1 if self._acts_on_text or adapters is None or not is_even else _copies(texts, len(adapters))
+        counts = counts if counts and min(counts) < max(counts) else None
+        copies = 1 if self._acts_on_text or adapters is None or counts else _copies(texts, len(adapters))
         with self._reads_alone:
             recalled = self.cache.recall(texts[: len(texts) // copies])
         with self.bank.using(adapters, values, counts):
@@ -191,7 +191,9 @@ class PolicyNetwork:
 
     @torch.no_grad()
     def _check_logits(self, text: str) -> None:
-        """UserError where transformers itself comes to other logits, as by a factor or a cap, or by its attention.
+        """UserError where the plain way comes to other logits, as by a factor or a cap, or by its attention.
+
+        It is transformers' own, or `agents.weights.llama`, which tests hold to that.
 
         From the same hidden state logits must be the same but for the last digits; on the whole way, products differ
         in their rounding. Both ways multiply the weights as they are held, in blocks or not.
@@ -234,7 +236,7 @@ class PolicyNetwork:
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
-        """Within the block, the model computes as transformers has it."""
+        """Within the block, the model computes in the plain way."""
         self.base.causal_lm.set_attn_implementation("eager")
         try:
             yield

@@ -1,6 +1,6 @@
 """How near everything is to what this machine can do, in one run: generations, decisions, updates, memory and starting.
 
-    python -m benchmarks.limits [--out FOLDER] [any option of benchmarks.network]
+    python -m benchmarks.limits [--out FOLDER] [--repeats R] [--no-peers]
 
 Starts `trainers.train`, runs `benchmarks.generation`, `network`, `online` and `memory` one after the other, each in a
 process of its own, and prints one table. Their own figures are in FOLDER as JSON.
@@ -57,21 +57,26 @@ def table(generation: dict[str, Any], network: dict[str, Any], online: dict[str,
     training = [value for name, value in ms.items() if name.startswith("PEFT, one step")]
     minibatches = network["minibatches"] * network["agents"]
     slower = ways["no learning"]["steps_per_second"] / ways["online, in the background"]["steps_per_second"]
-    return {
+    rows = {
         "a generation, over its floor": f"{mean['generation'] / mean['floor']:.1f} x ({mean['generation']:.1f} s)",
         "step in a running world, mean, against": ", ".join(f"{kind} {ratio}" for kind, ratio in best.items()),
         "online update of all agents": f"{ms['online update']:.0f} ms",
         "acting while others learn in the background": f"{slower:.1f} x slower",
-        "PPO of a rollout, against PEFT's loop": f"{min(training) * minibatches / ms['PPO on a rollout']:.0f} x",
         "the trunk, share of GEMM peak": f"{network['trunk']['share']:.0%} of {network['peak_gflops']:.0f} GFLOP/s",
     }
+    if training:
+        rows["PPO of a rollout, against PEFT's loop"] = f"{min(training) * minibatches / ms['PPO on a rollout']:.0f} x"
+    return rows
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure all, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures are kept")
-    options, others = parser.parse_known_args(argv)
+    parser.add_argument("--repeats", type=int, default=9, help="of benchmarks.network")
+    parser.add_argument("--no-peers", action="store_true", help="our own rows alone")
+    options = parser.parse_args(argv)
+    others = ["--repeats", str(options.repeats), *(["--no-peers"] if options.no_peers else [])]
     with tempfile.TemporaryDirectory() as box:
         out = options.out or Path(box)
         out.mkdir(parents=True, exist_ok=True)

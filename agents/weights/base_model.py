@@ -84,10 +84,10 @@ def load_base_model(config: ModelConfig, by_transformers: bool = False) -> BaseM
         torch.set_num_threads(config.threads)
     blocks: Mapping[str, Blocks] = {}
     check_folder(folder, config.name)
-    opened = _Opened(config.name, folder, None if by_transformers else known_config(folder))
     try:
+        opened = _Opened(config.name, folder, None if by_transformers else known_config(folder))
         with panics_as_errors():
-            tokenizer = _tokenizer(folder, by_transformers)
+            tokenizer = _tokenizer(opened)
             one, two = (tokenizer.encode(text, add_special_tokens=False) for text in ("go", " go"))
         if config.weight_storage == "compact":
             file = compact_file(folder, config.name, opened.whole)
@@ -102,15 +102,6 @@ def load_base_model(config: ModelConfig, by_transformers: bool = False) -> BaseM
         reason = "it needs code of its own (auto_map)" if needs_code else " ".join(str(error).split())
         raise ModelNotFound(f"model.name = {config.name!r}: {folder} cannot be loaded: {reason}") from error
     return BaseModel(causal_lm.eval().requires_grad_(False), tokenizer, folder, config.name, one == two[1:], blocks)
-
-
-def _tokenizer(folder: Path, by_transformers: bool) -> Any:
-    plain = None if by_transformers else plain_tokenizer(folder)
-    if plain:
-        return plain
-    from agents.weights.by_transformers import load_tokenizer
-
-    return load_tokenizer(folder)
 
 
 class _Opened(NamedTuple):
@@ -137,3 +128,12 @@ class _Opened(NamedTuple):
         from agents.weights.by_transformers import empty_model
 
         return empty_model(self.folder)
+
+
+def _tokenizer(opened: _Opened) -> Any:
+    plain = plain_tokenizer(opened.folder, opened.config.model_type) if opened.config else None
+    if plain:
+        return plain
+    from agents.weights.by_transformers import load_tokenizer
+
+    return load_tokenizer(opened.folder)

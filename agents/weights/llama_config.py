@@ -7,7 +7,6 @@ is wrong with it. Never imports torch.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ SIZES = (
     *("num_key_value_heads", "max_position_embeddings"),
 )
 """What a config must say: whole numbers from 1 on."""
+MOST = 1e30
+"""No number of a config is larger; float32 holds it."""
 ROPES = {
     "default": set[str](),
     "linear": {"factor"},
@@ -53,7 +54,7 @@ def _is_size(value: object) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST
 
 
 def _is_share(value: object) -> bool:
@@ -101,7 +102,7 @@ _OWN: dict[str, dict[str, Callable[[object], bool]]] = {
         "use_sliding_window": _one_of(False),
         "sliding_window": lambda value: value is None or _is_size(value),  # says nothing then
         "max_window_layers": lambda value: type(value) is int,
-        "layer_types": lambda value: isinstance(value, list) and set(value) == {"full_attention"},
+        "layer_types": lambda value: isinstance(value, list) and all(kind == "full_attention" for kind in value),
     },
 }
 _NEEDED = {

@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 
 CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Of transformers, both for a tokenizer.json as it stands."""
+KINDS = ("llama", "mistral")
+"""Values of `model_type` for which that class holds: for others transformers may have one of its own, as for Qwen2."""
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 SAYS_NOTHING = ("backend", "is_local", "local_files_only", "model_max_length", "tokenizer_class", "chat_template")
 """Settings that change no token, whatever they are; the class is looked at apart."""
@@ -61,13 +63,13 @@ class PlainTokenizer:
         return found
 
 
-def plain_tokenizer(folder: Path) -> PlainTokenizer | None:
+def plain_tokenizer(folder: Path, kind: str) -> PlainTokenizer | None:
     """The tokenizer of a model folder; None where transformers might give other tokens.
 
-    Raises what `tokenizers` raises for a tokenizer.json that it cannot read.
+    kind: the model's `model_type`. Raises what `tokenizers` raises for a tokenizer.json that it cannot read.
     """
     settings = _settings(folder)
-    if settings is None:
+    if settings is None or kind not in KINDS:
         return None
     special = {name: settings[name] for name in SPECIAL if settings.get(name) is not None}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

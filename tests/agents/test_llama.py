@@ -102,6 +102,8 @@ UNKNOWN = {
     "two rotations": {"rope_scaling": {"type": "linear", "factor": 2.0}},
     "heads that do not divide": {"num_key_value_heads": 3},
     "no number": {"rms_norm_eps": float("nan")},
+    "a number that no float holds": {"rms_norm_eps": 10**400},
+    "a base that no float holds": {"rope_parameters": {"rope_type": "default", "rope_theta": 10**400}},
     "a token that is none": {"pad_token_id": 10**6},
     "code of its own": {"auto_map": {"AutoConfig": "evil.Config"}},
     "quantised": {"quantization_config": {}},

@@ -263,7 +263,7 @@ CHANGES = {
     "a step": step,
     "some rows": lambda bank: bank.values.__setitem__(torch.tensor([2, 0]), 7.0),
     "all": lambda bank: bank.values.copy_(torch.ones(ADAPTERS, bank.size)),
-    "through a view": lambda bank: next(iter(bank.row(3).values())).fill_(7.0),
+    "through a view": lambda bank: next(iter(bank.unflatten(bank.values[3]).values())).fill_(7.0),
     "in place": lambda bank: bank.values.add_(1.0),
     "assigned": assign,
 }
@@ -272,7 +272,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_version_grows_with_every_change_and_with_nothing_else(net, bank, change):
-    version, values, row = bank.version, bank.values.clone(), bank.row(1)
+    version, values, row = bank.version, bank.values.clone(), bank.unflatten(bank.values[1])
     with bank.gathering(EVERYONE), bank.using(torch.arange(ADAPTERS)):
         net(torch.randn(ADAPTERS, 6)).sum().backward()
     bank.read(0)

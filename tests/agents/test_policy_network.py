@@ -161,6 +161,27 @@ def test_answers_do_not_depend_on_how_many_are_computed_together(network):
     np.testing.assert_allclose(network.answer(texts, adapters), together, rtol=1e-4, atol=1e-4)
 
 
+UNEVEN = {(1, 2, 3): (3, 1, 2), (4, 0, 4): (1, 4, 2), (2, 2): (1, 3), (5,): (2,), (3, 1): (2, 2)}
+"""Groups, some of which share an adapter, and how many texts each has."""
+
+
+@pytest.mark.parametrize("groups", UNEVEN)
+def test_groups_may_have_more_or_fewer_texts(network, groups):
+    counts, everyone = UNEVEN[groups], slice(0, 6)
+    own = [(TEXTS * 2)[start : start + count] for start, count in enumerate(counts)]
+    with network.bank.gathering(everyone) as gradients:
+        together = network.action_logits([t for ts in own for t in ts], torch.tensor(groups), counts=counts)
+        together.square().sum().backward()
+        found = gradients.clone()
+    with network.bank.gathering(everyone) as gradients:
+        alone = [network.action_logits(ts, torch.tensor([group])) for group, ts in zip(groups, own, strict=True)]
+        for logits in alone:
+            logits.square().sum().backward()
+        torch.testing.assert_close(together, torch.cat(alone), **NEAR)
+        torch.testing.assert_close(found, gradients, rtol=1e-3, atol=1e-4 * float(gradients.abs().max()))
+    assert (found.norm(dim=1) > 0).nonzero()[:, 0].tolist() == sorted(set(groups))
+
+
 def test_gradients_flow_to_the_adapters_asked(network):
     with network.bank.gathering(slice(0, 6)) as gradients:
         network.action_logits(TEXTS[:4], torch.tensor([5, 2])).sum().backward()

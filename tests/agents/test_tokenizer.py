@@ -26,7 +26,7 @@ TEXTS = [
 
 def compare(folder: Path) -> None:
     """AssertionError unless both give the same tokens and texts."""
-    ours, theirs = plain_tokenizer(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    ours, theirs = plain_tokenizer(folder, "llama"), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert ours is not None
     for text in TEXTS:
         ids = theirs.encode(text, add_special_tokens=False)
@@ -63,15 +63,20 @@ def configure(folder: Path, file: str, **settings: object) -> None:
     ],
 )
 def test_settings_that_could_change_a_token_are_left_to_transformers(settings, folder):
-    assert plain_tokenizer(folder)
+    assert plain_tokenizer(folder, "llama")
     configure(folder, "tokenizer_config.json", **settings)
-    assert plain_tokenizer(folder) is None
+    assert plain_tokenizer(folder, "llama") is None
+
+
+def test_so_are_kinds_of_models_for_which_transformers_has_a_class_of_its_own(folder):
+    assert plain_tokenizer(folder, "mistral")
+    assert plain_tokenizer(folder, "qwen2") is None
 
 
 def test_so_are_other_files_and_texts_that_are_cut(folder):
     (folder / "special_tokens_map.json").write_text("{}")
-    assert plain_tokenizer(folder) is None
+    assert plain_tokenizer(folder, "llama") is None
     (folder / "special_tokens_map.json").unlink()
     cut = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
     configure(folder, "tokenizer.json", truncation=cut)
-    assert plain_tokenizer(folder) is None
+    assert plain_tokenizer(folder, "llama") is None

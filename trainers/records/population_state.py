@@ -63,7 +63,8 @@ def restore_population(
     population.latest_texts, population.met_texts = state["latest_texts"], state["met_texts"]
     for name, variant in population.variants.items():
         variant.restore(_named(tensors, name), state["variants"][name], generation)
-    population.policy.answers.restore(population.likely_texts(), tensors["answers"])  # last: it may have a new model
+    if "answers" in tensors:  # earlier versions kept none
+        population.policy.answers.restore(population.likely_texts(), tensors["answers"])  # last: of the newest model
 
 
 def restore_adapters(population: Population, tensors: dict[str, Tensor]) -> None:
