@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,17 +45,11 @@ class Rows:
         self._compute = network.action_logits
         network.action_logits = self._counted  # type: ignore[method-assign]
 
-    def _counted(
-        self,
-        texts: Sequence[str],
-        adapters: Tensor | None,
-        values: Tensor | None = None,
-        counts: Sequence[int] | None = None,
-    ) -> Tensor:
+    def _counted(self, texts: Sequence[str], *others: Any, **named: Any) -> Tensor:
         kind = "rows with gradients" if torch.is_grad_enabled() else "rows"
         self.counts[kind] += len(texts)
         self.counts[kind.replace("rows", "passes", 1)] += 1
-        return self._compute(texts, adapters, values, counts)
+        return self._compute(texts, *others, **named)
 
 
 def peak_gflops(network: PolicyNetwork) -> float:
