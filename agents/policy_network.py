@@ -161,18 +161,14 @@ class PolicyNetwork:
         ids = [*self._front_ids, *self._tokens(text)]
         first = len(self._front_ids) if self._acts_on_text else len(ids) - 1  # on which adapters act
         with self._plain_attention():
-            before = self.base.decoder(self._here(ids[:first]), use_cache=True).past_key_values
+            before = self.base.decoder(self.reader.on_device(ids[:first]), use_cache=True).past_key_values
             with self.bank.using(None if adapter is None else torch.tensor([adapter])):
-                out = self.base.decoder(self._here(ids[first:]), past_key_values=before)
+                out = self.base.decoder(self.reader.on_device(ids[first:]), past_key_values=before)
         return self._logits(out.last_hidden_state[0, -1])
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """The action words' rows of the output head alone: (..., D) -> (..., A), on the CPU."""
         return (hidden.float() @ self.head.T + self.head_bias).cpu()
-
-    def _here(self, ids: list[int]) -> Tensor:
-        """Token ids of one text as the model takes them, (1, S)."""
-        return torch.tensor([ids], device=self.device)
 
     def _try_out(self, text: str) -> None:
         """Read the instructions and answer one text; UserError where the model computes in a way unknown here."""
@@ -198,7 +194,7 @@ class PolicyNetwork:
         From the same hidden state logits must be the same but for the last digits; on the whole way, products differ
         in their rounding. Both ways multiply the weights as they are held, in blocks or not.
         """
-        ids, states = self._here([*self._front_ids, *self._tokens(text)]), list[Tensor]()
+        ids, states = self.reader.on_device([*self._front_ids, *self._tokens(text)]), list[Tensor]()
         hook = self.base.decoder.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state[0, -1]))
         try:
             with self._plain_attention(), self._short_head():

@@ -55,7 +55,7 @@ class TextReader:
     @torch.no_grad()
     def _read_instructions(self) -> list[KeysValues]:
         reading = Reading(None, 0, [len(self.front_ids)])
-        ids = self._here(self.front_ids)
+        ids = self.on_device(self.front_ids)
         if isinstance(self.top, TheirLayers):
             self._base.decoder(ids, use_cache=False, attend_as=reading)
         else:
@@ -64,7 +64,7 @@ class TextReader:
             self.top(self._trunk(embedded, positions, reading), positions, reading)
         return [(k[0], v[0]) for k, v in reading.recorded]
 
-    def _here(self, ids: list[int]) -> Tensor:
+    def on_device(self, ids: list[int]) -> Tensor:
         """Token ids of one row as the model takes them, (1, S)."""
         return torch.tensor([ids], device=self._device)
 
@@ -90,7 +90,7 @@ class TextReader:
         """B texts in one row of S tokens, the shorter ones first."""
         lengths = [len(ids) for ids in tokens]
         texts = [length - 1 for length in lengths]  # without the answer token
-        embedded = self._base.decoder.get_input_embeddings()(self._here([i for ids in tokens for i in ids]))
+        embedded = self._base.decoder.get_input_embeddings()(self.on_device([i for ids in tokens for i in ids]))
         positions = torch.cat([torch.arange(length) for length in lengths])[None] + len(self.front_ids)
         states = self._trunk(embedded, positions, Reading(self.instructions, self._base.layers, lengths))[0]  # (S, D)
         each = states.split(lengths)
@@ -115,7 +115,7 @@ class TextReader:
 
         hook = top.first.register_forward_pre_hook(note)
         try:
-            ids = self._here(tokens)
+            ids = self.on_device(tokens)
             self._reader(ids, position_ids=positions.to(ids.device), use_cache=False, attend_as=reading)
         finally:
             hook.remove()
