@@ -240,8 +240,8 @@ def test_in_the_background_agents_act_by_a_copy_and_learn_as_well(tiny_policy):
     figures = observer.finish(TEXTS)
     assert np.median(np.mean(rewards[-40:], axis=0)) > 0.9
     assert len(copies) > 20
-    assert 0 <= figures["staleness_mean"] <= figures["staleness_max"] <= MOST_STEPS_AHEAD + 1
-    assert len(observer.learning.update_s) == 400
+    assert 0 <= figures["staleness_mean"] <= figures["staleness_max"] <= 2 * MOST_STEPS_AHEAD
+    assert len(observer.learning._read) == 400
     assert bank.acting is bank.values
     assert torch.get_num_threads() == threads
 
@@ -320,3 +320,30 @@ def test_who_learns_online_imitates_too(tiny_policy, background):
     shown = examples_of(tiny_policy, t, experience.returns.numpy()), [np.array([3]), *[nobody] * 5]
     learner.learn(experience._replace(demonstrations=[shown]), rng)
     assert (tiny_policy.logits(TEXTS[:1], np.array([0])) - before)[0, 3] > 0.01
+
+
+@pytest.mark.parametrize("worlds", [1, 2])
+def test_steps_that_are_learned_from_together_count_as_one_after_the_other(tiny_policy, worlds):
+    """Their gradient is the mean of those that each of them comes to, where nothing moves in between."""
+    rng, everyone = np.random.default_rng(0), 6 * worlds
+    steps = []
+    for i in range(7):
+        ends = {"is_terminal": rng.random(everyone) < 0.2, "is_truncated": rng.random(everyone) < 0.1}
+        ends["is_truncated"] &= ~ends["is_terminal"]
+        values = {"value": rng.normal(size=everyone).astype(np.float32)}
+        now = step_of(tiny_policy, rng, [i % 2] * everyone, reward=rng.normal(size=everyone)) | values | ends
+        older = now["log_prob"] + rng.normal(scale=0.3, size=everyone).astype(np.float32)  # when it was chosen
+        steps.append(now | {"log_prob": older})
+
+    def gradients(parts: list[list[dict]]) -> list[torch.Tensor]:
+        observer, found = observer_of(tiny_policy, rate=0.0, entropy=0.1, max_grad_norm=1e9), []
+        for part in parts:
+            observer.optimiser.mean.zero_()
+            observer.update(TEXTS, part)
+            found.append(gradient(tiny_policy, observer).clone())
+        return found
+
+    alone = gradients([[step] for step in steps])
+    together = gradients([steps[:3], steps[3:]])  # the last step of each waits for the next one
+    torch.testing.assert_close(together[0], sum(alone[1:3]) / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[1], sum(alone[3:]) / 4, atol=1e-5, rtol=1e-4)

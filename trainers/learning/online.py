@@ -8,10 +8,11 @@ of the adapter as it is now to the one that acted, at most 1 (as in V-trace, Esp
 known when the next text is read, so its update comes one step later.
 
 With `learn.background` a thread learns, while agents act by a copy of their adapters that it publishes after every
-update. Staleness is how many steps the agents are ahead of learning; it is bounded, logged, and corrected by the
+update. It learns from all steps that wait in one update: the further it falls behind, the larger and the fewer updates
+are. Staleness is how many steps the agents are ahead of learning; it is bounded, logged, and corrected by the
 probability ratios. What comes of a rollout then depends on the threads' timing, so no such run can be repeated exactly.
 
-Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace.
+Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace, S steps in an update, G agents that learn.
 """
 
 from collections import deque
@@ -33,7 +34,7 @@ from trainers.learning.learner import Experience, Learner, mean_of_numbers, proj
 from trainers.rollout import Observed, Observer, Transition
 
 MOST_STEPS_AHEAD = 8
-"""Steps that wait to be learned from in the background; then agents wait too. One more may be in work."""
+"""Steps that wait to be learned from in the background; then agents wait too. As many may be in work."""
 
 
 class Online(Learner):
@@ -69,8 +70,9 @@ class OnlineObserver(Observer):
         """learning_rate, entropy_coef: (N,)."""
         self.policy, self.optimiser, self.config = policy, optimiser, config
         self.learning_rate, self.entropy_coef = learning_rate, entropy_coef
-        self._trace: deque[Transition] = deque(maxlen=config.trace)
-        self._length = np.zeros(0, int)  # (M,) decisions of the trace that belong to the present episode
+        self._trace: deque[Transition] = deque(maxlen=config.trace - 1)  # decisions whose own error is learned from
+        self._waiting: list[Transition] = []  # none, or the newest, of which the next value is not known yet
+        self._length = np.zeros(1, int)  # (M,) decisions of the trace that belong to the present episode
         self._before = policy.network.bank.values.clone()
         self._read: list[tuple[np.ndarray, ...]] = []  # of each step: numbers of texts, who read them, legal actions
         self.update_s: list[float] = []
@@ -81,22 +83,24 @@ class OnlineObserver(Observer):
 
     def step(self, seen: Observed) -> None:
         """Update by the step before, whose next value is known now."""
-        self.update(seen.texts, seen.transition)
+        self.update(seen.texts, [seen.transition])
 
-    def update(self, texts: Sequence[str], transition: Transition) -> None:
-        """Learn from one step of all: texts by number, and the columns (M, ...) of a trajectory."""
-        if self._trace:
-            self._update(texts, transition["value"])
-        else:
-            self._length = np.zeros(len(transition["action"]), int)
-        self._trace.append(transition)
-        self._read.append((transition["text"], transition["is_lived"], transition["legal"]))
-        self._length = np.minimum(self._length + 1, self.config.trace) * transition["is_lived"]
+    def update(self, texts: Sequence[str], steps: Sequence[Transition]) -> None:
+        """Learn from S steps of all, in one update: texts by number, and the columns (M, ...) of a trajectory.
+
+        The last step waits until the next one is known; so the first of all comes to no update.
+        """
+        known = [*self._waiting, *steps]
+        self._waiting = known[-1:]
+        self._read += [(m["text"], m["is_lived"], m["legal"]) for m in steps]
+        if known[1:]:
+            self._update(texts, known[:-1], [m["value"] for m in known[1:]])
 
     def finish(self, texts: Sequence[str]) -> dict[str, float]:
         """The last update, then the trust region over the whole rollout; return what is worth logging."""
-        if self._trace:
-            self._update(texts, np.zeros_like(self._trace[-1]["value"]))  # every episode ends or is cut off here
+        if self._waiting:  # every episode ends or is cut off here
+            self._update(texts, self._waiting, [np.zeros_like(self._waiting[0]["value"])])
+            self._waiting = []
         bank = self.policy.network.bank
         kl, entropy = self._change(texts)
         exceeded = project_to_trust_region(bank, torch.arange(len(bank)), kl, self._before, self.config.max_kl)
@@ -113,50 +117,68 @@ class OnlineObserver(Observer):
             "update_ms": 1000 * float(np.median(self.update_s)) if self.update_s else 0.0,
         }
 
-    def _update(self, texts: Sequence[str], next_value: np.ndarray) -> None:
-        """Credit the newest TD error to the decisions of the trace. next_value: (M,), of what was seen after it."""
-        start, newest = perf_counter(), self._trace[-1]
-        comes = np.where(newest["is_terminal"], 0.0, next_value)
-        comes = np.where(newest["is_truncated"], newest["bootstrap_value"], comes)
-        error = newest["reward"] + self.config.discount * comes - newest["value"]  # (M,)
-        back = np.arange(len(self._trace))[:, None]  # (K, 1), 0 for the newest decision
-        is_credited = (back < self._length) & newest["is_lived"]  # (K, M)
-        credit = error * (self.config.discount * self.config.gae_lambda) ** back * is_credited
+    def _update(self, texts: Sequence[str], steps: list[Transition], next_values: list[np.ndarray]) -> None:
+        """Credit the TD errors of S steps to their decisions and to those of the trace.
+
+        next_values: (M,) each, of what was seen after the step.
+        """
+        start, decisions = perf_counter(), [*self._trace, *steps]
         agents = len(self.policy.network.bank)
-        alive = newest["is_lived"].reshape(-1, agents).any(axis=0)
-        size = max(1, self.policy.network.rows_at_once * agents // credit.size)
+        credit = np.stack([self._credit(*known) for known in zip(steps, next_values, strict=True)])  # (S, K, M)
+        alive = np.any([m["is_lived"] for m in steps], axis=0).reshape(-1, agents).any(axis=0)
+        size = max(1, self.policy.network.rows_at_once * agents // (len(decisions) * credit.shape[-1]))
         for first in range(0, agents, size):
             learners = first + np.flatnonzero(alive[first : first + size])
             if len(learners):
-                self._learn(texts, slice(first, min(first + size, agents)), learners, is_credited, credit)
-        self._length[newest["is_terminal"] | newest["is_truncated"]] = 0
+                self._learn(texts, slice(first, min(first + size, agents)), learners, decisions, credit)
+        self._trace.extend(steps)
         self.update_s.append(perf_counter() - start)
 
-    def _learn(
-        self, texts: Sequence[str], chunk: slice, learners: np.ndarray, is_credited: np.ndarray, credit: np.ndarray
-    ) -> None:
-        """One step of the adapters `learners` (G,), a part of the chunk; credit: (K, M)."""
-        bank, trace = self.policy.network.bank, list(self._trace)[::-1]
+    def _credit(self, step: Transition, next_value: np.ndarray) -> np.ndarray:
+        """What the TD error of a step is worth to its decision and the K - 1 before, (K, M), the newest first."""
+        comes = np.where(step["is_terminal"], 0.0, next_value)
+        comes = np.where(step["is_truncated"], step["bootstrap_value"], comes)
+        error = step["reward"] + self.config.discount * comes - step["value"]  # (M,)
+        self._length = np.minimum(self._length + 1, self.config.trace) * step["is_lived"]
+        back = np.arange(self.config.trace)[:, None]
+        credit = error * (self.config.discount * self.config.gae_lambda) ** back
+        is_credited = back < self._length
+        self._length[step["is_terminal"] | step["is_truncated"]] = 0
+        return np.where(is_credited, credit, 0.0)
 
-        def rows(columns: list[np.ndarray]) -> np.ndarray:  # K of (M, ...) -> (G * R, ...), R = W * K
-            by_agent = np.stack(columns).reshape(len(trace), -1, len(bank), *columns[0].shape[1:])
+    def _learn(
+        self,
+        texts: Sequence[str],
+        chunk: slice,
+        learners: np.ndarray,
+        decisions: list[Transition],
+        credit: np.ndarray,
+    ) -> None:
+        """One step of the adapters `learners` (G,), a part of the chunk, by L decisions; credit: (S, K, M)."""
+        bank, first = self.policy.network.bank, len(decisions) - len(credit)
+        shape = len(learners), len(decisions), -1  # of a row of numbers: (G, L, W)
+
+        def rows(columns: Sequence[np.ndarray]) -> np.ndarray:  # L of (M, ...) -> (G * L * W, ...)
+            by_agent = np.stack(columns).reshape(len(columns), -1, len(bank), *columns[0].shape[1:])
             return np.moveaxis(by_agent[:, :, learners], 2, 0).reshape(-1, *columns[0].shape[1:])
 
-        keep = rows(list(is_credited))
-        legal = rows([m["legal"] for m in trace]) | ~keep[:, None]  # filler must not be without any action
-        read = [texts[i] for i in rows([m["text"] for m in trace])]
-        groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in trace]))
+        is_lived = rows([m["is_lived"] for m in decisions])
+        legal = rows([m["legal"] for m in decisions]) | ~is_lived[:, None]  # filler must not be without any action
+        read = [texts[i] for i in rows([m["text"] for m in decisions])]
+        groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in decisions]))
         log_prob, entropy = self.policy.evaluate(read, groups, action, torch.from_numpy(legal))
-        is_newest = keep & rows([np.full(credit.shape[1], k == 0) for k in range(len(trace))])
-        acted = torch.from_numpy(rows([m["log_prob"] for m in trace]))
-        ratio = (log_prob.detach() - acted).exp().clamp(max=1.0).view(len(learners), len(trace), -1)
-        # From the newest decision back, of which each rests on those after it
-        weight = torch.from_numpy(rows(list(credit)).astype(np.float32)) * ratio.cumprod(dim=1).flatten()
-        counts = torch.from_numpy(is_newest.reshape(len(learners), -1).sum(axis=1))
+        acted = torch.from_numpy(rows([m["log_prob"] for m in decisions]))
+        ratio = (log_prob.detach() - acted).exp().clamp(max=1.0).view(shape)
+        by_agent = credit.reshape(*credit.shape[:2], -1, len(bank))[..., learners]
+        weight = credited(torch.from_numpy(np.moveaxis(by_agent, -1, 0).astype(np.float32)), ratio).flatten()
+        is_new = torch.from_numpy(
+            is_lived & rows([np.full(len(m["action"]), i >= first) for i, m in enumerate(decisions)])
+        )
+        counts = is_new.view(len(learners), -1).sum(dim=1)
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
-        bonus = (entropy * torch.from_numpy(is_newest)).view(len(learners), -1).sum(dim=1) / counts
+        bonus = (entropy * is_new).view(len(learners), -1).sum(dim=1) / counts
         if not self.update_s:  # the first update, of which chunk ever
-            error = float(((log_prob.detach() - acted).abs() * torch.from_numpy(is_newest)).max())
+            error = float(((log_prob.detach() - acted).abs() * is_new).max())
             self._ratio_error = max(self._ratio_error, error)
         is_learning = torch.zeros(len(bank), dtype=torch.bool)
         is_learning[groups] = True
@@ -182,6 +204,23 @@ class OnlineObserver(Observer):
             return torch.zeros(len(bank)).index_add_(0, torch.from_numpy(owner), share * of_row)
 
         return mean(before.exp() * (before - after)), mean(-after.exp() * after)
+
+
+def credited(credit: Tensor, ratio: Tensor) -> Tensor:
+    """The weight of each of D decisions, (G, D, W): all credit that it gets, each times the ratios in between.
+
+    credit: (G, S, K, W), of the errors of the last S of these decisions to themselves and to the K - 1 before each.
+    ratio: (G, D, W). An error rests on all that was done from the decision on, as in V-trace.
+    """
+    decisions, steps = ratio.shape[1], credit.shape[1]
+    first = decisions - steps
+    weight, product = torch.zeros_like(ratio), torch.ones_like(credit[:, :, 0])
+    for back in range(min(credit.shape[2], decisions)):
+        skipped = max(0, back - first)  # steps before which there are not so many decisions
+        at = slice(first + skipped - back, decisions - back)
+        product[:, skipped:] *= ratio[:, at]
+        weight[:, at] += credit[:, skipped:, back] * product[:, skipped:]
+    return weight
 
 
 class BackgroundObserver(Observer):
@@ -228,12 +267,21 @@ class BackgroundObserver(Observer):
 
     def _work(self) -> None:
         torch.set_num_threads(max(1, self._threads // 2))
-        while (work := self._queue.get()) is not None:
+        while work := self._all_that_waits():
             if self._failure:
                 continue  # whoever waits for a place in the queue must not wait for ever
             try:
-                self.learning.update(*work)
+                self.learning.update(work[-1][0], [transition for _, transition in work])
                 self._bank.publish()
-                self._learned += 1
+                self._learned += len(work)
             except BaseException as error:
                 self._failure = error
+
+    def _all_that_waits(self) -> list[tuple[Sequence[str], Transition]]:
+        """One step or more, as soon as there are some; none when there will be no more."""
+        work = [self._queue.get()]
+        while work[-1] is not None and not self._queue.empty():
+            work.append(self._queue.get())
+        if len(work) > 1 and work[-1] is None:
+            self._queue.put(work.pop())
+        return [one for one in work if one is not None]
