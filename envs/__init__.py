@@ -23,3 +23,9 @@ gymnasium.register(
     entry_point="envs.forage_gym:ForageEnv",
     vector_entry_point="envs.forage_vector:ForageVectorEnv",
 )
+for name, held_out in (("Train", False), ("Test", True)):
+    gymnasium.register(
+        id=f"BabyAI-Mixed{name}Local-v0",
+        entry_point="envs.babyai:BabyAITextEnv",
+        kwargs={"held_out": held_out},
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.codecs.babyai import BabyAITextCodec
 from agents.codecs.codec import NUMBERS, PlainCodec, TextCodec, way
 from agents.types import UserError
 
@@ -110,6 +111,7 @@ CODECS: dict[str, type[PlainCodec]] = {
     "MiniGrid-Empty": MiniGridCodec,
     "MiniGrid-FourRooms": MiniGridCodec,
     "MiniGrid-DoorKey": MiniGridCodec,
+    "BabyAI-": BabyAITextCodec,
     "mpe2.simple_spread": SpreadCodec,
 }
 """Beginnings of the ids of worlds that have a codec."""

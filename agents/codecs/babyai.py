@@ -1,0 +1,168 @@
+"""BabyAI's levels in words: all that is in view and its place, what is carried, and the mission.
+
+What is told is what BabyAI-Text tells (Carta et al. 2023, arXiv:2302.02662), in fewer words. It is read off the
+observation and nothing is worked out: no way, no choice of what matters, no action that is not offered. Differences:
+
+- Bare words, the same for a thing in view and in the mission, whose articles and comma go. With the article of the
+  mission goes whether several things fit it ("a red ball", "the red ball"); `articles` brings it back.
+- Steps forward come before steps aside, and the nearest things first. There, steps aside come first, and things come
+  by columns of the view.
+- Only the present is told. `history` = 2 tells as much as there: two observations before it, and what was done then.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents.codecs.codec import NUMBERS, PlainCodec
+from agents.types import UserError
+
+COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
+KINDS = {3: "floor", 4: "door", 5: "key", 6: "ball", 7: "box", 8: "goal", 9: "lava"}
+STATES = ("open", "closed", "locked")
+"""What MiniGrid's numbers in an image mean; a cell is (kind, colour, state), and only doors have a state to tell."""
+
+LONGEST_MISSION = 72
+"""Words. BabyAI's language makes none longer: four clauses of up to 17 words ("put the red ball in front of you next to
+..."), with "and", "and" and "after you" between them."""
+
+_WORDS = frozenset(
+    f"go to pick up open put next and then after you in front of behind on your left right the a object "
+    f"door key ball box {' '.join(COLOURS)}".split()
+)
+_WALL, _DOOR, _CLEAR = 2, 4, (0, 1)  # the last are unseen and empty
+
+
+class Past(NamedTuple):
+    """What M agents remember."""
+
+    before: np.ndarray  # (M, history) object: what was seen and then done, latest last; "" where nothing was
+    seen: np.ndarray  # (M,) object: what is seen now
+
+
+class BabyAITextCodec(PlainCodec):
+    """The BabyAI levels of MiniGrid and `envs.babyai`, as in " wall left two, red ball is forward one, go to red ball".
+
+    It can say the missions of all 97 levels that MiniGrid 3.2 registers under BabyAI-. To say things otherwise, set an
+    attribute in a subclass.
+    """
+
+    instructions = "You are in a room. Turn left or right, go forward, pick, drop or toggle what is in front.\n"
+    action_words: Sequence[str] = ("left", "right", "forward", "pick", "drop", "toggle", "done")
+    answer = "is"  # stands where it stood behind the thing's name in view
+    link = "is"  # between a thing and its place
+    did = "did"  # before an action of the past
+    history = 0  # how many observations before the present one are told, each with the action that followed
+    goal_last = True  # the mission comes last, else first
+    ahead_first = True  # "forward two left one", else "left one forward two"
+    articles = False  # "a red ball is ..., go to the red ball"
+
+    def __init__(self, world: Any):
+        super().__init__(world)
+        self.action_words = self.action_words[: int(world.action_space.n)]  # MiniGrid's own levels have done
+
+    def describe(self, observation: dict[str, Any]) -> str:
+        """All that is told of an observation, without the past."""
+        return self._text([], observation)
+
+    def allowed(self, observation: dict[str, Any]) -> list[bool]:
+        """All but done, which changes nothing."""
+        return [word != "done" for word in self.action_words]
+
+    def remember(self, memory: Past | None, observation: np.ndarray, action: np.ndarray) -> Past | None:  # type: ignore[override]
+        """The last `history` observations of M agents with what they did; None where no history is told."""
+        if not self.history:
+            return None
+        seen, before = np.empty(len(action), object), np.full((len(action), self.history), "", object)
+        for m, (one, done) in enumerate(zip(observation, action.tolist(), strict=True)):
+            seen[m] = "" if one is None else ", ".join(self.phrases(one)[:-1])
+            if memory is not None and done >= 0:
+                told = f"{self.did} {self.action_words[done]}"
+                before[m, :-1], before[m, -1] = memory.before[m, 1:], _joined([memory.seen[m], told])
+        return Past(before, seen)
+
+    def encode(self, observation: np.ndarray, memory: Past | None) -> list[str]:  # type: ignore[override]
+        """M texts."""
+        pasts = [[]] * len(observation) if memory is None else memory.before.tolist()
+        return [self._text(past, one) for past, one in zip(pasts, observation, strict=True)]
+
+    def phrases(self, observation: dict[str, Any]) -> list[str]:
+        """What is told of an observation, the mission last; see `phrases` below."""
+        return phrases(observation, link=self.link, ahead_first=self.ahead_first, articles=self.articles)
+
+    def _text(self, past: list[str], observation: dict[str, Any]) -> str:
+        *view, mission = self.phrases(observation)
+        told = [*past, *view]
+        return " " + _joined([*told, mission] if self.goal_last else [mission, *told])
+
+
+def phrases(
+    observation: dict[str, Any], *, link: str = "is", ahead_first: bool = True, articles: bool = False
+) -> list[str]:
+    """What an observation of a BabyAI level holds: walls, things from near to far, what is carried, the mission.
+
+    A wall is told if nothing stands between it and the agent, straight ahead, left or right. Things as far away as each
+    other come from left to right. Raises UserError for a mission that is not in BabyAI's language, and for a view
+    of more than 7 x 7 cells.
+    """
+    image = observation["image"].tolist()  # of column, row: (kind, colour, state); the agent looks up from the last row
+    middle, last = len(image) // 2, len(image[0]) - 1
+    if last >= len(NUMBERS):
+        raise UserError(
+            f"the view is {last + 1} cells deep: must be at most {len(NUMBERS)}, so that a word tells each step"
+        )
+    beams = {
+        "forward": image[middle][last - 1 :: -1],
+        "left": [column[last] for column in image[middle - 1 :: -1]],
+        "right": [column[last] for column in image[middle + 1 :]],
+    }
+    ends = ((way, _first_end(beam)) for way, beam in beams.items())
+    told = [f"wall {way} {NUMBERS[steps]}" for way, steps in ends if steps]
+    article = "a " if articles else ""
+    for column, row in _things(image, middle, last):
+        place = _place(last - row, column - middle, ahead_first)
+        told.append(f"{article}{_name(image[column][row])} {link} {place}")
+    if image[middle][last][0] in KINDS:  # what it carries is shown where it stands
+        told.append(f"carry {article}{_name(image[middle][last])}")
+    return [*told, mission_words(observation["mission"], articles)]
+
+
+@lru_cache(maxsize=4096)
+def mission_words(mission: str, articles: bool = False) -> str:
+    """A mission without comma and, unless wanted, articles. UserError for one that is not in BabyAI's language."""
+    words = mission.replace(",", "").split()
+    strange = next((word for word in words if word not in _WORDS), None)
+    if strange or not words:
+        raise UserError(f"the mission {mission!r}: must be in BabyAI's language, which has no word {strange or ''!r}")
+    if len(words) > LONGEST_MISSION:
+        raise UserError(f"the mission {mission!r} has {len(words)} words: must have at most {LONGEST_MISSION}")
+    return " ".join(word for word in words if articles or word not in ("the", "a"))
+
+
+def _first_end(beam: list[list[int]]) -> int:
+    """How many steps away the wall is that a look along cells ends at; 0 where something else or nothing ends it."""
+    end = next(((steps, kind) for steps, (kind, _, _) in enumerate(beam, 1) if kind not in _CLEAR), (0, _WALL))
+    return end[0] if end[1] == _WALL else 0
+
+
+def _things(image: list[list[list[int]]], middle: int, last: int) -> list[tuple[int, int]]:
+    """Column and row of all things in view but the carried one: nearest first, then left to right."""
+    seen = [(i, j) for i, cells in enumerate(image) for j, (kind, _, _) in enumerate(cells) if kind in KINDS]
+    ranked = sorted((last - j + abs(i - middle), i, j) for i, j in seen if (i, j) != (middle, last))
+    return [(i, j) for _, i, j in ranked]
+
+
+def _name(cell: list[int]) -> str:
+    kind, colour, state = cell
+    return (f"{STATES[state]} " if kind == _DOOR else "") + f"{COLOURS[colour]} {KINDS[kind]}"
+
+
+def _place(ahead: int, aside: int, ahead_first: bool) -> str:
+    steps = [(ahead, "forward"), (abs(aside), "right" if aside > 0 else "left")]
+    return " ".join(f"{way} {NUMBERS[count]}" for count, way in (steps if ahead_first else steps[::-1]) if count)
+
+
+def _joined(parts: list[str]) -> str:
+    return ", ".join(part for part in parts if part)
