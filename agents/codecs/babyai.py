@@ -45,7 +45,7 @@ class Past(NamedTuple):
 class BabyAITextCodec(PlainCodec):
     """The BabyAI levels of MiniGrid and `envs.babyai`, as in " wall left two, red ball is forward one, go to red ball".
 
-    It can say the missions of all 97 levels that MiniGrid 3.2 registers under BabyAI-. To say things otherwise, set an
+    It can say the missions of all 96 levels that MiniGrid 3.2 registers under BabyAI-. To say things otherwise, set an
     attribute in a subclass.
     """
 
