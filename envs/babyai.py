@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
 
 TASKS = ("goto", "pickup", "open", "putnext", "pickup_then_goto")
 MIXED = "mixed"
-HELD_OUT = (("yellow", "box"), ("red", "key"), ("red", "door"), ("green", "ball"), ("grey", "door"))
+HELD_OUT_WORDS = (("yellow", "box"), ("red", "key"), ("red", "door"), ("green", "ball"), ("grey", "door"))
 """What missions name in the test environment only, as (colour, kind); everything may lie around in both."""
 
 ACTIONS = 6
@@ -69,7 +69,7 @@ class BabyAITextEnv(RoomGridLevel):
         task: one of `TASKS`, or "mixed": one of them, drawn at every reset. num_dists: how many things lie around
         beside those that matter (the named ones, the key), 0 to 12. max_steps: after how many steps an episode is
         truncated; None for BabyAI's own limit, which is 64 for goto and pickup, else 128. held_out: whether missions
-        name the things of `HELD_OUT`, else all others. Raises ValueError for an impossible value.
+        name the things of `HELD_OUT_WORDS`, else all others. Raises ValueError for an impossible value.
         """
         _check("task", task, task in (MIXED, *TASKS), f"one of {', '.join((MIXED, *TASKS))}")
         few = f"an integer between 0 and {_MOST_DISTRACTORS}"
@@ -162,7 +162,7 @@ class BabyAITextEnv(RoomGridLevel):
         return self._rand_elem([(colour, kind) for kind in ("box", "ball", "key") for colour in self._nameable(kind)])
 
     def _nameable(self, kind: str) -> list[str]:
-        return [colour for colour in _COLOURS if ((colour, kind) in HELD_OUT) == self._held_out]
+        return [colour for colour in _COLOURS if ((colour, kind) in HELD_OUT_WORDS) == self._held_out]
 
 
 def _check(name: str, value: Any, is_fine: bool, allowed: str) -> None:

@@ -5,8 +5,8 @@ observation and nothing is worked out: no way, no choice of what matters, no act
 
 - Bare words, the same for a thing in view and in the mission, whose articles and comma go. With the article of the
   mission goes whether several things fit it ("a red ball", "the red ball"); `articles` brings it back.
-- Steps forward come before steps aside, and the nearest things first. There, steps aside come first, and things come
-  by columns of the view.
+- Steps forward come before steps aside, and the nearest things first; what is carried comes after what is in view.
+  There, steps aside come first, things come by columns of the view, and what is carried comes before all.
 - Only the present is told. `history` = 2 tells as much as there: two observations before it, and what was done then.
 """
 

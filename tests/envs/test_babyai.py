@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from envs.babyai import ACTIONS, HELD_OUT, MIXED, TASKS, BabyAITextEnv
+from envs.babyai import ACTIONS, HELD_OUT_WORDS, MIXED, TASKS, BabyAITextEnv
 from envs.worlds.faults import NoWorld
 from envs.worlds.gym_world import make_gym
 
@@ -91,10 +91,10 @@ def test_a_mixed_environment_draws_each_task_alike_at_every_reset():
 def test_training_never_names_what_the_test_names_and_the_test_names_nothing_else(task):
     for name, is_test in ((TRAIN, False), (TEST, True)):
         pairs = Counter(pair for _, mission in begun(name, task, 100) for pair in named(task, mission))
-        assert all((pair in HELD_OUT) == is_test for pair in pairs), pairs
+        assert all((pair in HELD_OUT_WORDS) == is_test for pair in pairs), pairs
         kinds = ("door",) if task == "open" else ("box", "ball", "key")
         colours = ("red", "green", "blue", "purple", "yellow", "grey")
-        possible = {(c, k) for c in colours for k in kinds if ((c, k) in HELD_OUT) == is_test}
+        possible = {(c, k) for c in colours for k in kinds if ((c, k) in HELD_OUT_WORDS) == is_test}
         assert set(pairs) - {(None, "door")} == possible
         assert ((None, "door") in pairs) == (task == "open" and not is_test)
 
@@ -119,7 +119,7 @@ def test_there_are_so_many_distractors_beside_what_matters(task, dists):
 def test_everything_may_lie_around_in_training():
     lying = {thing[:2] for env, _ in begun(TRAIN, "goto", 60) for thing in things(env)}
     assert len(lying) == 18
-    assert {(colour, kind) for colour, kind in HELD_OUT if kind != "door"} <= lying
+    assert {(colour, kind) for colour, kind in HELD_OUT_WORDS if kind != "door"} <= lying
 
 
 def test_the_rooms_are_eight_by_eight_and_the_agent_is_with_the_key_before_a_locked_door():
