@@ -44,7 +44,7 @@ ACTIONS = 6
 """Turn left, turn right, go forward, pick up, drop and toggle, as MiniGrid numbers them."""
 
 _ROOM = 8  # cells along a side, walls included
-_MOST_DISTRACTORS = 12  # of 36 cells; with more, rooms in which everything can be reached are rare (12: 1 in 20)
+_MOST_DISTRACTORS = 12  # of 36 cells; with more, rooms in which everything can be reached are rare (12: 1 in 7 to 25)
 _COLOURS = ("blue", "green", "grey", "purple", "red", "yellow")
 
 
