@@ -86,6 +86,25 @@ class Rereading:
         return seen
 
 
+class Asking(NamedTuple):
+    """One answer token for each of B texts of as many tokens, on its way through layers without adapters.
+
+    Not by `Recollection`: a text's numbers must be the same to the last bit whatever texts are asked about with it.
+    """
+
+    instructions: list[KeysValues]  # per layer (V, I, d) twice
+    texts: Tensor  # (L, 2, V, B, S, d), keys and values
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """What each sees of the instructions, its text and itself, (B, H, 1, d)."""
+        remembered = zip(self.instructions[layer], self.texts[layer], (k, v), strict=True)
+        k, v = (
+            torch.cat([front.expand(len(own), -1, -1, -1), text.transpose(0, 1), own], dim=2)
+            for front, text, own in remembered
+        )
+        return F.scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True)
+
+
 class Recollection(NamedTuple):
     """What answer tokens may look at: the instructions and a text, as remembered, of T texts C tokens each.
 
@@ -167,7 +186,7 @@ def _by_row(x: Tensor) -> Tensor:
     return x.permute(2, 1, 0, 3, 4).reshape(copies * count, shared * each, 1, d)
 
 
-Sight = Reading | Rereading | Recollection
+Sight = Reading | Rereading | Asking | Recollection
 """Whom tokens look at."""
 
 

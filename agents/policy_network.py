@@ -3,13 +3,15 @@
 Adapters are PEFT's activated LoRA (Greenewald et al. 2025, arXiv:2504.12397): they act from an invocation token on.
 With adapter.tokens = `answer` that is the answer token: instructions and text are read by the bare base, and agents
 differ only in the one token after them. With `text` it is the last token of the instructions, which is read with each
-text: agents differ in all tokens from there on, but not below the adapted layers. `action_logits` computes just the
-tokens that adapters act on, in the adapted layers, from memory; `plain_logits` computes everything anew through the
-same modules, the slow way that tests hold the fast one to.
+text: agents differ in all tokens from there on, but not below the adapted layers. Where a codec says what ends a part
+of a text, parts are read apart (`agents.parts_cache`), and adapters act on the answer token. `action_logits` computes
+just the tokens that adapters act on, in the adapted layers, from memory; `plain_logits` computes everything anew
+through the same modules, the slow way that tests hold the fast one to.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -18,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.attention import Recollection, Rereading
-from agents.codecs.codec import TextCodec
+from agents.codecs.codec import TextCodec, part_end_of
 from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
+from agents.parts_cache import PartsCache, cut
 from agents.prefix_cache import PrefixCache, ReadText, Recalled
 from agents.reading import TextReader
 from agents.types import UserError
@@ -47,7 +50,11 @@ class PolicyNetwork:
             raise UserError("codec.instructions is empty: must hold at least one token")
         self.invocations = {"answer": self.answer_id, "text": self.instruction_ids[-1]}
         self._acts_on_text = bank.config.tokens == "text"
+        self.part_end = part_end_of(codec)
+        """What ends a part of a text, where parts are read apart; else empty."""
         self._front_ids = self.instruction_ids[:-1] if self._acts_on_text else self.instruction_ids  # read once
+        if self._acts_on_text and self.part_end:
+            raise UserError("adapter.tokens = 'text': must be 'answer' with a codec whose texts are read in parts")
         if not self._front_ids:
             raise UserError("codec.instructions is one token: must be more with adapter.tokens = 'text'")
         self.is_batched = not self._acts_on_text
@@ -99,7 +106,7 @@ class PolicyNetwork:
 
         copies: how many groups read all of these texts; their rows stand one group after the other.
         """
-        positions = (len(self.instruction_ids) + recalled.lengths).repeat(copies)[:, None]
+        positions = (len(self.instruction_ids) + recalled.places).repeat(copies)[:, None]
         entering = recalled.entering.repeat(copies, 1)[:, None]
         return self.reader.top(entering, positions, self._recollection(recalled))[:, 0]
 
@@ -157,13 +164,32 @@ class PolicyNetwork:
 
     @torch.no_grad()
     def plain_logits(self, text: str, adapter: int | None) -> Tensor:
-        """Logits (A,) of one text, everything computed anew and nothing remembered: the reference."""
+        """Logits (A,) of one text, everything computed anew and nothing remembered: the reference.
+
+        Of a text in parts only with the layers of `agents.weights.llama`, where what was read is a list.
+        """
         ids = [*self._front_ids, *self._tokens(text)]
         first = len(self._front_ids) if self._acts_on_text else len(ids) - 1  # on which adapters act
         with self._plain_attention():
+            if self.part_end:
+                return self._plain_logits_of_parts(text, adapter)
             before = self.base.decoder(self.reader.on_device(ids[:first]), use_cache=True).past_key_values
             with self.bank.using(None if adapter is None else torch.tensor([adapter])):
                 out = self.base.decoder(self.reader.on_device(ids[first:]), past_key_values=before)
+        return self._logits(out.last_hidden_state[0, -1])
+
+    def _plain_logits_of_parts(self, text: str, adapter: int | None) -> Tensor:
+        front, parts = len(self._front_ids), [self.base.tokens(part) for part in cut(text, self.part_end)]
+        prompts = [self.reader.on_device([*self._front_ids, *part]) for part in parts]
+        reads = [self.base.decoder(prompt, use_cache=True).past_key_values for prompt in prompts]
+        before = [  # of each layer, keys and values: the instructions, and then the parts alone
+            tuple(torch.cat([x[0], *(y[:, :, front:] for y in x[1:])], dim=2) for x in zip(*layers, strict=True))
+            for layers in zip(*reads, strict=True)
+        ]
+        place = torch.tensor([[front + max(map(len, parts))]])
+        with self.bank.using(None if adapter is None else torch.tensor([adapter])):
+            answer = self.reader.on_device([self.answer_id])
+            out = self.base.decoder(answer, past_key_values=before, position_ids=place)
         return self._logits(out.last_hidden_state[0, -1])
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -175,6 +201,8 @@ class PolicyNetwork:
         try:
             parts = self._front_ids, self.first_layer, self._acts_on_text
             self.reader = TextReader(self.base, self.device, *parts)
+            if self.part_end and not self.reader.is_known:
+                raise NotImplementedError("texts are read in parts only through layers that are computed here")
             if len(self.reader.instructions) < self.base.layers:
                 raise NotImplementedError("not all its layers ask for an attention function")
             self._check_logits(text)
@@ -224,8 +252,11 @@ class PolicyNetwork:
         finally:
             causal_lm.set_output_embeddings(whole)
 
-    def _new_cache(self, max_bytes: int) -> PrefixCache:
+    def _new_cache(self, max_bytes: int) -> PrefixCache | PartsCache:
         heads, _, width = self.reader.instructions[0][0].shape
+        if self.part_end:
+            parts = PrefixCache(self._read_parts, (self.base.layers, 2, heads, width), max_bytes, device=self.device)
+            return PartsCache(parts, partial(self.reader.enter, self.answer_id), self.first_layer, self.part_end)
         keys_values = (self.bank.config.top_layers, 2, heads, width)
         shape = (self.width,) if self._acts_on_text else keys_values
         return PrefixCache(self._read, shape, max_bytes, device=self.device)
@@ -251,6 +282,9 @@ class PolicyNetwork:
     def _read(self, texts: Sequence[str]) -> list[ReadText]:
         """What the bare base makes of texts."""
         return self.reader.read([self._tokens(text) for text in texts])
+
+    def _read_parts(self, parts: Sequence[str]) -> list[ReadText]:
+        return self.reader.read_parts([self.base.tokens(part) for part in parts])
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.

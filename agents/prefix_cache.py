@@ -25,7 +25,7 @@ class ReadText(NamedTuple):
     """What the base made of one text of S tokens."""
 
     tokens: Tensor  # (..., S, d), what is kept of each token
-    entering: Tensor  # (D,), the answer token's hidden state before the first adapted layer
+    entering: Tensor  # (D,), the answer token's hidden state before the first adapted layer; of a part (0,)
 
 
 class Recalled(NamedTuple):
@@ -34,6 +34,7 @@ class Recalled(NamedTuple):
     tokens: Tensor  # (..., B, S, d)
     entering: Tensor  # (B, D)
     lengths: Tensor  # (B,) tokens kept of each text, on the CPU
+    places: Tensor  # (B,) how far behind the instructions the answer token stands, on the CPU
 
 
 class _Entry(NamedTuple):
@@ -93,15 +94,19 @@ class PrefixCache:
 
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading those that are new."""
-        distinct = self._ensure(texts)
-        return self._gather(texts, distinct)
+        distinct = self.know(texts)
+        number = {text: i for i, text in enumerate(distinct)}
+        rows = torch.tensor([number[t] for t in texts])
+        tokens, lengths = self.joined([[t] for t in distinct], rows)
+        entering = torch.stack([self._entries[t].entering for t in distinct])[rows]
+        return Recalled(tokens, entering, lengths, lengths)
 
     def entering(self, texts: Sequence[str]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
-        self._ensure(texts)
+        self.know(texts)
         return torch.stack([self._entries[t].entering for t in texts])
 
-    def _ensure(self, texts: Sequence[str]) -> list[str]:
+    def know(self, texts: Sequence[str]) -> list[str]:
         """Read what is new of `texts`, mark all as used, and return them without repetition."""
         distinct = list(dict.fromkeys(texts))
         new = [t for t in distinct if t not in self._entries]
@@ -114,15 +119,21 @@ class PrefixCache:
             self._keep(dict(zip(new, self._read(new), strict=True)), protected=set(distinct))
         return distinct
 
-    def _gather(self, texts: Sequence[str], distinct: list[str]) -> Recalled:
-        entries = [self._entries[t] for t in distinct]
-        number = {text: i for i, text in enumerate(distinct)}
-        rows = torch.tensor([number[t] for t in texts])
-        slots = pad_sequence([e.slots for e in entries], batch_first=True)[rows]  # (B, S)
-        places = slots.flatten().to(self._arena.device)
-        tokens = self._arena.index_select(-2, places).unflatten(-2, slots.shape)
-        lengths = torch.tensor([len(e.slots) for e in entries])[rows]
-        return Recalled(tokens, torch.stack([e.entering for e in entries])[rows], lengths)
+    def length(self, text: str) -> int:
+        """How many tokens are kept of a text that is known."""
+        return len(self._entries[text].slots)
+
+    def joined(self, texts: Sequence[Sequence[str]], rows: Tensor, first: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """What is kept of the tokens of known texts, some of them one behind the other, padded to the longest row.
+
+        texts: those of each distinct row. rows: (B,) which of these. first: some of the first axis of what is kept.
+        Returns (..., B, S, d), and how many tokens there are in each row, (B,), on the CPU.
+        """
+        slots = [torch.cat([self._entries[t].slots for t in some]) for some in texts]
+        places = pad_sequence(slots, batch_first=True)[rows]  # (B, S)
+        at = places.flatten().to(self._arena.device)
+        tokens = self._arena[first].index_select(-2, at).unflatten(-2, places.shape)
+        return tokens, torch.tensor([len(some) for some in slots])[rows]
 
     def _keep(self, read: dict[str, ReadText], protected: set[str]) -> None:
         self._make_room(sum(tokens.shape[-2] for tokens, _ in read.values()), protected)

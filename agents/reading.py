@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.attention import KeysValues, Reading, Sight
+from agents.attention import Asking, KeysValues, Reading, Sight
 from agents.layers import Layers, is_known
 from agents.prefix_cache import ReadText
 from agents.types import UserError
@@ -42,7 +42,9 @@ class TextReader:
         self._base, self._device = base, device
         self.front_ids, self._first, self._on_text = front_ids, first_layer, on_text
         self._most = TOKENS_AT_ONCE if can_be_steady(base.decoder) else 1
-        if is_known(base.decoder):
+        self.is_known = is_known(base.decoder)
+        """Whether its layers are computed here."""
+        if self.is_known:
             self._trunk = Layers(base.decoder, 0, first_layer)
             self.top: SomeLayers = Layers(base.decoder, first_layer, base.layers)
         else:
@@ -68,9 +70,15 @@ class TextReader:
         """Token ids of one row as the model takes them, (1, S)."""
         return torch.tensor([ids], device=self._device)
 
-    @torch.no_grad()
     def read(self, tokens: Sequence[list[int]]) -> list[ReadText]:
         """What the bare base makes of B texts, each its token ids behind the front, to the answer token."""
+        return self._in_companies(tokens, self._read_together)
+
+    @torch.no_grad()
+    def _in_companies(
+        self, tokens: Sequence[list[int]], read_together: Callable[[Sequence[list[int]]], list[ReadText]]
+    ) -> list[ReadText]:
+        """Read B rows of tokens, as many together as may be, those of one length beside each other."""
         for ids in tokens:
             self.check_length(len(ids))
         if isinstance(self.top, TheirLayers):
@@ -82,7 +90,7 @@ class TextReader:
             count = len(tokens[together[0]])
             while waiting and (count := count + len(tokens[waiting[-1]])) <= self._most:
                 together.append(waiting.pop())
-            read |= zip(together, self._read_together([tokens[i] for i in together]), strict=True)
+            read |= zip(together, read_together([tokens[i] for i in together]), strict=True)
         return [read[i] for i in range(len(tokens))]
 
     @steadily()
@@ -101,6 +109,37 @@ class TextReader:
         self.top(states[None, is_text], positions[:, is_text], reading)
         parts = _stacked(reading).split(texts, dim=-2)
         return [ReadText(part, own[-1].clone()) for part, own in zip(parts, each, strict=True)]
+
+    def read_parts(self, tokens: Sequence[list[int]]) -> list[ReadText]:
+        """Keys and values of the tokens of B parts in all layers, (L, 2, V, S, d); each sees the instructions."""
+        return self._in_companies(tokens, self._read_parts_together)
+
+    @steadily()
+    def _read_parts_together(self, tokens: Sequence[list[int]]) -> list[ReadText]:
+        lengths = [len(ids) for ids in tokens]
+        embedded = self._base.decoder.get_input_embeddings()(self.on_device([i for ids in tokens for i in ids]))
+        positions = torch.cat([torch.arange(length) for length in lengths])[None] + len(self.front_ids)
+        reading = Reading(self.instructions, 0, lengths)
+        self.top(self._trunk(embedded, positions, reading), positions, reading)
+        return [ReadText(part.clone(), embedded.new_empty(0)) for part in _stacked(reading).split(lengths, dim=-2)]
+
+    @torch.no_grad()
+    @steadily()
+    def enter(self, token: int, texts: Tensor, places: Tensor) -> Tensor:
+        """Hidden states (B, D) with which the answer `token` of B texts enters the adapted layers.
+
+        texts: keys and values of as many tokens of each in the layers below, (F, 2, V, B, S, d). places: (B,), how far
+        behind the instructions it stands.
+        """
+        embedded = self._base.decoder.get_input_embeddings()(self.on_device([token]))  # (1, 1, D)
+        company = len(places) if self._most > 1 else 1
+        parts = zip(places.split(company), texts.split(company, dim=3), strict=True)
+        return torch.cat([self._enter_together(embedded, *part) for part in parts])
+
+    def _enter_together(self, embedded: Tensor, places: Tensor, texts: Tensor) -> Tensor:
+        entering = embedded.expand(len(places), -1, -1).contiguous()
+        positions = places[:, None] + len(self.front_ids)
+        return self._trunk(entering, positions, Asking(self.instructions, texts))[:, 0]
 
     def _read_alone(self, tokens: list[int], top: "TheirLayers") -> ReadText:
         """One text of S tokens, through transformers' layers."""

@@ -59,7 +59,12 @@ def require_installed(user: str, extra: str, *packages: str) -> None:
 
 
 def require_answer_token(network: "PolicyNetwork", user: str) -> None:
-    """UserError, naming the `user`, where adapters act on more than the answer token: as yet torch alone does that."""
+    """UserError, naming the `user`, where adapters act on more than the answer token, or texts are read in parts.
+
+    As yet torch alone does that.
+    """
+    if network.part_end:
+        raise UserError(f"{user}: its codec's texts are read in parts; only torch does that")
     tokens = network.bank.config.tokens
     require(tokens == "answer", "adapter.tokens", tokens, f"'answer' for {user}; only torch computes the other")
 

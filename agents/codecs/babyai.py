@@ -51,6 +51,7 @@ class BabyAITextCodec(PlainCodec):
 
     instructions = "You are in a room. Turn left or right, go forward, pick, drop or toggle what is in front.\n"
     action_words: Sequence[str] = ("left", "right", "forward", "pick", "drop", "toggle", "done")
+    part_end = ","  # the phrases are read apart
     answer = "is"  # stands where it stood behind the thing's name in view
     link = "is"  # between a thing and its place
     did = "did"  # before an action of the past

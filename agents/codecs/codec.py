@@ -16,7 +16,11 @@ from agents.types import UserError
 
 
 class TextCodec(Protocol):
-    """What the network must know of a kind of world. All methods work on M agents at once."""
+    """What the network must know of a kind of world. All methods work on M agents at once.
+
+    It may also have `part_end`, as ",": what ends a part of a text. Each part is then read apart, once, as if no other
+    were there (`agents.parts_cache`); without it, or where it is empty, texts are read whole.
+    """
 
     @property
     def instructions(self) -> str:
@@ -42,6 +46,14 @@ class TextCodec(Protocol):
 
     def legal(self, observation: np.ndarray) -> np.ndarray:
         """Which actions are allowed: (M, A) bool, at least one in each row."""
+
+
+def part_end_of(codec: object) -> str:
+    """What ends a part of this codec's texts; empty where they are read whole."""
+    end = getattr(codec, "part_end", "")
+    if not isinstance(end, str):
+        raise UserError(f"codec.part_end = {end!r}: must be text, or empty")
+    return end
 
 
 CODEC_CLASS = "package.module:Class, a class of one argument"
@@ -84,6 +96,7 @@ class PlainCodec:
     instructions = "Choose well.\n"
     action_words: Sequence[str] = ()
     answer = "go"
+    part_end = ""
 
     def __init__(self, world: Any):
         self.world = world

@@ -122,12 +122,23 @@ class Decoder(nn.Module):
         """The embedding of tokens."""
         return self.embed_tokens
 
-    def forward(self, ids: Tensor, past_key_values: list[KeysValues] | None = None, use_cache: bool = False) -> Read:
-        """Read token ids (B, S) behind what was read before, and keep keys and values if asked to."""
+    def forward(
+        self,
+        ids: Tensor,
+        past_key_values: list[KeysValues] | None = None,
+        use_cache: bool = False,
+        position_ids: Tensor | None = None,
+    ) -> Read:
+        """Read token ids (B, S) behind what was read before, and keep keys and values if asked to.
+
+        position_ids: (1, S), where they stand; None: behind what was read before.
+        """
         before: Sequence[KeysValues | None] = past_key_values or [None] * len(self.layers)
         start = 0 if not past_key_values else past_key_values[0][0].shape[2]
         hidden = self.embed_tokens(ids)
-        turns = self.rotary_emb(hidden, torch.arange(start, start + ids.shape[1], device=ids.device)[None])
+        behind = torch.arange(start, start + ids.shape[1])[None]
+        positions = behind if position_ids is None else position_ids
+        turns = self.rotary_emb(hidden, positions.to(ids.device))
         kept: list[KeysValues] = []
         for layer, past in zip(self.layers, before, strict=True):
             hidden, keys_values = layer(hidden, turns, past)
