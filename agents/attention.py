@@ -87,22 +87,25 @@ class Rereading:
 
 
 class Asking(NamedTuple):
-    """One answer token for each of B texts of as many tokens, on its way through layers without adapters.
+    """One answer token for each of B texts, on its way through layers without adapters; texts of one length together.
 
     Not by `Recollection`: a text's numbers must be the same to the last bit whatever texts are asked about with it.
     """
 
     instructions: list[KeysValues]  # per layer (V, I, d) twice
-    texts: Tensor  # (L, 2, V, B, S, d), keys and values
+    texts: list[Tensor]  # by length (L, 2, V, n, S, d), keys and values of the n texts that come next
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """What each sees of the instructions, its text and itself, (B, H, 1, d)."""
-        remembered = zip(self.instructions[layer], self.texts[layer], (k, v), strict=True)
-        k, v = (
-            torch.cat([front.expand(len(own), -1, -1, -1), text.transpose(0, 1), own], dim=2)
-            for front, text, own in remembered
-        )
-        return F.scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True)
+        seen = []
+        counts = [text.shape[3] for text in self.texts]
+        for text, ask, *own in zip(self.texts, *(x.split(counts) for x in (q, k, v)), strict=True):
+            keys, values = (
+                torch.cat([front.expand(len(ask), -1, -1, -1), told.transpose(0, 1), last], dim=2)
+                for front, told, last in zip(self.instructions[layer], text[layer], own, strict=True)
+            )
+            seen.append(F.scaled_dot_product_attention(ask, keys, values, scale=scaling, enable_gqa=True))
+        return torch.cat(seen)
 
 
 class Recollection(NamedTuple):

@@ -13,6 +13,7 @@ parts together, not even a last part.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -25,8 +26,8 @@ MOST_TEXTS = 16_384
 ROWS_AT_ONCE = 64
 """How many answer tokens go that way together; it bounds the working memory."""
 
-Enter = Callable[[Tensor, Tensor], Tensor]
-"""Keys and values of B texts of S tokens in the layers below, (F, 2, V, B, S, d), and places (B,) -> (B, D)."""
+Enter = Callable[[list[Tensor], Tensor], Tensor]
+"""Keys and values of B texts in the layers below, those of one length together, and places (B,) -> (B, D)."""
 
 
 class _Text(NamedTuple):
@@ -101,23 +102,24 @@ class PartsCache:
         return {text: known[text] for text in distinct}
 
     def _read(self, texts: list[str]) -> dict[str, _Text]:
-        """Read new texts: those of one length together, of which a kernel's last bits depend."""
-        of_parts = {text: cut(text, self._part_end) for text in texts}
+        """Read new texts, some at a time."""
         read: dict[str, _Text] = {}
         for start in range(0, len(texts), ROWS_AT_ONCE):
-            some = texts[start : start + ROWS_AT_ONCE]
-            self._parts.know([part for text in some for part in of_parts[text]])
-            by_length: dict[int, list[str]] = {}
-            for text in some:
-                by_length.setdefault(sum(map(self._parts.length, of_parts[text])), []).append(text)
-            for alike in by_length.values():
-                parts = [of_parts[text] for text in alike]
-                tokens, _ = self._parts.joined(parts, torch.arange(len(alike)), slice(self._below))
-                places = [max(map(self._parts.length, some)) for some in parts]
-                entering = self._enter(tokens, torch.tensor(places))
-                for text, own, place, state in zip(alike, parts, places, entering, strict=True):
-                    read[text] = _Text(own, place, state.clone())
+            read |= self._read_some({text: cut(text, self._part_end) for text in texts[start : start + ROWS_AT_ONCE]})
         return read
+
+    def _read_some(self, of_parts: dict[str, list[str]]) -> dict[str, _Text]:
+        """Those of one length together, of which an attention kernel's last bits depend."""
+        self._parts.know([part for parts in of_parts.values() for part in parts])
+        lengths = {text: [self._parts.length(part) for part in parts] for text, parts in of_parts.items()}
+        in_order = sorted(of_parts, key=lambda text: sum(lengths[text]))
+        tokens = [
+            self._parts.joined([of_parts[text] for text in some], torch.arange(len(some)), slice(self._below))[0]
+            for some in (list(alike) for _, alike in groupby(in_order, key=lambda text: sum(lengths[text])))
+        ]
+        entering = self._enter(tokens, torch.tensor([max(lengths[text]) for text in in_order]))
+        states = zip(in_order, entering, strict=True)
+        return {text: _Text(of_parts[text], max(lengths[text]), state.clone()) for text, state in states}
 
 
 def cut(text: str, part_end: str) -> list[str]:

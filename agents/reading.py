@@ -125,18 +125,20 @@ class TextReader:
 
     @torch.no_grad()
     @steadily()
-    def enter(self, token: int, texts: Tensor, places: Tensor) -> Tensor:
+    def enter(self, token: int, texts: list[Tensor], places: Tensor) -> Tensor:
         """Hidden states (B, D) with which the answer `token` of B texts enters the adapted layers.
 
-        texts: keys and values of as many tokens of each in the layers below, (F, 2, V, B, S, d). places: (B,), how far
-        behind the instructions it stands.
+        texts: by length, keys and values in the layers below of the n texts that come next, (F, 2, V, n, S, d).
+        places: (B,), how far behind the instructions the token stands.
         """
         embedded = self._base.decoder.get_input_embeddings()(self.on_device([token]))  # (1, 1, D)
-        company = len(places) if self._most > 1 else 1
-        parts = zip(places.split(company), texts.split(company, dim=3), strict=True)
+        if self._most == 1:  # each alone
+            texts = [one for some in texts for one in some.split(1, dim=3)]
+        together = [texts] if self._most > 1 else [[one] for one in texts]
+        parts = zip(together, places.split(sum(one.shape[3] for one in together[0])), strict=True)
         return torch.cat([self._enter_together(embedded, *part) for part in parts])
 
-    def _enter_together(self, embedded: Tensor, places: Tensor, texts: Tensor) -> Tensor:
+    def _enter_together(self, embedded: Tensor, texts: list[Tensor], places: Tensor) -> Tensor:
         entering = embedded.expand(len(places), -1, -1).contiguous()
         positions = places[:, None] + len(self.front_ids)
         return self._trunk(entering, positions, Asking(self.instructions, texts))[:, 0]
