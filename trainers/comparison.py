@@ -15,6 +15,7 @@ from agents.types import UserError, require
 from envs import HELD_OUT, WorldConfig, bots
 from envs.bots.planner import MAX_CELLS
 from envs.worlds.mixed_world import weave
+from envs.worlds.successes import BY_TASK, SUCCESS
 from trainers.config import MAX_HELD_OUT, SEEDS
 from trainers.env_config import EnvConfig
 from trainers.worlds import make_world
@@ -51,9 +52,9 @@ def compare(
 ) -> dict[str, Any]:
     """Play `episodes` held-out worlds with the agents and with each baseline; `show` is called with whose turn it is.
 
-    Returns, for fitness (return), lifetime and what else the world measures (food eaten), the mean over agents and
-    worlds of each with a 95 % interval; where the planner plays also the agents' share of its food, in all worlds and
-    by preset.
+    Returns, for fitness (return), lifetime and what else the world measures (food eaten, success), the mean over agents
+    and worlds of each with a 95 % interval; the share of the episodes of each task that succeeded; where the planner
+    plays also the agents' share of its food, in all worlds and by preset.
     """
     require(not env.also or episodes % len(env.kinds) == 0, "episodes", episodes, f"a multiple of {len(env.kinds)}")
     seeds = held_out_seeds(episodes, seed)
@@ -68,11 +69,18 @@ def compare(
         else:
             outcomes[who] = play(population, env, seeds, seed, actor=Chance())
     result: dict[str, Any] = {"episodes": episodes, "seed": seed}
-    columns = {"fitness": lambda o: o.episode_return, "lifetime": lambda o: o.lifetime}
-    if "food_eaten" in outcomes["agents"].figures:
-        columns["food_eaten"] = lambda o: o.figures["food_eaten"]
-    for key, column in columns.items():
-        result[key] = {who: _interval_of(who, key, column(outcome)) for who, outcome in outcomes.items()}
+    measured = {
+        who: {"fitness": outcome.episode_return, "lifetime": outcome.lifetime} | outcome.figures
+        for who, outcome in outcomes.items()
+    }
+    for key in (key for key in ("fitness", "lifetime", "food_eaten", SUCCESS) if key in measured["agents"]):
+        result[key] = {who: _interval_of(who, key, figures[key]) for who, figures in measured.items()}
+    of_task = {name: name.removeprefix(BY_TASK) for name in outcomes["agents"].figures if name.startswith(BY_TASK)}
+    if of_task:
+        result["success_by_task"] = {
+            who: {task: float(np.nanmean(outcome.figures[name])) for name, task in of_task.items()}
+            for who, outcome in outcomes.items()
+        }
     if "planner" in outcomes:
         food = {who: outcomes[who].figures["food_eaten"] for who in ("agents", "planner")}  # (W, N)
         kinds = {name: slice(i, None, len(env.kinds)) for i, name in enumerate(env.kinds)}
@@ -165,7 +173,7 @@ def interval(values: np.ndarray, resamples: int = 2000) -> dict[str, float]:
 
 def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = None) -> str:
     """The comparison as text; `agents` says which ones they are, `first` is that of the first generation."""
-    keys = {"fitness": "fitness", "food_eaten": "food eaten", "lifetime": "steps lived"}
+    keys = {"fitness": "fitness", "food_eaten": "food eaten", SUCCESS: "success", "lifetime": "steps lived"}
     keys = {key: title for key, title in keys.items() if key in result}
     rows: list[tuple[str, ...]] = [("", *keys.values())]
     named = [(agents, result, "agents"), *((w, result, w) for w in result["fitness"] if w != "agents")]
@@ -182,6 +190,9 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
         shares = result["share_by_preset"]
         if len(shares) > 1:
             lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    elif "success_by_task" in result:
+        shares = result["success_by_task"]["agents"]
+        lines.append("success by task: " + ", ".join(f"{task} {share:.0%}" for task, share in shares.items()))
     elif "food_eaten" in result:
         lines.append(f"the planner is left out: it is for worlds of at most {MAX_CELLS} cells")
     who = [f"    {name:<8} {about}" for name, about in WHO_THEY_ARE.items() if name in result["fitness"]]

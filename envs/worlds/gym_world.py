@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
-from envs.worlds.faults import NoWorld, WorldFault, five, flag, number
+from envs.worlds.faults import NoWorld, WorldFault, five, flag, mapping, number
 from envs.worlds.foreign import Conduct, ForeignWorld, aside, fitting, open_actions, said_of
+from envs.worlds.successes import Successes
 from envs.worlds.world import Step
 
 REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
@@ -58,12 +59,14 @@ class GymWorld(ForeignWorld):
         """
         make = lambda: make_gym(env_id, options)  # noqa: E731
         super().__init__(env_id, make, 1, agents, max_steps, renews=renews, conduct=conduct)
+        self._successes = Successes(0)
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N) object. WorldFault where one misbehaves."""
         ours = [fitting(int(seed)) for seed in np.asarray(seeds)]
         shape = len(ours), self.agents
         self._start(ours)
+        self._successes = Successes(shape[0] * shape[1])
         begun = {(w, n): self._begin(w * self.agents + n, ours[w]) for w, n in np.ndindex(shape)}
         self._space = self._copies[0].action_space
         self._is_playing, self._open = np.ones(shape, bool), np.ones((*shape, int(self._space.n)), bool)
@@ -99,7 +102,8 @@ class GymWorld(ForeignWorld):
                 observation, reward, terminated, truncated, info = five(self._copies[copy].step(action))
                 earned = number(reward, "the reward")
                 over, cut = flag(terminated, "terminated"), flag(truncated, "truncated")
-                seen, self._open[place] = self._looked(copy, observation, info)
+                self._successes.note(copy, mapping(info, "info"), is_over=over or cut)
+                seen, self._open[place] = self._open_to(copy, observation, info)
         except WorldFault as fault:
             seen, self._open[place] = self._begin_anew(copy, fault)
             self._is_void[place], step.is_playing[place] = True, self._renews
@@ -112,7 +116,16 @@ class GymWorld(ForeignWorld):
             step.observation[place], self._open[place] = self._renewed(copy)
         step.is_playing[place] = self._renews or not (over or cut)
 
+    def figures(self) -> dict[str, np.ndarray]:
+        """Which share of each agent's episodes succeeded, where the world's infos say that (`Successes.figures`)."""
+        return self._successes.figures((len(self._is_playing), self.agents))
+
     def _looked(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
+        """The same of the first observation of an episode."""
+        self._successes.note(place, mapping(info, "info"), is_over=False)
+        return self._open_to(place, seen, info)
+
+    def _open_to(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
         """An observation, and which actions are open then."""
         env = self._copies[place]
         is_open = open_actions(int(env.action_space.n), seen, info)

@@ -118,7 +118,7 @@ def _figures(
 ) -> dict[str, Any]:
     t, memory = rollout.trajectory, run.population.policy.network.cache
     asked, read = memory.take_counts()
-    means = {f"{name}_mean": float(values.mean()) for name, values in outcome.figures.items()}
+    means = {f"{name}_mean": float(np.nanmean(values)) for name, values in outcome.figures.items()}
     fitness = [genome.fitness for genome in run.population.genomes]
     return {
         "generation": generation.number,

@@ -18,7 +18,7 @@ from evolution.crossover import layer_of
 from evolution.genome import Adapter, Genome, distances, product_norms
 from trainers.records.heatmap import heatmap
 from trainers.records.logs import Logs
-from trainers.records.tags import BASELINES, BY_ROLE, EPISODE, HEATMAP, HELD_OUT, LAYOUT, OF_ROLE, TAGS, Tag
+from trainers.records.tags import BASELINES, EPISODE, HEATMAP, HELD_OUT, LAYOUT, PARTS, TAGS, Tag
 
 DIMENSIONS = 8
 """Of the space in which TensorBoard's projector shows adapters."""
@@ -51,9 +51,10 @@ class RunLog:
         for tag, (key, meaning) in self._tags.items():
             if key in values:
                 _add_scalar(self._tensorboard, tag, values[key], values["generation"], meaning)
-        for key in (key for key in values if key.startswith(BY_ROLE)):
-            tag = f"fitness/{key.removeprefix('fitness_')}"
-            _add_scalar(self._tensorboard, tag, values[key], values["generation"], OF_ROLE)
+        for begins, (tag, meaning) in PARTS.items():
+            for key in (key for key in values if key.startswith(begins)):
+                name = key.removeprefix(begins).removesuffix("_mean")
+                _add_scalar(self._tensorboard, tag + name, values[key], values["generation"], meaning)
         self._tensorboard.flush()
 
     def baselines(self, compared: dict[str, Any], generation: int) -> None:

@@ -25,6 +25,10 @@ TAGS = {
         "lifetime_mean",
         "Steps lived in worlds common to all, mean over the agents. Baselines: in held-out worlds.",
     ),
+    "episode/success": Tag(
+        "success_mean",
+        "Share of the episodes that succeeded, by the world's own word, in worlds common to all, mean over the agents.",
+    ),
     "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
     "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
     "episode/env_restarts": Tag("env_restarts", "Copies of a world that failed and were made anew, in a generation."),
@@ -53,12 +57,22 @@ TAGS = {
 }
 """By TensorBoard's tag; a world that knows no food or energy leaves those out."""
 
-BASELINES = {"fitness/mean": "fitness", "episode/food_eaten": "food_eaten", "episode/lifetime": "lifetime"}
+BASELINES = {
+    "fitness/mean": "fitness",
+    "episode/food_eaten": "food_eaten",
+    "episode/success": "success",
+    "episode/lifetime": "lifetime",
+}
 """Tags beside which others' figures are drawn, and what the comparison in held-out worlds calls those."""
 
-BY_ROLE = "fitness_of_"
-"""How the keys of the roles' fitness begin, where a world has several."""
-OF_ROLE = "Mean return of the agents of this role in worlds common to all, after learning."
+PARTS = {
+    "fitness_of_": ("fitness/of_", "Mean return of the agents of this role in worlds common to all, after learning."),
+    "success_of_": (
+        "episode/success_of_",
+        "Share of the episodes of this task that succeeded, in common worlds.",
+    ),
+}
+"""How keys begin of which there are several, by role or by task: how their tags begin, and what they mean."""
 HELD_OUT = "In held-out worlds, mean over all agents, at the end of a run; a longer run that goes on adds a point."
 HEATMAP = "Frobenius norm of B A, all modules of a layer together: how far each agent's adapter has come from zero."
 EPISODE = "The first world of a rollout that is learned from, every second step."
