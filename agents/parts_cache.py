@@ -3,12 +3,17 @@
 Where a text lists things, as "red ball is forward two, grey key is left one, go to grey key", texts hardly ever come
 again, but their parts do: of the things of BabyAI there are some thousand, and reading a whole text costs fifty times
 what the answer token does. So the keys and values of each part are kept in all layers, and a text is its parts side by
-side. They stand all at the same place, right behind the instructions, and do not see each other; the answer token
-stands behind the longest and sees all. Their order is lost, and nothing else: every part is read by the whole model.
+side, which do not see each other. All stand at the same place, right behind the instructions, but for the last: it
+stands behind the longest of the others, and the answer token, which sees all, right behind it.
+
+So what goes before the answer token goes before it in the model's positions too, and a model that copies what followed
+the same words before can do it here. SmolLM2-135M without training, on BabyAI-Text's "go to" with two distractors and
+24 steps: success in 45 % of 96 episodes where whole texts are read, 31 % in parts, 8 % where the last part stands with
+the others (chance: 7 %).
 
 This is Parallel Context Windows (Ratner et al. 2023, arXiv:2212.10947) with short windows that are kept, as Prompt
 Cache keeps modules of prompts (Gim et al. 2024, arXiv:2311.04934). Departure: nothing but the answer token reads the
-parts together, not even a last part.
+parts together, not even the last part.
 """
 
 from collections import OrderedDict
@@ -30,9 +35,16 @@ Enter = Callable[[list[Tensor], Tensor], Tensor]
 """Keys and values of B texts in the layers below, those of one length together, and places (B,) -> (B, D)."""
 
 
+class Part(NamedTuple):
+    """A part of a text, and how many tokens behind the instructions it begins."""
+
+    text: str
+    place: int
+
+
 class _Text(NamedTuple):
-    parts: list[str]
-    place: int  # how many tokens the longest part has
+    parts: list[Part]
+    place: int  # of the answer token
     entering: Tensor  # (D,)
 
 
@@ -43,7 +55,7 @@ class PartsCache:
     `below` layers. part_end: what ends a part.
     """
 
-    def __init__(self, parts: PrefixCache, enter: Enter, below: int, part_end: str):
+    def __init__(self, parts: PrefixCache[Part], enter: Enter, below: int, part_end: str):
         self._parts, self._enter, self._below, self._part_end = parts, enter, below, part_end
         self._texts: OrderedDict[str, _Text] = OrderedDict()
         self._asked = self._misses = 0
@@ -105,21 +117,29 @@ class PartsCache:
         """Read new texts, some at a time."""
         read: dict[str, _Text] = {}
         for start in range(0, len(texts), ROWS_AT_ONCE):
-            read |= self._read_some({text: cut(text, self._part_end) for text in texts[start : start + ROWS_AT_ONCE]})
+            read |= self._read_some(texts[start : start + ROWS_AT_ONCE])
         return read
 
-    def _read_some(self, of_parts: dict[str, list[str]]) -> dict[str, _Text]:
+    def _read_some(self, texts: list[str]) -> dict[str, _Text]:
         """Those of one length together, of which an attention kernel's last bits depend."""
+        of_parts = {text: self._placed(cut(text, self._part_end)) for text in texts}
         self._parts.know([part for parts in of_parts.values() for part in parts])
-        lengths = {text: [self._parts.length(part) for part in parts] for text, parts in of_parts.items()}
-        in_order = sorted(of_parts, key=lambda text: sum(lengths[text]))
+        lengths = {text: sum(map(self._parts.length, parts)) for text, parts in of_parts.items()}
+        in_order = sorted(texts, key=lengths.__getitem__)
         tokens = [
-            self._parts.joined([of_parts[text] for text in some], torch.arange(len(some)), slice(self._below))[0]
-            for some in (list(alike) for _, alike in groupby(in_order, key=lambda text: sum(lengths[text])))
+            self._parts.joined([of_parts[text] for text in alike], torch.arange(len(alike)), slice(self._below))[0]
+            for alike in (list(some) for _, some in groupby(in_order, key=lengths.__getitem__))
         ]
-        entering = self._enter(tokens, torch.tensor([max(lengths[text]) for text in in_order]))
+        places = {text: parts[-1].place + self._parts.length(parts[-1]) for text, parts in of_parts.items()}
+        entering = self._enter(tokens, torch.tensor([places[text] for text in in_order]))
         states = zip(in_order, entering, strict=True)
-        return {text: _Text(of_parts[text], max(lengths[text]), state.clone()) for text, state in states}
+        return {text: _Text(of_parts[text], places[text], state.clone()) for text, state in states}
+
+    def _placed(self, parts: list[str]) -> list[Part]:
+        """The last one behind the longest of the others."""
+        others = [Part(text, 0) for text in parts[:-1]]
+        self._parts.know(others)
+        return [*others, Part(parts[-1], max(map(self._parts.length, others), default=0))]
 
 
 def cut(text: str, part_end: str) -> list[str]:

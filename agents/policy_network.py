@@ -23,7 +23,7 @@ from agents.attention import Recollection, Rereading
 from agents.codecs.codec import TextCodec, part_end_of
 from agents.formats.peft import load_adapter, save_adapter
 from agents.lora import AdapterBank
-from agents.parts_cache import PartsCache, cut
+from agents.parts_cache import Part, PartsCache, cut
 from agents.prefix_cache import PrefixCache, ReadText, Recalled
 from agents.reading import TextReader
 from agents.types import UserError
@@ -180,16 +180,20 @@ class PolicyNetwork:
 
     def _plain_logits_of_parts(self, text: str, adapter: int | None) -> Tensor:
         front, parts = len(self._front_ids), [self.base.tokens(part) for part in cut(text, self.part_end)]
-        prompts = [self.reader.on_device([*self._front_ids, *part]) for part in parts]
-        reads = [self.base.decoder(prompt, use_cache=True).past_key_values for prompt in prompts]
+        last = max(map(len, parts[:-1]), default=0)  # the place of the last part
+        reads = []
+        for place, part in zip([*[0] * (len(parts) - 1), last], parts, strict=True):
+            prompt = self.reader.on_device([*self._front_ids, *part])
+            places = torch.cat([torch.arange(front), front + place + torch.arange(len(part))])[None]
+            reads.append(self.base.decoder(prompt, use_cache=True, position_ids=places).past_key_values)
         before = [  # of each layer, keys and values: the instructions, and then the parts alone
             tuple(torch.cat([x[0], *(y[:, :, front:] for y in x[1:])], dim=2) for x in zip(*layers, strict=True))
             for layers in zip(*reads, strict=True)
         ]
-        place = torch.tensor([[front + max(map(len, parts))]])
+        behind = torch.tensor([[front + last + len(parts[-1])]])
         with self.bank.using(None if adapter is None else torch.tensor([adapter])):
             answer = self.reader.on_device([self.answer_id])
-            out = self.base.decoder(answer, past_key_values=before, position_ids=place)
+            out = self.base.decoder(answer, past_key_values=before, position_ids=behind)
         return self._logits(out.last_hidden_state[0, -1])
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -252,7 +256,7 @@ class PolicyNetwork:
         finally:
             causal_lm.set_output_embeddings(whole)
 
-    def _new_cache(self, max_bytes: int) -> PrefixCache | PartsCache:
+    def _new_cache(self, max_bytes: int) -> PrefixCache[str] | PartsCache:
         heads, _, width = self.reader.instructions[0][0].shape
         if self.part_end:
             parts = PrefixCache(self._read_parts, (self.base.layers, 2, heads, width), max_bytes, device=self.device)
@@ -283,8 +287,8 @@ class PolicyNetwork:
         """What the bare base makes of texts."""
         return self.reader.read([self._tokens(text) for text in texts])
 
-    def _read_parts(self, parts: Sequence[str]) -> list[ReadText]:
-        return self.reader.read_parts([self.base.tokens(part) for part in parts])
+    def _read_parts(self, parts: Sequence[Part]) -> list[ReadText]:
+        return self.reader.read_parts([self.base.tokens(part.text) for part in parts], [part.place for part in parts])
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.

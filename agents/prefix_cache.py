@@ -10,15 +10,18 @@ from a checkpoint, with nothing remembered, would not equal one that was never s
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.device import CPU
+
+Text = TypeVar("Text", bound=Hashable)
+"""A text, or whatever says what is to be read."""
 
 
 class ReadText(NamedTuple):
@@ -42,7 +45,7 @@ class _Entry(NamedTuple):
     entering: Tensor  # (D,)
 
 
-class PrefixCache:
+class PrefixCache(Generic[Text]):
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
     `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token, on `device`.
@@ -51,7 +54,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        read: Callable[[Sequence[str]], Sequence[ReadText]],
+        read: Callable[[Sequence[Text]], Sequence[ReadText]],
         shape: tuple[int, ...],
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
@@ -62,7 +65,7 @@ class PrefixCache:
         self._read = read
         self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype, device=device)
         self._free = list(range(self._max_tokens - 1, -1, -1))
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[Text, _Entry] = OrderedDict()
         self._asked = self._misses = 0
 
     def __len__(self) -> int:
@@ -83,7 +86,7 @@ class PrefixCache:
         self._asked = self._misses = 0
         return counts
 
-    def latest(self, count: int) -> list[str]:
+    def latest(self, count: int) -> list[Text]:
         """The texts that were used last, at most so many, the last one at the end."""
         return list(self._entries)[-count:]
 
@@ -92,7 +95,7 @@ class PrefixCache:
         for text in list(self._entries):
             self._forget(text)
 
-    def recall(self, texts: Sequence[str]) -> Recalled:
+    def recall(self, texts: Sequence[Text]) -> Recalled:
         """What the base made of B texts, reading those that are new."""
         distinct = self.know(texts)
         number = {text: i for i, text in enumerate(distinct)}
@@ -101,12 +104,12 @@ class PrefixCache:
         entering = torch.stack([self._entries[t].entering for t in distinct])[rows]
         return Recalled(tokens, entering, lengths, lengths)
 
-    def entering(self, texts: Sequence[str]) -> Tensor:
+    def entering(self, texts: Sequence[Text]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
         self.know(texts)
         return torch.stack([self._entries[t].entering for t in texts])
 
-    def know(self, texts: Sequence[str]) -> list[str]:
+    def know(self, texts: Sequence[Text]) -> list[Text]:
         """Read what is new of `texts`, mark all as used, and return them without repetition."""
         distinct = list(dict.fromkeys(texts))
         new = [t for t in distinct if t not in self._entries]
@@ -119,11 +122,13 @@ class PrefixCache:
             self._keep(dict(zip(new, self._read(new), strict=True)), protected=set(distinct))
         return distinct
 
-    def length(self, text: str) -> int:
+    def length(self, text: Text) -> int:
         """How many tokens are kept of a text that is known."""
         return len(self._entries[text].slots)
 
-    def joined(self, texts: Sequence[Sequence[str]], rows: Tensor, first: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def joined(
+        self, texts: Sequence[Sequence[Text]], rows: Tensor, first: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """What is kept of the tokens of known texts, some of them one behind the other, padded to the longest row.
 
         texts: those of each distinct row. rows: (B,) which of these. first: some of the first axis of what is kept.
@@ -135,14 +140,14 @@ class PrefixCache:
         tokens = self._arena[first].index_select(-2, at).unflatten(-2, places.shape)
         return tokens, torch.tensor([len(some) for some in slots])[rows]
 
-    def _keep(self, read: dict[str, ReadText], protected: set[str]) -> None:
+    def _keep(self, read: dict[Text, ReadText], protected: set[Text]) -> None:
         self._make_room(sum(tokens.shape[-2] for tokens, _ in read.values()), protected)
         for text, (tokens, entering) in read.items():
             slots = torch.tensor([self._free.pop() for _ in range(tokens.shape[-2])], dtype=torch.long)
             self._arena.index_copy_(-2, slots.to(self._arena.device), tokens)
             self._entries[text] = _Entry(slots, entering)
 
-    def _make_room(self, needed: int, protected: set[str]) -> None:
+    def _make_room(self, needed: int, protected: set[Text]) -> None:
         for text in list(self._entries):
             if self._tokens_held + needed <= self._max_tokens:
                 break
@@ -154,5 +159,5 @@ class PrefixCache:
             self._arena = torch.cat([self._arena, self._arena.new_empty(*others, lacking, d)], dim=-2)
             self._free.extend(range(places, places + lacking))
 
-    def _forget(self, text: str) -> None:
+    def _forget(self, text: Text) -> None:
         self._free.extend(self._entries.pop(text).slots.tolist())

@@ -8,7 +8,7 @@ few numbers of an array one by one, with other last bits than whole vectors (see
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -70,28 +70,27 @@ class TextReader:
         """Token ids of one row as the model takes them, (1, S)."""
         return torch.tensor([ids], device=self._device)
 
+    @torch.no_grad()
     def read(self, tokens: Sequence[list[int]]) -> list[ReadText]:
         """What the bare base makes of B texts, each its token ids behind the front, to the answer token."""
-        return self._in_companies(tokens, self._read_together)
-
-    @torch.no_grad()
-    def _in_companies(
-        self, tokens: Sequence[list[int]], read_together: Callable[[Sequence[list[int]]], list[ReadText]]
-    ) -> list[ReadText]:
-        """Read B rows of tokens, as many together as may be, those of one length beside each other."""
         for ids in tokens:
             self.check_length(len(ids))
         if isinstance(self.top, TheirLayers):
             return [self._read_alone(ids, self.top) for ids in tokens]
         read: dict[int, ReadText] = {}
+        for together in self._companies(tokens):
+            read |= zip(together, self._read_together([tokens[i] for i in together]), strict=True)
+        return [read[i] for i in range(len(tokens))]
+
+    def _companies(self, tokens: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Which of B rows of tokens are read together: as many as may be, those of one length beside each other."""
         waiting = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         while waiting:
             together = [waiting.pop()]
             count = len(tokens[together[0]])
             while waiting and (count := count + len(tokens[waiting[-1]])) <= self._most:
                 together.append(waiting.pop())
-            read |= zip(together, read_together([tokens[i] for i in together]), strict=True)
-        return [read[i] for i in range(len(tokens))]
+            yield together
 
     @steadily()
     def _read_together(self, tokens: Sequence[list[int]]) -> list[ReadText]:
@@ -110,15 +109,26 @@ class TextReader:
         parts = _stacked(reading).split(texts, dim=-2)
         return [ReadText(part, own[-1].clone()) for part, own in zip(parts, each, strict=True)]
 
-    def read_parts(self, tokens: Sequence[list[int]]) -> list[ReadText]:
-        """Keys and values of the tokens of B parts in all layers, (L, 2, V, S, d); each sees the instructions."""
-        return self._in_companies(tokens, self._read_parts_together)
+    @torch.no_grad()
+    def read_parts(self, tokens: Sequence[list[int]], places: Sequence[int]) -> list[ReadText]:
+        """Keys and values of the tokens of B parts in all layers, (L, 2, V, S, d); each sees the instructions.
+
+        places: how far behind the instructions each begins.
+        """
+        for ids, place in zip(tokens, places, strict=True):
+            self.check_length(place + len(ids) + 1)
+        read: dict[int, ReadText] = {}
+        for together in self._companies(tokens):
+            some = [tokens[i] for i in together], [places[i] for i in together]
+            read |= zip(together, self._read_parts_together(*some), strict=True)
+        return [read[i] for i in range(len(tokens))]
 
     @steadily()
-    def _read_parts_together(self, tokens: Sequence[list[int]]) -> list[ReadText]:
+    def _read_parts_together(self, tokens: Sequence[list[int]], places: Sequence[int]) -> list[ReadText]:
         lengths = [len(ids) for ids in tokens]
         embedded = self._base.decoder.get_input_embeddings()(self.on_device([i for ids in tokens for i in ids]))
-        positions = torch.cat([torch.arange(length) for length in lengths])[None] + len(self.front_ids)
+        behind = [place + torch.arange(length) for place, length in zip(places, lengths, strict=True)]
+        positions = torch.cat(behind)[None] + len(self.front_ids)
         reading = Reading(self.instructions, 0, lengths)
         self.top(self._trunk(embedded, positions, reading), positions, reading)
         return [ReadText(part.clone(), embedded.new_empty(0)) for part in _stacked(reading).split(lengths, dim=-2)]
