@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.types import Tokens
+from agents.types import Tokens, UserError
 from trainers.learning.config import LearnConfig
 from trainers.learning.learner import approx_kl, make_learner, minibatches
 from trainers.rollout import Trajectory, spread
@@ -187,6 +187,69 @@ def test_chunks_bound_the_memory_and_change_nothing(tiny_policy, monkeypatch):
     assert (ends[0] - begin).abs().max() > 1e-3
     torch.testing.assert_close(ends[0], ends[2], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ends[1], ends[2], rtol=1e-4, atol=1e-5)
+
+
+def pooled(policy, trajectory, rows=1000, agents_rates=0.01, **changes) -> tuple[torch.Tensor, dict[str, float]]:
+    """How far each adapter comes from where all begin, with `learn.pool`, and the figures."""
+    bank = policy.network.bank
+    bank.values[:] = bank.values[0].clone()
+    begin, policy.network.rows_at_once = bank.values.clone(), rows
+    learner = make_learner(policy, LearnConfig(minibatch=8, pool=True, max_kl=1e9, **changes))
+    figures = learn(learner, trajectory, rates(policy, agents_rates), no_entropy(policy), InOrder())
+    moved = bank.values - begin
+    bank.values[:] = begin
+    return moved, figures
+
+
+@pytest.mark.parametrize("tokens", get_args(Tokens))
+def test_pooled_adapters_that_are_alike_stay_alike_and_follow_the_mean_gradient(tiny_policy):
+    bank, settings = tiny_policy.network.bank, {"minibatch": 8, "epochs": 1, "max_grad_norm": 1e9}
+    bank.values[:] = bank.values[0].clone()
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)
+    moved, figures = pooled(tiny_policy, t, epochs=1)
+    assert (moved[0] != 0).any()
+    assert all(torch.equal(moved[0], other) for other in moved[1:])
+    assert figures["ratio_error"] < 1e-5
+    means = []
+    for pool in (False, True):
+        learner = make_learner(tiny_policy, LearnConfig(pool=pool, **settings))
+        learn(learner, t, rates(tiny_policy, 0.0), no_entropy(tiny_policy), InOrder())
+        means.append(learner.optimiser.mean)  # a tenth of each agent's gradient
+    own, mean = means
+    torch.testing.assert_close(mean, own.mean(dim=0).expand(len(bank), -1), rtol=1e-4, atol=1e-7)
+    assert (own[0] - own[1]).abs().max() > 1e-4
+
+
+def test_pooled_who_has_no_samples_learns_from_the_others(tiny_policy):
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)
+    was_there = t.is_lived.copy()
+    was_there[:, 2] = False
+    moved, _ = pooled(tiny_policy, t._replace(is_alive=was_there, is_lived=was_there), epochs=1)
+    assert (moved[0] != 0).any()
+    assert torch.equal(moved[2], moved[0])
+
+
+def test_pooled_learning_in_parts_changes_nothing(tiny_policy):
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0))
+    ends = [pooled(tiny_policy, t, rows)[0] for rows in (1, 16, 1000)]
+    torch.testing.assert_close(ends[0], ends[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ends[1], ends[2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_poisoned_gradient_does_not_enter_the_pool(tiny_policy):
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)
+    log_prob = t.log_prob.copy()
+    log_prob[:, 4] = np.nan
+    moved, figures = pooled(tiny_policy, t._replace(log_prob=log_prob), epochs=1)
+    assert torch.isfinite(moved).all()
+    assert (moved[[0, 1, 2, 3, 5]] != 0).any(dim=1).all()
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+@pytest.mark.parametrize("algorithm", ["online", "none", "distil"])
+def test_other_algorithms_have_no_pool(algorithm):
+    with pytest.raises(UserError, match=f"learn.pool = True: must be false with learn.algorithm = {algorithm}"):
+        LearnConfig(algorithm=algorithm, pool=True)
 
 
 def test_the_ratio_is_far_from_one_if_others_acted(tiny_policy):

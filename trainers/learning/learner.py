@@ -7,7 +7,9 @@ Learning online (`online`) has a loop of its own. PPO is Schulman et al. 2017 (a
 2. An adapter whose KL passes `max_kl` is projected to that trust region, and stops until the next rollout. KL is
    looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
-4. The critic is trained apart, on features below the adapters (`trainers.learning.critic`).
+4. With `learn.pool` all follow the mean of their gradients: one learner with P actors (A3C's idea, Mnih et al. 2016,
+   arXiv:1602.01783, in step), each of whom has an adapter that was born with differences of its own.
+5. The critic is trained apart, on features below the adapters (`trainers.learning.critic`).
 
 Symbols: T steps, W worlds, P adapters, M = W * P, S = T * M samples, G adapters in a minibatch, R samples of each,
 B = G * R rows, A actions, F numbers in an adapter.
@@ -60,6 +62,12 @@ class Minibatch(NamedTuple):
     groups: Tensor  # (G,) adapters
     samples: Tensor  # (G, R) numbers of samples
     keep: Tensor  # (G, R) bool, False for filler
+
+    def split(self, rows: int) -> Iterator["Minibatch"]:
+        """Some of the agents after the others, so many that they have at most so many rows."""
+        agents = max(1, rows // self.keep.shape[1])
+        columns = (x.split(agents) for x in self)
+        return (Minibatch(*part) for part in zip(*columns, strict=True))
 
 
 class Evaluated(NamedTuple):
@@ -154,7 +162,8 @@ class Learner:
         KL, clip fraction and entropy are those at the end, on a minibatch of each agent.
         """
         agents = len(self.policy.network.bank)
-        parts = [self._learn_chunk(experience, chunk, rng) for chunk in self.chunks()]
+        together = [slice(0, agents)] if self.config.pool else self.chunks()
+        parts = [self._learn_chunk(experience, chunk, rng) for chunk in together]
         columns = zip(*parts, strict=True)
         figures = dict(zip(Figures._fields, (mean_of_numbers(torch.cat(column)) for column in columns), strict=True))
         error = torch.cat([part.ratio_error for part in parts])
@@ -180,25 +189,27 @@ class Learner:
         end, ratio_errors, losses, norms = Change(*[torch.zeros(0)] * 4), [], [torch.zeros(0)], [torch.zeros(0)]
         for _ in range(self.epochs):
             for batch in minibatches(experience.is_alive, chunk, self.config.minibatch, rng, is_stopped):
-                loss, change = self._evaluate(experience, batch)
                 with bank.gathering(chunk) as gradients:
-                    # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
-                    (loss - experience.entropy_coef[batch.groups] * change.entropy).sum().backward()
+                    loss, change = self._backward(experience, batch)
                 self._bound_kl(batch.groups, change.kl, chunk, acted, is_stopped)
                 is_learning = torch.zeros_like(is_stopped)
                 is_learning[batch.groups] = ~is_stopped[batch.groups]
+                if self.config.pool:
+                    gradients[:] = _mean_of_finite(gradients[(batch.groups - chunk.start).to(gradients.device)])
+                    is_learning = ~is_stopped  # who has no samples left follows the others too
                 rates, bound = experience.learning_rate, self.config.max_grad_norm
                 norm = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)
-                losses.append(loss.detach())
+                losses.append(loss)
                 norms.append(norm[batch.groups - chunk.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
-        self.imitate(experience, chunk, is_stopped, rng)
+        for part in self.chunks() if self.config.pool else [chunk]:
+            self.imitate(experience, part, is_stopped, rng)
         nobody = torch.zeros_like(is_stopped)
         sample = next(minibatches(experience.is_alive, chunk, self.config.minibatch, rng, nobody), None)
         if sample:
             with torch.no_grad():
-                _, end = self._evaluate(experience, sample)
+                _, end = self._evaluate_in_parts(experience, sample)
             self._bound_kl(sample.groups, end.kl, chunk, acted, is_stopped)
             ratio_errors.append(end.ratio_error)
         self.optimiser.let_go()
@@ -206,6 +217,19 @@ class Learner:
         steps = torch.cat(losses), torch.cat(norms)
         exceeded = is_stopped[chunk].float()
         return Figures(end.kl, end.clipped, end.entropy, *steps, exceeded, is_broken[chunk], first_error)
+
+    def _backward(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
+        """Go back from what `_evaluate` finds; in parts, as memory is bounded."""
+        found = []
+        for part in batch.split(self.policy.network.rows_at_once):
+            loss, change = self._evaluate(experience, part)
+            # The sum over agents keeps their gradients apart: each adapter sees the mean over its own samples.
+            (loss - experience.entropy_coef[part.groups] * change.entropy).sum().backward()
+            found.append((loss.detach(), change._replace(entropy=change.entropy.detach())))
+        return _joined(found)
+
+    def _evaluate_in_parts(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
+        return _joined([self._evaluate(experience, p) for p in batch.split(self.policy.network.rows_at_once)])
 
     def _evaluate(self, experience: Experience, batch: Minibatch) -> tuple[Tensor, Change]:
         """Each agent's loss (G,), and how its policy differs from the one that acted; means over its own samples."""
@@ -229,6 +253,17 @@ class Learner:
         """Project adapters with too much KL to the trust region around those that acted, and stop them."""
         before = acted[groups - chunk.start]
         is_stopped[groups] |= project_to_trust_region(self.policy.network.bank, groups, kl, before, self.config.max_kl)
+
+
+def _joined(found: Sequence[tuple[Tensor, Change]]) -> tuple[Tensor, Change]:
+    """What was found of some agents after what was found of others."""
+    losses, changes = zip(*found, strict=True)
+    return torch.cat(losses), Change(*map(torch.cat, zip(*changes, strict=True)))
+
+
+def _mean_of_finite(gradients: Tensor) -> Tensor:
+    """The mean (F,) of the gradients (G, F) that are finite; not finite where there is none."""
+    return gradients[gradients.isfinite().all(dim=1)].mean(dim=0)
 
 
 def minibatches(
