@@ -36,7 +36,8 @@ def policy_in_parts(tiny_model, agents: int = 4, layers: int = 2, **model) -> Po
         seed=0,
     )
     generator = torch.Generator().manual_seed(0)
-    policy.network.bank.values += 0.3 * torch.randn(policy.network.bank.values.shape, generator=generator)
+    values = policy.network.bank.values
+    values += 0.3 * torch.randn(values.shape, generator=generator).to(values.device)
     return policy
 
 
@@ -183,6 +184,18 @@ def test_features_are_the_answer_tokens_hidden_state_below_the_adapters(network)
     network.plain_logits(TEXTS[0], None)
     hook.remove()
     torch.testing.assert_close(network.features(TEXTS[:1])[0], seen[-1][0, -1], **NEAR)
+
+
+def test_on_another_device_come_the_same_answers_and_gradients(tiny_model, device):
+    found = []
+    for where in ("cpu", device):
+        network = policy_in_parts(tiny_model, device=where).network
+        with network.bank.gathering(slice(0, 4)) as gradients:
+            logits = network.action_logits(TEXTS * 4, torch.arange(4))
+            logits[:, 1].sum().backward()
+        found.append((logits.detach(), network.features(TEXTS), gradients.cpu().clone()))
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
