@@ -29,6 +29,9 @@ class EnvConfig(WorldConfig):
     """Where agents of a PettingZoo world differ in role (in their spaces, or in their names but for a number at the
     end), fitness is compared, and agents breed, within a role; parents and elites are shared out by size. false: all
     are compared with all."""
+    shared_layouts: bool = True
+    """Whether agents learn in the same layouts, in a Gymnasium world that draws them; false: each in its own, from
+    which all see more with learn.pool. Fitness is always measured in the same."""
     codec: str = ""
     """package.module:Class that puts the world into words; empty for the one that comes with it."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -53,6 +56,8 @@ class EnvConfig(WorldConfig):
         limit = self.step_timeout
         require(0 <= limit <= MAX_TIMEOUT, "env.step_timeout", limit, f"0 for no limit, or at most {MAX_TIMEOUT}")
         require(self.by_role or self.is_team, "env.by_role", False, "true except in a PettingZoo world")
+        is_gym = not (self.is_forage or self.is_team)
+        require(self.shared_layouts or is_gym, "env.shared_layouts", False, "true except in a Gymnasium world")
         if self.is_forage:
             super().__post_init__()
             require(not self.options, "env.options", self.options, "empty; the forage world has keys of its own")

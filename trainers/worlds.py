@@ -31,9 +31,13 @@ def make_world(env: EnvConfig, *, renews: bool) -> World:
     from envs.worlds.gym_world import GymWorld
     from envs.worlds.team_world import TeamWorld
 
-    kind, conduct = TeamWorld if env.is_team else GymWorld, Conduct(env.on_error == "restart", env.step_timeout)
+    conduct = Conduct(env.on_error == "restart", env.step_timeout)
+    arguments = env.id, dict(env.options), env.agents, env.max_steps
     with _naming_the_world(env):
-        return kind(env.id, dict(env.options), env.agents, env.max_steps, renews=renews, conduct=conduct)
+        if env.is_team:
+            return TeamWorld(*arguments, renews=renews, conduct=conduct)
+        is_shared = env.shared_layouts or not renews  # fitness is compared in the same layouts
+        return GymWorld(*arguments, renews=renews, conduct=conduct, is_shared=is_shared)
 
 
 def make_worlds(env: EnvConfig, *, renews: bool) -> list[World]:

@@ -43,6 +43,12 @@ def fitting(seed: int) -> int:
     return seed if seed < HELD_OUT else HELD_OUT + seed % HELD_OUT
 
 
+def derived(seed: int, *numbers: int) -> int:
+    """Return the seed that follows from a fitting one and from numbers; held out if that is."""
+    drawn = np.random.SeedSequence([seed, *numbers]).generate_state(1)[0]
+    return int(drawn) % HELD_OUT + (HELD_OUT if seed >= HELD_OUT else 0)
+
+
 @lru_cache(maxsize=4)  # all agents of a world have the same seed
 def _states(seed: int) -> tuple:
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
@@ -264,9 +270,7 @@ class ForeignWorld:
 
     def _next_seed(self, place: int) -> int:
         """A seed from the copy's own stream, which follows from its world's seed; held out if that is."""
-        seed = self._seeds[place // self._tables]
-        drawn = np.random.SeedSequence([seed, place, self._steps, self._in_a_row[place]]).generate_state(1)[0]
-        return int(drawn) % HELD_OUT + (HELD_OUT if seed >= HELD_OUT else 0)
+        return derived(self._seeds[place // self._tables], place, self._steps, self._in_a_row[place])
 
     def _asked(self, place: int, what: str) -> AbstractContextManager[None]:
         """Within the block a copy is called, within its time; what is wrong becomes a WorldFault that says where."""

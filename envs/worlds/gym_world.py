@@ -1,6 +1,7 @@
 """Gymnasium's single-agent worlds for a population: one copy for each agent, side by side.
 
-Agents of the same world have the same seed, so all are judged by the same layouts.
+Agents of the same world have the same seed, so all are judged by the same layouts; unless each is to have its own,
+from which a population that learns sees more.
 """
 
 import importlib
@@ -12,7 +13,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike
 
 from envs.worlds.faults import NoWorld, WorldFault, five, flag, mapping, number
-from envs.worlds.foreign import Conduct, ForeignWorld, aside, fitting, open_actions, said_of
+from envs.worlds.foreign import Conduct, ForeignWorld, aside, derived, fitting, open_actions, said_of
 from envs.worlds.successes import Successes
 from envs.worlds.world import Step
 
@@ -52,14 +53,16 @@ class GymWorld(ForeignWorld):
         *,
         renews: bool,
         conduct: Conduct | None = None,
+        is_shared: bool = True,
     ) -> None:
         """renews: begin a new episode where one ended, until `max_steps`; else that agent is done.
 
-        conduct: what is done about a copy that misbehaves.
+        is_shared: all agents of a world have its seed; else each has one that follows from it. conduct: what is done
+        about a copy that misbehaves.
         """
         make = lambda: make_gym(env_id, options)  # noqa: E731
         super().__init__(env_id, make, 1, agents, max_steps, renews=renews, conduct=conduct)
-        self._successes = Successes(0)
+        self._is_shared, self._successes = is_shared, Successes(0)
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N) object. WorldFault where one misbehaves."""
@@ -67,7 +70,8 @@ class GymWorld(ForeignWorld):
         shape = len(ours), self.agents
         self._start(ours)
         self._successes = Successes(shape[0] * shape[1])
-        begun = {(w, n): self._begin(w * self.agents + n, ours[w]) for w, n in np.ndindex(shape)}
+        seeds_of = {(w, n): ours[w] if self._is_shared else derived(ours[w], n) for w, n in np.ndindex(shape)}
+        begun = {(w, n): self._begin(w * self.agents + n, seed) for (w, n), seed in seeds_of.items()}
         self._space = self._copies[0].action_space
         self._is_playing, self._open = np.ones(shape, bool), np.ones((*shape, int(self._space.n)), bool)
         self._is_void, seen = np.zeros(shape, bool), np.empty(shape, object)

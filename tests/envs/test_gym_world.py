@@ -8,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from envs import HELD_OUT
+from envs.worlds.foreign import derived
 from envs.worlds.gym_world import GymWorld, make_gym
 
 LEFT, DOWN, RIGHT, UP = range(4)
@@ -50,6 +51,26 @@ def test_agents_of_one_world_get_the_same_layout_and_do_not_touch_each_other():
     step = world.step(np.array([[0, 1, 0]]))
     assert (step.observation[0, 0]["image"] == step.observation[0, 2]["image"]).all()
     assert step.observation[0, 0]["direction"] != step.observation[0, 1]["direction"]
+
+
+@pytest.mark.parametrize("seed", [3, HELD_OUT + 3])
+def test_where_layouts_are_not_shared_each_agent_has_its_own_and_the_same_again(seed):
+    def layouts(agents):
+        world = GymWorld("MiniGrid-Empty-Random-6x6-v0", {}, agents, 50, renews=True, is_shared=False)
+        first = world.reset(np.array([seed, seed + 1]))
+        places = [tuple(copy.unwrapped.agent_pos) for copy in world.copies()]
+        world.close()
+        return places, [one["image"].tobytes() for one in first.flat]
+
+    places, seen = layouts(4)
+    assert len(set(places)) > 3
+    assert layouts(4) == (places, seen)
+    assert layouts(2)[0] == [*places[:2], *places[4:6]], "an agent's layout does not depend on how many there are"
+
+
+def test_seeds_that_are_derived_are_held_out_where_their_worlds_are():
+    assert all(derived(3, n) < HELD_OUT <= derived(HELD_OUT + 3, n) < 2**32 for n in range(100))
+    assert len({derived(3, n) for n in range(100)}) == 100
 
 
 def test_where_it_does_not_renew_each_plays_one_episode_and_then_gets_nothing():

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -124,6 +125,20 @@ def test_a_users_own_codec_goes_before_the_one_that_comes_with_a_world(own_codec
     assert make_codec(EnvConfig(view_radius=2)).view_radius == 2
     assert isinstance(make_codec(EnvConfig()), ForageCodec)
     assert isinstance(make_world(EnvConfig(), renews=True), ForageWorld)
+
+
+@pytest.mark.parametrize(("shared", "renews", "layouts"), [(True, True, 1), (False, True, 4), (False, False, 1)])
+def test_agents_may_learn_in_layouts_of_their_own_and_are_judged_in_the_same(shared, renews, layouts):
+    env = EnvConfig(id="BabyAI-GoToObj-v0", agents=4, shared_layouts=shared)
+    with closing(make_world(env, renews=renews)) as world:
+        seen = world.reset([5])[0]
+    assert len({one["image"].tobytes() + one["mission"].encode() for one in seen}) == layouts
+
+
+@pytest.mark.parametrize("env", [{}, {"id": "mpe2.simple_spread_v3"}])
+def test_layouts_of_their_own_are_for_gymnasium_worlds(env):
+    with pytest.raises(ValueError, match=r"env.shared_layouts = False: must be true except in a Gymnasium world"):
+        EnvConfig(shared_layouts=False, **env)
 
 
 def test_the_codec_of_the_documentation_is_complete_and_trains(arguments, tmp_path, monkeypatch):
