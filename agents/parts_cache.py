@@ -27,7 +27,7 @@ from torch import Tensor
 from agents.prefix_cache import PrefixCache, Recalled
 
 MOST_TEXTS = 16_384
-"""Of so many texts the answer token's way through the layers below the adapters is remembered (38 MB for SmolLM2)."""
+"""Of so many texts the hidden state of the answer token below the adapters is remembered (38 MB for SmolLM2)."""
 ROWS_AT_ONCE = 64
 """How many answer tokens go that way together; it bounds the working memory."""
 
@@ -65,8 +65,8 @@ class PartsCache:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of what is held of the parts' tokens now."""
-        return self._parts.bytes_used
+        """Bytes of what is held of the parts' tokens and of the texts' answer tokens now."""
+        return self._parts.bytes_used + sum(text.entering.nbytes for text in self._texts.values())
 
     def take_counts(self) -> tuple[int, int]:
         """How many texts were asked for since this was last asked, and how many of them were new."""
@@ -89,23 +89,28 @@ class PartsCache:
         number = {text: i for i, text in enumerate(known)}
         rows = torch.tensor([number[text] for text in texts])
         of_parts = [text.parts for text in known.values()]
-        self._parts.know([part for parts in of_parts for part in parts])  # some may have been forgotten
         tokens, lengths = self._parts.joined(of_parts, rows, slice(self._below, None))
         entering = torch.stack([text.entering for text in known.values()])[rows]
         return Recalled(tokens, entering, lengths, torch.tensor([text.place for text in known.values()])[rows])
 
     def entering(self, texts: Sequence[str]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
-        known = self._know(texts)
+        known = {text: self._texts[text] for text in texts if text in self._texts}
+        self._asked += len(known)
+        known |= self._know([text for text in texts if text not in known])
         return torch.stack([known[text].entering for text in texts])
 
     def _know(self, texts: Sequence[str]) -> dict[str, _Text]:
-        """The distinct ones of `texts`, marked as used; new ones are read."""
+        """The distinct ones of `texts`, marked as used, with all their parts in memory; new ones are read."""
         distinct = list(dict.fromkeys(texts))
         new = [text for text in distinct if text not in self._texts]
         self._asked += len(distinct)
         self._misses += len(new)
-        known = {text: self._texts[text] for text in distinct if text in self._texts} | self._read(new)
+        known = {text: self._texts[text] for text in distinct if text in self._texts}
+        placed = {text: one.parts for text, one in known.items()} | self._placed(new)
+        self._parts.know([part for parts in placed.values() for part in parts])
+        for start in range(0, len(new), ROWS_AT_ONCE):
+            known |= self._read({text: placed[text] for text in new[start : start + ROWS_AT_ONCE]})
         for text in distinct:
             self._texts[text] = known[text]
             self._texts.move_to_end(text)
@@ -113,33 +118,26 @@ class PartsCache:
             self._texts.popitem(last=False)
         return {text: known[text] for text in distinct}
 
-    def _read(self, texts: list[str]) -> dict[str, _Text]:
-        """Read new texts, some at a time."""
-        read: dict[str, _Text] = {}
-        for start in range(0, len(texts), ROWS_AT_ONCE):
-            read |= self._read_some(texts[start : start + ROWS_AT_ONCE])
-        return read
+    def _placed(self, texts: list[str]) -> dict[str, list[Part]]:
+        """The parts of texts, the last one of each behind the longest of the others."""
+        parts = {text: cut(text, self._part_end) for text in texts}
+        others = {text: [Part(part, 0) for part in some[:-1]] for text, some in parts.items()}
+        self._parts.know([part for some in others.values() for part in some])
+        lengths = {text: map(self._parts.length, some) for text, some in others.items()}
+        return {text: [*others[text], Part(parts[text][-1], max(lengths[text], default=0))] for text in texts}
 
-    def _read_some(self, texts: list[str]) -> dict[str, _Text]:
-        """Those of one length together, of which an attention kernel's last bits depend."""
-        of_parts = {text: self._placed(cut(text, self._part_end)) for text in texts}
-        self._parts.know([part for parts in of_parts.values() for part in parts])
-        lengths = {text: sum(map(self._parts.length, parts)) for text, parts in of_parts.items()}
-        in_order = sorted(texts, key=lengths.__getitem__)
+    def _read(self, placed: dict[str, list[Part]]) -> dict[str, _Text]:
+        """New texts, whose parts are known: those of one length together, of which a kernel's last bits depend."""
+        lengths = {text: sum(map(self._parts.length, parts)) for text, parts in placed.items()}
+        in_order = sorted(placed, key=lengths.__getitem__)
         tokens = [
-            self._parts.joined([of_parts[text] for text in alike], torch.arange(len(alike)), slice(self._below))[0]
+            self._parts.joined([placed[text] for text in alike], torch.arange(len(alike)), slice(self._below))[0]
             for alike in (list(some) for _, some in groupby(in_order, key=lengths.__getitem__))
         ]
-        places = {text: parts[-1].place + self._parts.length(parts[-1]) for text, parts in of_parts.items()}
+        places = {text: parts[-1].place + self._parts.length(parts[-1]) for text, parts in placed.items()}
         entering = self._enter(tokens, torch.tensor([places[text] for text in in_order]))
         states = zip(in_order, entering, strict=True)
-        return {text: _Text(of_parts[text], places[text], state.clone()) for text, state in states}
-
-    def _placed(self, parts: list[str]) -> list[Part]:
-        """The last one behind the longest of the others."""
-        others = [Part(text, 0) for text in parts[:-1]]
-        self._parts.know(others)
-        return [*others, Part(parts[-1], max(map(self._parts.length, others), default=0))]
+        return {text: _Text(placed[text], places[text], state.clone()) for text, state in states}
 
 
 def cut(text: str, part_end: str) -> list[str]:

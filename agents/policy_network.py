@@ -30,6 +30,12 @@ from agents.types import UserError
 from agents.weights.base_model import BaseModel
 from agents.weights.frozen import product_dtype
 
+READ_IN_PARTS = (
+    "It was trained on texts whose parts are read apart (`part_end` of its codec). PEFT reads a text whole, and comes "
+    "to other answers."
+)
+"""For the README of an adapter."""
+
 
 class PolicyNetwork:
     """A base model that reads the texts of one kind of world, and a bank of adapters that answer.
@@ -148,6 +154,8 @@ class PolicyNetwork:
 
     def save_adapter(self, index: int, folder: Path | str, card: str = "") -> Path:
         """Write adapter `index` in PEFT's format, with `card` in its README; returns the folder."""
+        if self.part_end:
+            card = f"{READ_IN_PARTS}\n\n{card}"
         return save_adapter(
             folder,
             self.bank.read(index),
@@ -288,14 +296,21 @@ class PolicyNetwork:
         return self.reader.read([self._tokens(text) for text in texts])
 
     def _read_parts(self, parts: Sequence[Part]) -> list[ReadText]:
-        return self.reader.read_parts([self.base.tokens(part.text) for part in parts], [part.place for part in parts])
+        return self.reader.read_parts([self._words(part.text) for part in parts], [part.place for part in parts])
+
+    def _words(self, text: str) -> list[int]:
+        """The tokens of a text or a part; UserError where there is none."""
+        ids = self.base.tokens(text)
+        if not ids:
+            raise UserError(f"text {text!r}: must have at least one token")
+        return ids
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a prompt that are not read once and for all: up to the answer token, which is the last.
 
         UserError for a text in which adapters would begin to act: PEFT looks for the last invocation token.
         """
-        ids = [*self.instruction_ids, *self.base.tokens(text), self.answer_id]
+        ids = [*self.instruction_ids, *self._words(text), self.answer_id]
         if self._acts_on_text and self.instruction_ids[-1] in ids[len(self.instruction_ids) :]:
             token = self.base.tokenizer.decode(self.instruction_ids[-1:])
             raise UserError(

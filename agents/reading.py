@@ -68,7 +68,7 @@ class TextReader:
 
     def on_device(self, ids: list[int]) -> Tensor:
         """Token ids of one row as the model takes them, (1, S)."""
-        return torch.tensor([ids], device=self._device)
+        return torch.tensor([ids], dtype=torch.long, device=self._device)
 
     @torch.no_grad()
     def read(self, tokens: Sequence[list[int]]) -> list[ReadText]:

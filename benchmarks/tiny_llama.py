@@ -23,13 +23,14 @@ WORDS = [
     "dusk",
     "night",
 ]
-OTHER_WORDS = {word for codec in CODECS.values() for word in codec.action_words} | set(
+LATER = {"toggle"}  # with another number of tokens all random weights would be others, and what is tested on them
+OTHER_WORDS = {word for codec in CODECS.values() for word in codec.action_words} - LATER | set(
     ["goal", "hole", "key", "door", "wall", "with", "nothing", "spot", "near", "far", "rock", "going", "was"]
 )
 
 
 def write_tiny_llama(folder: Path, layers: int = 4) -> Path:
-    """Write a Llama of a few layers with random weights, whose tokens are the words of all codecs."""
+    """Write a Llama of a few layers with random weights, whose tokens are the words of the codecs."""
     words = dict.fromkeys([*WORDS, *sorted(OTHER_WORDS)])
     vocabulary = ["<unk>", ",", ".", "\n", *(f" {word}" for word in words)]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))

@@ -268,7 +268,7 @@ def _family(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _means(first: dict[str, Any]) -> dict[str, dict[str, float]]:
     """By figure and by who else than the agents, the means of a comparison."""
     means: dict[str, dict[str, float]] = {}
-    for key in [key for key in ("fitness", "food_eaten", "lifetime") if first.get(key)]:
+    for key in [key for key in ("fitness", "food_eaten", "success", "lifetime") if first.get(key)]:
         means[key] = {who: row["mean"] for who, row in first[key].items() if who != "agents"}
         for who, mean in means[key].items():
             if not _is_number(mean):

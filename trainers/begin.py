@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.device import chosen_device
-from agents.types import log
+from agents.types import log, require
 from agents.weights.frozen import product_dtype
 from envs.worlds.world import World
 from evolution.events import births
@@ -40,6 +40,7 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
         config = _with_choices(config, population)
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
+    require(not (roles and config.learn.pool), "learn.pool", True, "false where agents differ in role")
     if resume is None:
         run_folder.create(run_dir, config, population.policy)
     tags = {tag: about for variant in population.variants.values() for tag, about in variant.tags.items()}

@@ -73,14 +73,14 @@ def compare(
         who: {"fitness": outcome.episode_return, "lifetime": outcome.lifetime} | outcome.figures
         for who, outcome in outcomes.items()
     }
+    told = any(SUCCESS in figures for figures in measured.values())
+    for figures in measured.values() if told else ():  # a world may say so only when somebody succeeds
+        figures.setdefault(SUCCESS, np.zeros_like(figures["fitness"]))
     for key in (key for key in ("fitness", "lifetime", "food_eaten", SUCCESS) if key in measured["agents"]):
         result[key] = {who: _interval_of(who, key, figures[key]) for who, figures in measured.items()}
-    of_task = {name: name.removeprefix(BY_TASK) for name in outcomes["agents"].figures if name.startswith(BY_TASK)}
-    if of_task:
-        result["success_by_task"] = {
-            who: {task: float(np.nanmean(outcome.figures[name])) for name, task in of_task.items()}
-            for who, outcome in outcomes.items()
-        }
+    by_task = {who: _by_task(outcome.figures) for who, outcome in outcomes.items()}
+    if any(by_task.values()):
+        result["success_by_task"] = by_task
     if "planner" in outcomes:
         food = {who: outcomes[who].figures["food_eaten"] for who in ("agents", "planner")}  # (W, N)
         kinds = {name: slice(i, None, len(env.kinds)) for i, name in enumerate(env.kinds)}
@@ -96,6 +96,12 @@ def _interval_of(who: str, key: str, figures: np.ndarray) -> dict[str, float]:
     wrong = next((value for value in found.values() if not isfinite(value)), None)
     require(wrong is None, f"{key} of {who} in held-out worlds", wrong, "finite; rewards may be too large")
     return found
+
+
+def _by_task(figures: dict[str, np.ndarray]) -> dict[str, float]:
+    """The share of the episodes of each task that succeeded."""
+    of_task = {key.removeprefix(BY_TASK): values for key, values in figures.items() if key.startswith(BY_TASK)}
+    return {task: float(np.nanmean(values)) for task, values in of_task.items()}
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:
@@ -180,8 +186,7 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
     if first:
         named.insert(0, ("generation 0", first, "agents"))
     for name, source, who in named:
-        figures = [source[key][who] for key in keys]
-        rows.append((name, *(interval_text(f) for f in figures)))
+        rows.append((name, *(interval_text(source[key][who]) if key in source else "" for key in keys)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{result['episodes']} held-out worlds, mean of all agents with 95 % interval"
@@ -190,8 +195,7 @@ def table(result: dict[str, Any], agents: str, first: dict[str, Any] | None = No
         shares = result["share_by_preset"]
         if len(shares) > 1:
             lines.append("by preset: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
-    elif "success_by_task" in result:
-        shares = result["success_by_task"]["agents"]
+    elif shares := result.get("success_by_task", {}).get("agents"):
         lines.append("success by task: " + ", ".join(f"{task} {share:.0%}" for task, share in shares.items()))
     elif "food_eaten" in result:
         lines.append(f"the planner is left out: it is for worlds of at most {MAX_CELLS} cells")

@@ -62,6 +62,11 @@ class BabyAITextCodec(PlainCodec):
 
     def __init__(self, world: Any):
         super().__init__(world)
+        needs_order = self.history > 0 or not self.goal_last
+        if self.part_end and needs_order:  # of parts that are read apart, only which is the last is known
+            raise UserError(
+                f"{type(self).__name__}.part_end = {self.part_end!r}: must be empty with history or goal first"
+            )
         self.action_words = self.action_words[: int(world.action_space.n)]  # MiniGrid's own levels have done
 
     def describe(self, observation: dict[str, Any]) -> str:

@@ -51,8 +51,8 @@ class TextCodec(Protocol):
 def part_end_of(codec: object) -> str:
     """What ends a part of this codec's texts; empty where they are read whole."""
     end = getattr(codec, "part_end", "")
-    if not isinstance(end, str):
-        raise UserError(f"codec.part_end = {end!r}: must be text, or empty")
+    if not isinstance(end, str) or (end and not end.strip()):
+        raise UserError(f"codec.part_end = {end!r}: must be text that is more than spaces, or empty")
     return end
 
 

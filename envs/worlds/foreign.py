@@ -49,7 +49,7 @@ def derived(seed: int, *numbers: int) -> int:
     return int(drawn) % HELD_OUT + (HELD_OUT if seed >= HELD_OUT else 0)
 
 
-@lru_cache(maxsize=4)  # all agents of a world have the same seed
+@lru_cache(maxsize=4)  # all agents of a world may have the same seed
 def _states(seed: int) -> tuple:
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
 

@@ -125,7 +125,7 @@ class GymWorld(ForeignWorld):
         return self._successes.figures((len(self._is_playing), self.agents))
 
     def _looked(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
-        """The same of the first observation of an episode."""
+        """The first observation of an episode, and which actions are open then."""
         self._successes.note(place, mapping(info, "info"), is_over=False)
         return self._open_to(place, seen, info)
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _KEYS = ("success", "is_success")
-_TRUTH_VALUES = (bool, np.bool_, int, float)  # Meta-World's are numbers
+MOST_TASKS = 20
+"""Of so many tasks each has a figure; of more none, as names that are drawn anew would become thousands of curves."""
 SUCCESS, BY_TASK = "success", "success_of_"
 """The figure of all episodes, and how the figure of one task begins."""
 
@@ -30,30 +31,34 @@ class Successes:
         self._are_told = False
 
     def note(self, copy: int, info: Any, *, is_over: bool) -> None:
-        """A reset or a step of a copy came with this info; is_over: its episode ended with the step."""
-        said = next((info[key] for key in _KEYS if isinstance(info.get(key), _TRUTH_VALUES)), None)
-        task = info.get("task", "")
-        now = _Latest(task if isinstance(task, str) else "", None if said is None else bool(said))
+        """A reset or a step of a copy came with this info; is_over: its episode ended with the step.
+
+        What is said last of an episode counts. A task holds until the episode ends, or another is named.
+        """
+        before, task = self._latest[copy], info.get("task")
+        said = next((truth for key in _KEYS if (truth := _truth(info.get(key))) is not None), before.has_succeeded)
+        now = _Latest(task if isinstance(task, str) else before.task, said)
         self._are_told |= said is not None
-        self._latest[copy] = now
-        if is_over and now.has_succeeded is not None:
+        if is_over and said is not None:
             self._ended[copy, now.task] += 1
-            self._won[copy, now.task] += now.has_succeeded
-            self._latest[copy] = _Latest("", None)
+            self._won[copy, now.task] += said
+        self._latest[copy] = _Latest("", None) if is_over else now
 
     def figures(self, shape: tuple[int, int]) -> dict[str, np.ndarray]:
         """The share of each agent's episodes that succeeded, (W, N): of all, and of each task.
 
-        An episode under way counts, as a failure, only where it is the agent's first. NaN where an agent had none of
-        a task. {} where the world does not say.
+        An episode under way counts only where it is the agent's first, by what was said last. NaN where an agent had
+        none of a task. {} where the world does not say.
         """
         if not self._are_told:
             return {}
-        ended, won = self._ended.copy(), self._won
+        ended, won = self._ended.copy(), self._won.copy()
         for copy in {*range(self._copies)} - {copy for copy, _ in self._ended}:
-            ended[copy, self._latest[copy].task] = 1
+            task, has_succeeded = self._latest[copy]
+            ended[copy, task], won[copy, task] = 1, int(has_succeeded or 0)
         tasks = sorted({task for _, task in ended if task})
-        of_task = {BY_TASK + task: self._share(ended, won, {task}, shape) for task in tasks}
+        named = tasks if len(tasks) <= MOST_TASKS else []
+        of_task = {BY_TASK + task: self._share(ended, won, {task}, shape) for task in named}
         return {SUCCESS: self._share(ended, won, {"", *tasks}, shape)} | of_task
 
     def _share(
@@ -66,3 +71,13 @@ class Successes:
         share = np.full(self._copies, np.nan)
         np.divide(good, of, out=share, where=of > 0)
         return share.reshape(shape)
+
+
+def _truth(value: Any) -> bool | None:
+    """Whether a value says yes or no: one truth value, or the number 0 or 1; None for anything else."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # whatever a world has put there
+        return None
+    is_one = array.size == 1 and array.dtype.kind in "biuf" and array.item() in (0, 1)
+    return bool(array.item()) if is_one else None

@@ -194,7 +194,7 @@ def test_a_text_reads_like_this(codec):
 
 def test_attributes_switch_how_things_are_said():
     class Other(BabyAITextCodec):
-        link, goal_last, ahead_first, articles = "lies", False, False, True
+        part_end, link, goal_last, ahead_first, articles = "", "lies", False, False, True
 
     assert Other(begun(TRAIN)[0]).describe(SEEN) == (
         " put the red ball next to a blue box, wall right two, a blue box lies right one forward one, "
@@ -204,7 +204,7 @@ def test_attributes_switch_how_things_are_said():
 
 def test_history_tells_what_was_seen_and_done_before_and_begins_anew_with_an_episode():
     class Long(BabyAITextCodec):
-        history = 2
+        part_end, history = "", 2
 
     codec = Long(begun(TRAIN)[0])
     near, far = scene("go to the red ball", (3, 5, RED_BALL)), scene("go to the red ball", (3, 3, RED_BALL))
@@ -277,3 +277,10 @@ def test_every_word_is_one_token_of_the_real_tokenizer():
     assert {"wall", "carry", "locked", "left", "three", "is", "put", "pick", "then", "grey"} <= said
     for word in said | {BabyAITextCodec.did}:
         base.one_token(word)
+
+
+@pytest.mark.parametrize(("switch", "value"), [("history", 1), ("goal_last", False)])
+def test_what_needs_the_order_of_phrases_is_refused_where_they_are_read_apart(switch, value):
+    kind = type("Ordered", (BabyAITextCodec,), {switch: value})
+    with pytest.raises(UserError, match=r"Ordered.part_end = ',': must be empty with history or goal first"):
+        kind(gymnasium.make(TRAIN))

@@ -141,7 +141,8 @@ def test_a_part_is_read_once_and_texts_are_counted(network, monkeypatch):
     assert network.cache.take_counts() == (5, 0)
     assert len(network.cache) == 5
     assert network.cache.latest(2) == TEXTS[3:]
-    assert network.cache.bytes_used == 4 * sum(map(len, read)) * network.cache._parts._arena[:, :, :, 0].numel()
+    token = network.cache._parts._arena[:, :, :, 0].numel()
+    assert network.cache.bytes_used == 4 * (sum(map(len, read)) * token + 5 * network.width)
 
 
 def test_answers_do_not_depend_on_what_was_remembered(network):
@@ -153,6 +154,20 @@ def test_answers_do_not_depend_on_what_was_remembered(network):
             answer = forgetful.action_logits([text], torch.tensor([0]))[0]
             torch.testing.assert_close(answer, calm[row], **NEAR)
     assert forgetful.cache.bytes_used < network.cache.bytes_used
+
+
+def test_new_texts_are_read_together_and_nothing_twice_though_there_is_no_room(network, monkeypatch):
+    forgetful = PolicyNetwork(network.base, network.bank, InParts(3), prefix_cache_mb=0)
+    calls, asked = [], forgetful.reader.read_parts
+    monkeypatch.setattr(forgetful.reader, "read_parts", lambda tokens, p: calls.append(len(tokens)) or asked(tokens, p))
+    monkeypatch.setattr("agents.parts_cache.ROWS_AT_ONCE", 2)
+    forgetful.action_logits(TEXTS, None)
+    assert calls == [5, 5], "first all parts but the last of each text, then the last ones, which stand behind them"
+
+
+@pytest.mark.parametrize("text", [" ", ",", " home,", ",,"])
+def test_a_text_with_hardly_anything_in_it_is_read(network, text):
+    torch.testing.assert_close(network.action_logits([text], None)[0], network.plain_logits(text, None), **NEAR)
 
 
 def test_only_so_many_texts_are_remembered(network, monkeypatch):

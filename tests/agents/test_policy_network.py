@@ -279,6 +279,11 @@ def test_whether_many_rows_cost_little_more_than_one_depends_on_what_adapters_ac
     assert network.is_batched == (tokens == "answer")
 
 
+def test_a_text_without_tokens_is_refused(network):
+    with pytest.raises(UserError, match="text '': must have at least one token"):
+        network.action_logits(["", " food"], None)
+
+
 def test_a_prompt_of_just_the_length_that_the_model_can_see_is_not_refused(network):
     room = network.base.causal_lm.config.max_position_embeddings - len(network.instruction_ids) - 1
     fast = network.action_logits([" food" * room], torch.tensor([2]))[0]

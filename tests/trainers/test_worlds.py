@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from agents.codecs.babyai import BabyAITextCodec
 from agents.codecs.forage import ForageCodec
 from agents.types import UserError
 from envs.presets import PRESETS, preset
@@ -27,9 +28,17 @@ from trainers.watch import main as watch
 from trainers.worlds import make_codec, make_world
 
 DOC = Path(__file__).parents[2] / "docs" / "worlds.md"
-WORLDS = ["FrozenLake-v1", "MiniGrid-Empty-5x5-v0", "mpe2.simple_spread_v3"]
+BABYAI = "envs:BabyAI-MixedTrainLocal-v0"
+WORLDS = ["FrozenLake-v1", "MiniGrid-Empty-5x5-v0", "mpe2.simple_spread_v3", BABYAI]
+MORE = {BABYAI: ["--env.codec", f"{__name__}:Tiny", "--learn.pool", "true", "--env.shared_layouts", "false"]}
 NOT_REPEATED = {"wall_s", "decide_ms", "learn_s", "texts_known", "texts_read", "text_hit_rate", "prefix_cache_mb"}
 """Timings, and what the cache of texts holds, with which a resumed run begins empty."""
+
+
+class Tiny(BabyAITextCodec):
+    """In words that the tiny model knows."""
+
+    action_words, answer = ("left", "right", "forward", "pick", "drop", "open"), "go"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,8 @@ def lines(file):
 def finished(request, arguments, tmp_path_factory):
     """A run of two generations in each world: its folder, its config and its result."""
     run_dir = tmp_path_factory.mktemp("worlds") / "run"
-    config, _ = parse([*arguments, "--env.id", request.param, "--generations", "2", "--run_dir", str(run_dir)])
+    more = MORE.get(request.param, [])
+    config, _ = parse([*arguments, *more, "--env.id", request.param, "--generations", "2", "--run_dir", str(run_dir)])
     return run_dir, config, train(config)
 
 
@@ -70,6 +80,19 @@ def test_a_run_in_another_world_writes_what_it_knows_and_nothing_of_food(finishe
     assert read_config(run_dir) == config
 
 
+def test_success_is_shown_where_a_world_says_so(finished):
+    run_dir, config, result = finished
+    metrics = lines(run_dir / "metrics.jsonl")
+    assert all(("success_mean" in line) == ("BabyAI" in config.env.id) for line in metrics)
+    assert ("success" in result) == ("BabyAI" in config.env.id)
+    if "success" in result:
+        assert all(0 <= line["success_mean"] <= 1 for line in metrics)
+        assert any(key.startswith("success_of_") for key in metrics[0])
+        assert result["success"].keys() == result["success_by_task"].keys() == {"agents", "frozen", "random"}
+        (events,) = (run_dir / "tb").glob("events*")
+        assert b"episode/success" in events.read_bytes()
+
+
 def test_agents_of_another_world_are_not_judged_in_a_preset(finished, capsys):
     with pytest.raises(SystemExit):
         evaluate([str(finished[0]), "--preset", "maze"])
@@ -82,9 +105,11 @@ def test_it_is_evaluated_in_a_table_and_as_json(finished, capsys):
     assert json.loads(capsys.readouterr().out) == result
     evaluate([str(run_dir), "--episodes", "2"])
     table = capsys.readouterr().out.splitlines()
-    assert table[1].split() == ["fitness", "steps", "lived"]
+    success = ["success"] if "success" in result else []
+    assert table[1].split() == ["fitness", *success, "steps", "lived"]
     assert [line.split("  ")[0] for line in table[2:5]] == ["generation 1", "frozen", "random"]
-    assert [line.split()[0] for line in table[6:]] == ["frozen", "random"], "who they are"
+    assert [line.split()[0] for line in table[6 + len(success) :]] == ["frozen", "random"], "who they are"
+    assert not success or table[5].startswith("success by task: ")
 
 
 def test_a_resumed_run_equals_one_that_was_never_stopped(finished, arguments, tmp_path):

@@ -195,8 +195,10 @@ class Learner:
                 is_learning = torch.zeros_like(is_stopped)
                 is_learning[batch.groups] = ~is_stopped[batch.groups]
                 if self.config.pool:
-                    gradients[:] = _mean_of_finite(gradients[(batch.groups - chunk.start).to(gradients.device)])
-                    is_learning = ~is_stopped  # who has no samples left follows the others too
+                    own = gradients[(batch.groups - chunk.start).to(gradients.device)]
+                    is_sound = own.isfinite().all(dim=1)
+                    is_broken[batch.groups[~is_sound.cpu()]] = 1.0
+                    gradients[:] = own[is_sound].mean(dim=0)
                 rates, bound = experience.learning_rate, self.config.max_grad_norm
                 norm = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)
@@ -259,11 +261,6 @@ def _joined(found: Sequence[tuple[Tensor, Change]]) -> tuple[Tensor, Change]:
     """What was found of some agents after what was found of others."""
     losses, changes = zip(*found, strict=True)
     return torch.cat(losses), Change(*map(torch.cat, zip(*changes, strict=True)))
-
-
-def _mean_of_finite(gradients: Tensor) -> Tensor:
-    """The mean (F,) of the gradients (G, F) that are finite; not finite where there is none."""
-    return gradients[gradients.isfinite().all(dim=1)].mean(dim=0)
 
 
 def minibatches(

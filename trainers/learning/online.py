@@ -122,15 +122,15 @@ class OnlineObserver(Observer):
 
         next_values: (M,) each, of what was seen after the step.
         """
-        start, decisions = perf_counter(), [*self._trace, *steps]
+        start, decided = perf_counter(), [*self._trace, *steps]
         agents = len(self.policy.network.bank)
         credit = np.stack([self._credit(*known) for known in zip(steps, next_values, strict=True)])  # (S, K, M)
         alive = np.any([m["is_lived"] for m in steps], axis=0).reshape(-1, agents).any(axis=0)
-        size = max(1, self.policy.network.rows_at_once * agents // (len(decisions) * credit.shape[-1]))
+        size = max(1, self.policy.network.rows_at_once * agents // (len(decided) * credit.shape[-1]))
         for first in range(0, agents, size):
             learners = first + np.flatnonzero(alive[first : first + size])
             if len(learners):
-                self._learn(texts, slice(first, min(first + size, agents)), learners, decisions, credit)
+                self._learn(texts, slice(first, min(first + size, agents)), learners, decided, credit)
         self._trace.extend(steps)
         self.update_s.append(perf_counter() - start)
 
@@ -151,28 +151,28 @@ class OnlineObserver(Observer):
         texts: Sequence[str],
         chunk: slice,
         learners: np.ndarray,
-        decisions: list[Transition],
+        decided: list[Transition],
         credit: np.ndarray,
     ) -> None:
         """One step of the adapters `learners` (G,), a part of the chunk, by L decisions; credit: (S, K, M)."""
-        bank, first = self.policy.network.bank, len(decisions) - len(credit)
-        shape = len(learners), len(decisions), -1  # of a row of numbers: (G, L, W)
+        bank, first = self.policy.network.bank, len(decided) - len(credit)
+        shape = len(learners), len(decided), -1  # of a row of numbers: (G, L, W)
 
         def rows(columns: Sequence[np.ndarray]) -> np.ndarray:  # L of (M, ...) -> (G * L * W, ...)
             by_agent = np.stack(columns).reshape(len(columns), -1, len(bank), *columns[0].shape[1:])
             return np.moveaxis(by_agent[:, :, learners], 2, 0).reshape(-1, *columns[0].shape[1:])
 
-        is_lived = rows([m["is_lived"] for m in decisions])
-        legal = rows([m["legal"] for m in decisions]) | ~is_lived[:, None]  # filler must not be without any action
-        read = [texts[i] for i in rows([m["text"] for m in decisions])]
-        groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in decisions]))
+        is_lived = rows([m["is_lived"] for m in decided])
+        legal = rows([m["legal"] for m in decided]) | ~is_lived[:, None]  # filler must not be without any action
+        read = [texts[i] for i in rows([m["text"] for m in decided])]
+        groups, action = torch.from_numpy(learners), torch.from_numpy(rows([m["action"] for m in decided]))
         log_prob, entropy = self.policy.evaluate(read, groups, action, torch.from_numpy(legal))
-        acted = torch.from_numpy(rows([m["log_prob"] for m in decisions]))
+        acted = torch.from_numpy(rows([m["log_prob"] for m in decided]))
         ratio = (log_prob.detach() - acted).exp().clamp(max=1.0).view(shape)
         by_agent = credit.reshape(*credit.shape[:2], -1, len(bank))[..., learners]
         weight = credited(torch.from_numpy(np.moveaxis(by_agent, -1, 0).astype(np.float32)), ratio).flatten()
         is_new = torch.from_numpy(
-            is_lived & rows([np.full(len(m["action"]), i >= first) for i, m in enumerate(decisions)])
+            is_lived & rows([np.full(len(m["action"]), i >= first) for i, m in enumerate(decided)])
         )
         counts = is_new.view(len(learners), -1).sum(dim=1)
         gain = (weight * log_prob).view(len(learners), -1).sum(dim=1) / counts
@@ -280,7 +280,7 @@ class BackgroundObserver(Observer):
     def _all_that_waits(self) -> list[tuple[Sequence[str], Transition]]:
         """One step or more, as soon as there are some; none when there will be no more."""
         work = [self._queue.get()]
-        while work[-1] is not None and not self._queue.empty():
+        while work[-1] is not None and not self._queue.empty() and len(work) < MOST_STEPS_AHEAD:
             work.append(self._queue.get())
         if len(work) > 1 and work[-1] is None:
             self._queue.put(work.pop())

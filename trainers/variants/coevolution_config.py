@@ -34,6 +34,7 @@ class CoevolutionConfig(VariantConfig):
             condition, env = "with coevolution.enabled", config.env
             require(env.populations > 1, "env.populations", env.populations, f"2 or more {condition}")
             require(not env.also, "env.also", env.also, f"empty {condition}")
+            require(not config.learn.pool, "learn.pool", True, f"false {condition}")
             require(config.evolution.enabled, "evolution.enabled", False, f"true {condition}")
             require(not is_on(config, "social"), "social.imitate", "on", f"nobody {condition}")
             require(not is_on(config, "steady_state"), "steady_state.enabled", True, f"false {condition}")

@@ -39,6 +39,8 @@ class WholeModel:
         self.causal_lm, self.tokenizer = base.causal_lm.to(network.device).requires_grad_(True), base.tokenizer
         self._device = network.device
         self.config, self.temperature = config, temperature
+        is_whole = not network.part_end
+        require(is_whole, "distillation.trains", "model", "adapters with a codec whose texts are read in parts")
         ids, answer = network.instruction_ids, network.answer_id
         self._prompt = lambda text: [*ids, *base.tokens(text), answer]
         self._words = network.action_ids
