@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from agents.attention import Recollection, Rereading
 from agents.codecs.codec import TextCodec, part_end_of
 from agents.formats.peft import load_adapter, save_adapter
+from agents.layers import is_known
 from agents.lora import AdapterBank
 from agents.parts_cache import Part, PartsCache, cut
 from agents.prefix_cache import PrefixCache, ReadText, Recalled
@@ -213,7 +214,7 @@ class PolicyNetwork:
         try:
             parts = self._front_ids, self.first_layer, self._acts_on_text
             self.reader = TextReader(self.base, self.device, *parts)
-            if self.part_end and not self.reader.is_known:
+            if self.part_end and not is_known(self.base.decoder):
                 raise NotImplementedError("texts are read in parts only through layers that are computed here")
             if len(self.reader.instructions) < self.base.layers:
                 raise NotImplementedError("not all its layers ask for an attention function")

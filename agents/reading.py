@@ -42,9 +42,7 @@ class TextReader:
         self._base, self._device = base, device
         self.front_ids, self._first, self._on_text = front_ids, first_layer, on_text
         self._most = TOKENS_AT_ONCE if can_be_steady(base.decoder) else 1
-        self.is_known = is_known(base.decoder)
-        """Whether its layers are computed here."""
-        if self.is_known:
+        if is_known(base.decoder):
             self._trunk = Layers(base.decoder, 0, first_layer)
             self.top: SomeLayers = Layers(base.decoder, first_layer, base.layers)
         else:

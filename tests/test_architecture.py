@@ -25,6 +25,23 @@ ALLOWED = {
 }
 
 
+TOP_LEVEL = {
+    *("envs", "agents", "trainers", "evolution", "configs", "tests", "dashboard", "benchmarks", "examples", "docs"),
+    *("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile"),
+    *("constraints.txt", ".ci", ".gitignore", ".pre-commit-config.yaml"),
+}
+
+
+def test_nothing_new_lies_at_the_top():
+    """A package that pip was told to download was committed there once."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no git repository")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip(f"git does not list this folder: {listed.stderr.strip()}")
+    assert {Path(file).parts[0] for file in listed.stdout.splitlines()} == TOP_LEVEL
+
+
 def imports(file: Path) -> set[str]:
     """Modules of this project that a file imports."""
     found = set()

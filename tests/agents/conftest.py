@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents import policy as policy_module
-from agents import reading
+from agents import policy_network, reading
 from agents.codecs.forage import ForageCodec
 from agents.codecs.forage_map import REACH, ForageMap
 from agents.weights import base_model
@@ -23,7 +23,7 @@ Cells = list[tuple[int, int]]
 @pytest.fixture
 def theirs_only(monkeypatch) -> None:
     """Let every model be opened and computed by transformers."""
-    for module in (policy_module, reading):
+    for module in (policy_module, policy_network, reading):
         monkeypatch.setattr(module, "is_known", lambda decoder: False)
     monkeypatch.setattr(base_model, "known_config", lambda folder: None)
 

@@ -9,8 +9,9 @@ known when the next text is read, so its update comes one step later.
 
 With `learn.background` a thread learns, while agents act by a copy of their adapters that it publishes after every
 update. It learns from all steps that wait in one update: the further it falls behind, the larger and the fewer updates
-are. Staleness is how many steps the agents are ahead of learning; it is bounded, logged, and corrected by the
-probability ratios. What comes of a rollout then depends on the threads' timing, so no such run can be repeated exactly.
+are, and the less is learned from the same steps. Staleness is how many steps the agents are ahead of learning; it is
+bounded, logged, and corrected by the probability ratios. What comes of a rollout then depends on the threads' timing,
+so no such run can be repeated exactly.
 
 Symbols: W worlds, N agents in a world, M = W * N, K decisions in a trace, S steps in an update, G agents that learn.
 """
