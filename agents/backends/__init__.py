@@ -1,5 +1,8 @@
 """Who computes the answers of agents: torch, which also learns, or another runtime with the same adapters."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -56,6 +59,16 @@ def require_installed(user: str, extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise UserError(f"{user}: needs `pip install -e '.[{extra}]'` ({package} is not installed)")
+
+
+def require_alive(user: str, program: str, *arguments: str, hint: str) -> None:
+    """UserError, naming the `user`, where a Python program is killed by a signal, such as for a forbidden instruction.
+
+    It runs in a process of its own, since such an end cannot be caught. What else may go wrong in it is not looked at.
+    """
+    code = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode
+    if code < 0:
+        raise UserError(f"{user}: was killed by {signal.Signals(-code).name} in a trial on this machine; {hint}")
 
 
 def require_answer_token(network: "PolicyNetwork", user: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from llama_cpp import llama_cpp as lib
 
-from agents.backends import require_answer_token
+from agents.backends import require_alive, require_answer_token
 from agents.formats.gguf import Shape, save_gguf_adapter
 from agents.formats.gguf_header import check_gguf
 from agents.types import UserError
@@ -30,6 +30,18 @@ CELLS = 1024
 """Tokens of texts and answers that are held at once."""
 SEQUENCES = 64
 """Texts that are held at once."""
+
+
+_TRIAL = """
+import sys
+from llama_cpp import Llama
+Llama(sys.argv[1], n_ctx=64, n_gpu_layers=0, verbose=False).eval([1, 2, 3])
+"""
+_REBUILD = (
+    "llama-cpp-python is built for the processor that it finds, and a virtual machine may forbid some of its "
+    "instructions; build it without them, as with CMAKE_ARGS=-DGGML_NATIVE=OFF and "
+    "pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
+)
 
 
 class Token(NamedTuple):
@@ -168,6 +180,7 @@ class Runtime:
         model_parameters = lib.llama_model_default_params()
         model_parameters.n_gpu_layers = 0
         check_gguf(gguf)  # what is broken can end a process there
+        require_alive("llama.cpp", _TRIAL, str(gguf), hint=_REBUILD)
         self._model = lib.llama_model_load_from_file(str(gguf).encode(), model_parameters)
         if not self._model:
             raise UserError(f"{gguf}: llama.cpp cannot load it ({_reason()})")

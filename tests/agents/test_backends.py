@@ -8,7 +8,7 @@ import pytest
 from gguf_files import write_gguf
 from test_architectures import FEW_HEADS, SHAPE, policy_on, write_checkpoint
 
-from agents.backends import BACKENDS, open_backend
+from agents.backends import BACKENDS, open_backend, require_alive
 from agents.formats.gguf import Shape, save_gguf_adapter
 from agents.policy import Policy
 from agents.types import UserError
@@ -136,8 +136,26 @@ def test_llama_cpp_says_what_it_lacks(tiny_policy, tmp_path):
     with pytest.raises(UserError, match=r"model.name = .*: has 0 GGUF files, and llama.cpp needs one"):
         open_backend("llama_cpp", tiny_policy.network)
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UserError, match=r"broken.gguf: llama.cpp cannot load it \(.*gguf"):
+    with pytest.raises(UserError, match=r"broken.gguf: is no GGUF file, or is cut short"):
         LlamaCpp(tiny_policy.network, tmp_path / "broken.gguf")
+
+
+@pytest.mark.parametrize(("name", "is_dead"), [("SIGSEGV", True), ("SIGILL", True), ("SIGUSR1", True), ("", False)])
+def test_a_runtime_that_would_kill_the_process_is_tried_in_another_one(name, is_dead):
+    kill = f"import os, signal, sys; os.kill(os.getpid(), signal.{name})" if name else "raise SystemExit(3)"
+    if not is_dead:
+        return require_alive("a runtime", kill, hint="build it anew")
+    with pytest.raises(UserError, match=f"a runtime: was killed by {name} in a trial on this machine; build it anew"):
+        require_alive("a runtime", kill, hint="build it anew")
+
+
+def test_llama_cpp_is_tried_before_it_is_used(policy, monkeypatch):
+    needs("llama_cpp")
+    from agents.backends import llama_cpp
+
+    monkeypatch.setattr(llama_cpp, "_TRIAL", "import os; os.abort()")
+    with pytest.raises(UserError, match=r"llama.cpp: was killed by SIGABRT .*GGML_NATIVE=OFF"):
+        open_backend("llama_cpp", policy.network)
 
 
 def test_llama_cpp_sees_an_activated_lora(policy, tmp_path):
