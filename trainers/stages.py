@@ -12,6 +12,7 @@ from agents.types import log
 from agents.weights.compact import trim_memory
 from envs.types import WorldState
 from envs.worlds.foreign import ForeignWorld
+from envs.worlds.successes import successes_in
 from envs.worlds.world import Pictured, World
 from evolution import next_generation
 from evolution.events import births, deaths
@@ -108,6 +109,7 @@ class Generation:
     steps: int = 0  # of all agents together, in rollouts
     first_return: np.ndarray | None = None  # (W, N), of the first rollout, the mean over its episodes
     states: list[WorldState] = field(default_factory=list)  # of the latest rollout, to be looked at
+    successes: list[dict[str, np.ndarray]] = field(default_factory=list)  # of each rollout, where the world says
 
 
 class BreedingGroup(NamedTuple):
@@ -218,6 +220,7 @@ def collect(run: Run, generation: Generation) -> Rollout:
     )
     generation.states = states.states
     generation.steps += int(rollout.trajectory.is_lived.sum())
+    generation.successes.append(successes_in(rollout.outcome.figures))
     population.latest_texts = latest_texts(rollout.trajectory, PROBES)
     population.note_texts(rollout.trajectory.texts)
     if generation.first_return is None:

@@ -15,6 +15,11 @@ SUCCESS, BY_TASK = "success", "success_of_"
 """The figure of all episodes, and how the figure of one task begins."""
 
 
+def successes_in(figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of a rollout's figures that say which share of episodes succeeded."""
+    return {name: share for name, share in figures.items() if name == SUCCESS or name.startswith(BY_TASK)}
+
+
 class _Latest(NamedTuple):
     task: str  # of the episode under way; "" where the world names none
     has_succeeded: bool | None  # None: it does not say

@@ -182,11 +182,17 @@ def codec():
 
 
 def test_a_text_reads_like_this(codec):
-    assert codec.encode(np.array([SEEN], object), None) == [
-        " wall right two, blue box is forward one right one, red ball is forward one left two, "
-        "locked green door is forward three, carry blue box, put red ball next to blue box"
-    ]
+    told = (
+        "wall right two",
+        "blue box is forward one right one",
+        "red ball is forward one left two",
+        "locked green door is forward three",
+        "carry blue box",
+    )
+    twice = "".join(f" {phrase} {phrase}," for phrase in told)
+    assert codec.encode(np.array([SEEN], object), None) == [f"{twice} put red ball next to blue box"]
     assert codec.describe(scene("open a door")) == " open door"
+    codec.echo = False
     beyond_unseen = scene("open a door", (3, 2, WALL), (3, 4, (0, 0, 0)), (0, 6, WALL), (1, 6, RED_BALL))
     assert codec.describe(beyond_unseen) == " wall forward four, red ball is left two, open door"
     assert len(codec.action_words) == 6
@@ -194,7 +200,7 @@ def test_a_text_reads_like_this(codec):
 
 def test_attributes_switch_how_things_are_said():
     class Other(BabyAITextCodec):
-        part_end, link, goal_last, ahead_first, articles = "", "lies", False, False, True
+        part_end, link, goal_last, ahead_first, articles, echo = "", "lies", False, False, True, False
 
     assert Other(begun(TRAIN)[0]).describe(SEEN) == (
         " put the red ball next to a blue box, wall right two, a blue box lies right one forward one, "
@@ -204,7 +210,7 @@ def test_attributes_switch_how_things_are_said():
 
 def test_history_tells_what_was_seen_and_done_before_and_begins_anew_with_an_episode():
     class Long(BabyAITextCodec):
-        part_end, history = "", 2
+        part_end, history, echo = "", 2, False
 
     codec = Long(begun(TRAIN)[0])
     near, far = scene("go to the red ball", (3, 5, RED_BALL)), scene("go to the red ball", (3, 3, RED_BALL))

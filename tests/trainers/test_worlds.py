@@ -86,11 +86,13 @@ def test_success_is_shown_where_a_world_says_so(finished):
     assert all(("success_mean" in line) == ("BabyAI" in config.env.id) for line in metrics)
     assert ("success" in result) == ("BabyAI" in config.env.id)
     if "success" in result:
-        assert all(0 <= line["success_mean"] <= 1 for line in metrics)
+        assert all(0 <= line[name] <= 1 for name in ("success_mean", "rollout_success_mean") for line in metrics)
         assert any(key.startswith("success_of_") for key in metrics[0])
+        assert any(key.startswith("rollout_success_of_") for key in metrics[0])
         assert result["success"].keys() == result["success_by_task"].keys() == {"agents", "frozen", "random"}
         (events,) = (run_dir / "tb").glob("events*")
         assert b"episode/success" in events.read_bytes()
+        assert b"learn/success" in events.read_bytes()
 
 
 def test_agents_of_another_world_are_not_judged_in_a_preset(finished, capsys):

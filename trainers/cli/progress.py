@@ -197,10 +197,14 @@ class Progress:
 
 
 def _successes(figures: dict[str, float]) -> str:
-    """As "  success 41 % (goto 60 %, open 22 %) after 20,480 steps", where the world says what succeeds."""
-    if "success_mean" not in figures:
+    """As "  success 41 % (goto 60 %, open 22 %) after 20,480 steps", where the world says what succeeds.
+
+    In the rollouts of the generation: there are more of them than worlds in which fitness is measured.
+    """
+    if "rollout_success_mean" not in figures:
         return ""
-    of_task = {key: share for key, share in figures.items() if key.startswith(BY_TASK)}
-    tasks = ", ".join(f"{key[len(BY_TASK) : -len('_mean')]} {share:.0%}" for key, share in of_task.items())
+    named, ending = f"rollout_{BY_TASK}", "_mean"
+    of_task = {key[len(named) : -len(ending)]: share for key, share in figures.items() if key.startswith(named)}
+    tasks = ", ".join(f"{task} {share:.0%}" for task, share in of_task.items())
     shown = f" ({tasks})" if tasks else ""
-    return f"  success {figures['success_mean']:.0%}{shown} after {figures['env_steps']:,.0f} steps"
+    return f"  success {figures['rollout_success_mean']:.0%}{shown} after {figures['env_steps']:,.0f} steps"

@@ -138,8 +138,16 @@ def _figures(
         "text_hit_rate": 1 - read / asked,
         **{f"fitness_of_{role}": mean for role, mean in _fitness_by_role(run).items()},
         **means,
+        **_rollout_successes(generation),
         **learned,
     }
+
+
+def _rollout_successes(generation: Generation) -> dict[str, float]:
+    """Mean share of episodes that succeeded in the rollouts of a generation, of all and of each task."""
+    names = dict.fromkeys(name for shares in generation.successes for name in shares)
+    met = {name: [shares[name].ravel() for shares in generation.successes if name in shares] for name in names}
+    return {f"rollout_{name}_mean": float(np.nanmean(np.concatenate(shares))) for name, shares in met.items()}
 
 
 def _fitness_by_role(run: Run) -> dict[str, float]:

@@ -29,6 +29,10 @@ TAGS = {
         "success_mean",
         "Share of the episodes that succeeded, by the world's own word, in worlds common to all, mean over the agents.",
     ),
+    "learn/success": Tag(
+        "rollout_success_mean",
+        "Share of the episodes that succeeded in rollouts that are learned from, mean over the agents.",
+    ),
     "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
     "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
     "episode/env_restarts": Tag("env_restarts", "Copies of a world that failed and were made anew, in a generation."),
@@ -70,6 +74,10 @@ PARTS = {
     "success_of_": (
         "episode/success_of_",
         "Share of the episodes of this task that succeeded, in common worlds.",
+    ),
+    "rollout_success_of_": (
+        "learn/success_of_",
+        "Share of the episodes of this task that succeeded, in rollouts that are learned from.",
     ),
 }
 """How keys begin of which there are several, by role or by task: how their tags begin, and what they mean."""
