@@ -47,7 +47,7 @@ class Past(NamedTuple):
 
 
 class BabyAITextCodec(PlainCodec):
-    """The BabyAI levels of MiniGrid and `envs.babyai`, as in " red ball is left one red ball is left one, go to red ball".
+    """The BabyAI levels of MiniGrid and `envs.babyai`: " red ball is left one red ball is left one, go to red ball".
 
     It can say the missions of all 96 levels that MiniGrid 3.2 registers under BabyAI-. To say things otherwise, set an
     attribute in a subclass.
