@@ -1,15 +1,15 @@
 """What SmolLM2 makes of BabyAI-Text before any reward, and how much of MiniGrid's bot one adapter can learn.
 
-    python -m benchmarks.babyai [--episodes N] [--json FILE]
-    python -m benchmarks.babyai --clone [--examples N] [--passes P] [--top-layers K[,K...]] [--once] [--json FILE]
+    python -m benchmarks.babyai frozen [--episodes N] [--dtype bfloat16|float32] [--json FILE]
+    python -m benchmarks.babyai clone [--examples N] [--passes P] [--top-layers K [K ...]] [--once] [--dtype ...]
 
-First: success without training in "go to" with two distractors and 24 steps, by how texts are told and read, beside
-random actions. A share of N episodes is within 1 / sqrt(N) of the truth nineteen times of twenty.
+frozen: success without training in "go to" with two distractors and 24 steps, by how texts are told and read, beside
+random actions. Of N episodes nineteen times of twenty the share is within 1 / sqrt(N) of the truth.
 
-With --clone: one adapter learns the actions of MiniGrid's BabyAIBot in the five tasks with 8 distractors, by
+clone: one adapter learns the actions of MiniGrid's BabyAIBot in the five tasks with 8 distractors, by
 cross-entropy, and guesses them in situations that it has not seen: of all; and of those of "go to" and "pick up" in
-which the named thing is in view beside the agent, where the answer is to turn, against what is right elsewhere. The bot
-sees what the agent sees and remembers more. Needs the extra `worlds`.
+which the named thing is in view beside the agent, where the bot nearly always turns. The bot sees what the agent sees
+and remembers more. --once tells things once. Needs the extra `worlds`.
 """
 
 import argparse
@@ -24,19 +24,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from agents.backends import require_installed
 from agents.codecs.babyai import BabyAITextCodec
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
-from agents.types import AdapterConfig, ModelConfig, UserError
+from agents.types import AdapterConfig, Dtype, ModelConfig
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
 from trainers.cli.command_line import run_command
 from trainers.comparison import held_out_seeds
+from trainers.records.run_folder import machine
 from trainers.rollout import collect_rollout
 
 WORLD = "envs:BabyAI-MixedTrainLocal-v0"
 MINIBATCH = 64
 TEST_EXAMPLES = 1500
+LAYERS = 30
+"""Of SmolLM2-135M."""
 KINDS = {4: "door", 5: "key", 6: "ball", 7: "box"}
 COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
 
@@ -53,16 +57,17 @@ def said(codec: type[BabyAITextCodec], **attributes: Any) -> BabyAITextCodec:
     return type("Other", (codec,), attributes)(gymnasium.make(WORLD).unwrapped)
 
 
-def policy_for(codec: BabyAITextCodec, top_layers: int = 8) -> Policy:
+def policy_for(codec: BabyAITextCodec, dtype: Dtype, top_layers: int = 8) -> Policy:
     """The real model with one newborn adapter."""
-    return make_policy(ModelConfig(prefix_cache_mb=1024), AdapterConfig(rank=8, top_layers=top_layers), codec, 1, 0)
+    model = ModelConfig(prefix_cache_mb=1024, dtype=dtype)
+    return make_policy(model, AdapterConfig(rank=8, top_layers=top_layers), codec, 1, 0)
 
 
-def frozen_success(codec: BabyAITextCodec, episodes: int) -> float:
+def frozen_success(codec: BabyAITextCodec, episodes: int, dtype: Dtype) -> float:
     """Share of episodes in which the model without an adapter succeeds."""
     world = GymWorld(WORLD, {"task": "goto", "num_dists": 2}, 1, 24, renews=False)
     seeds, rng, bare = held_out_seeds(episodes, 0), np.random.default_rng(0), np.full((episodes, 1), -1)
-    outcome = collect_rollout(policy_for(codec), codec, world, seeds, rng, adapter_ids=bare).outcome
+    outcome = collect_rollout(policy_for(codec, dtype), codec, world, seeds, rng, adapter_ids=bare).outcome
     return float(outcome.figures[SUCCESS].mean())
 
 
@@ -144,37 +149,63 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def main(argv: list[str] | None = None) -> None:
     """Print a table, one way after the other."""
+    options = _options(argv)
+    require_installed("benchmarks.babyai", "worlds", "minigrid")
+    found = _frozen(options) if options.what == "frozen" else _clones(options)
+    if options.json:
+        settings = {name: value for name, value in vars(options).items() if name != "json"}
+        options.json.write_text(json.dumps({"machine": machine(), "options": settings, "found": found}, indent=1))
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.babyai")
-    parser.add_argument("--episodes", type=int, default=256)
-    parser.add_argument("--clone", action="store_true")
-    parser.add_argument("--examples", type=int, default=12_000)
-    parser.add_argument("--passes", type=int, default=6)
-    parser.add_argument("--top-layers", default="8,16")
-    parser.add_argument("--once", action="store_true")
-    parser.add_argument("--json", type=Path)
+    both = argparse.ArgumentParser(add_help=False)
+    both.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    both.add_argument("--json", type=Path)
+    ways = parser.add_subparsers(dest="what", required=True)
+    frozen = ways.add_parser("frozen", parents=[both])
+    frozen.add_argument("--episodes", type=int, default=256)
+    clones = ways.add_parser("clone", parents=[both])
+    clones.add_argument("--examples", type=int, default=12_000)
+    clones.add_argument("--passes", type=int, default=6)
+    clones.add_argument("--top-layers", type=int, nargs="+", default=[8, 16])
+    clones.add_argument("--once", action="store_true")
     options = parser.parse_args(argv)
     for name, least in (("episodes", 1), ("examples", MINIBATCH), ("passes", 1)):
-        if getattr(options, name) < least:
-            raise UserError(f"--{name} {getattr(options, name)}: must be {least} or more")
-    found: dict[str, Any] = {}
-    if options.clone:
-        test, examples = bot_examples(TEST_EXAMPLES, seed=999), bot_examples(options.examples, seed=1)
-        codec = said(BabyAITextCodec, echo=not options.once)
-        for layers in map(int, options.top_layers.split(",")):
-            start, policy = perf_counter(), policy_for(codec, layers)
-            clone(policy, codec, examples, options.passes)
-            found[f"{layers} layers"] = guessed(policy, codec, test) | {"seconds": round(perf_counter() - start)}
-            print(f"{layers:2d} layers   " + "   ".join(f"{k} {v:.3g}" for k, v in found[f"{layers} layers"].items()))
-    else:
-        found["random"] = random_success(options.episodes)
-        print(f"{'random actions':40s} {found['random']:.2f}", flush=True)
-        for name, attributes in WAYS.items():
-            found[name] = frozen_success(said(BabyAITextCodec, **attributes), options.episodes)
-            print(f"{name:40s} {found[name]:.2f}", flush=True)
-    if options.json:
-        options.json.write_text(
-            json.dumps(found | {"options": {k: str(v) for k, v in vars(options).items()}}, indent=1)
-        )
+        if getattr(options, name, least) < least:
+            parser.error(f"--{name} {getattr(options, name)}: must be {least} or more")
+    for layers in getattr(options, "top_layers", []):
+        if not 1 <= layers <= LAYERS:
+            parser.error(f"--top-layers {layers}: must be between 1 and {LAYERS}")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: must be in a folder that exists")
+    return options
+
+
+def _frozen(options: argparse.Namespace) -> dict[str, float]:
+    found = {"random actions": random_success(options.episodes)}
+    print(f"{'random actions':40s} {found['random actions']:.2f}", flush=True)
+    for name, attributes in WAYS.items():
+        found[name] = frozen_success(said(BabyAITextCodec, **attributes), options.episodes, options.dtype)
+        print(f"{name:40s} {found[name]:.2f}", flush=True)
+    return found
+
+
+def _clones(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    test, examples = bot_examples(TEST_EXAMPLES, seed=999), bot_examples(options.examples, seed=1)
+    codec, found = said(BabyAITextCodec, echo=not options.once), {}
+    for layers in options.top_layers:
+        start, policy = perf_counter(), policy_for(codec, options.dtype, layers)
+        before = guessed(policy, codec, test)
+        clone(policy, codec, examples, options.passes)
+        found[f"{layers} layers"] = guessed(policy, codec, test) | {
+            "before": before["all"],
+            "beside, before": before["beside"],
+            "seconds": round(perf_counter() - start),
+        }
+        shown = "   ".join(f"{name} {value:.3g}" for name, value in found[f"{layers} layers"].items())
+        print(f"{layers:2d} layers   {shown}", flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -55,7 +55,10 @@ def runtimes(
 
             kind = GGMLQuantizationType[number_format]
             file = recode_gguf(network.base.gguf, box / f"{number_format}.gguf", kind)
-            yield f"llama_cpp {number_format}", LlamaCpp(network, file)
+            try:
+                yield f"llama_cpp {number_format}", LlamaCpp(network, file)
+            except UserError as error:
+                print(f"left out: {number_format}: {error}")
 
 
 def forget_texts(backend: object) -> None:

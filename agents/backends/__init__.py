@@ -1,5 +1,6 @@
 """Who computes the answers of agents: torch, which also learns, or another runtime with the same adapters."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,12 @@ BACKENDS = {
 }
 """Module, class and extra of each backend but torch."""
 
+_FORBIDDEN = {
+    -signal.Signals[name]: name for name in ("SIGILL", "SIGSEGV", "SIGBUS") if name in signal.Signals.__members__
+}
+_WINDOWS_FAULTS = 0xC0000000
+"""Exit codes of processes that an instruction has killed; on Windows from the second on."""
+
 
 def open_backend(name: str, network: "PolicyNetwork") -> Backend:
     """A backend that answers as `network` does, with the adapters that its bank has now.
@@ -61,14 +68,26 @@ def require_installed(user: str, extra: str, *packages: str) -> None:
             raise UserError(f"{user}: needs `pip install -e '.[{extra}]'` ({package} is not installed)")
 
 
-def require_alive(user: str, program: str, *arguments: str, hint: str) -> None:
-    """UserError, naming the `user`, where a Python program is killed by a signal, such as for a forbidden instruction.
+def require_alive(user: str, program: str, *arguments: str, hint: str, seconds: float = 300) -> None:
+    """UserError, naming the `user`, unless a Python program ends well in a process of its own, which has our path.
 
-    It runs in a process of its own, since such an end cannot be caught. What else may go wrong in it is not looked at.
+    An instruction that the machine forbids kills a process, which it cannot catch itself; then `hint` says what to do.
+    Of other failures the last line on standard error is told. seconds: how long it may take.
     """
-    code = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode
-    if code < 0:
-        raise UserError(f"{user}: was killed by {signal.Signals(-code).name} in a trial on this machine; {hint}")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", program, *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{user}: a trial on this machine did not end within {seconds:g} seconds") from error
+    code = done.returncode
+    if code in _FORBIDDEN or code >= _WINDOWS_FAULTS:
+        raise UserError(f"{user}: a trial on this machine was killed by {_FORBIDDEN.get(code, hex(code))}; {hint}")
+    if code:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(f"{user}: a trial on this machine ended with code {code} ({said})")
 
 
 def require_answer_token(network: "PolicyNetwork", user: str) -> None:

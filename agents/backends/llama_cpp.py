@@ -32,15 +32,11 @@ SEQUENCES = 64
 """Texts that are held at once."""
 
 
-_TRIAL = """
-import sys
-from llama_cpp import Llama
-Llama(sys.argv[1], n_ctx=64, n_gpu_layers=0, verbose=False).eval([1, 2, 3])
-"""
+_TRIAL = "import sys, pathlib, agents.backends.llama_cpp as backend; backend.try_out(pathlib.Path(sys.argv[1]))"
 _REBUILD = (
-    "llama-cpp-python is built for the processor that it finds, and a virtual machine may forbid some of its "
-    "instructions; build it without them, as with CMAKE_ARGS=-DGGML_NATIVE=OFF and "
-    "pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
+    "llama-cpp-python is built for the processor that pip finds, and a virtual machine may forbid instructions that "
+    "its processor reports; reinstall it without them: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall "
+    "--no-cache-dir --no-deps llama-cpp-python"
 )
 
 
@@ -91,11 +87,12 @@ class LlamaCpp:
         self.network = network
         self._shape = Shape.of(network.base.causal_lm.config)
         self._prefix = len(network.instruction_ids)
-        self._runtime = Runtime(gguf or network.base.gguf, self._prefix + CELLS, threads or torch.get_num_threads())
+        file = gguf or network.base.gguf
+        check_gguf(file)  # what is broken can end a process there
+        require_alive("llama.cpp", _TRIAL, str(file), hint=_REBUILD)
+        self._runtime = Runtime(file, self._prefix + CELLS, threads or torch.get_num_threads())
         if self._runtime.vocabulary != network.base.causal_lm.config.vocab_size:
-            raise UserError(
-                f"{gguf or network.base.gguf}: has {self._runtime.vocabulary} tokens, not {network.base.name}'s"
-            )
+            raise UserError(f"{file}: has {self._runtime.vocabulary} tokens, not {network.base.name}'s")
         self._runtime.decode([Token(token, i, 0) for i, token in enumerate(network.instruction_ids)])
         self._version = -1
         self._load_adapters()
@@ -179,8 +176,6 @@ class Runtime:
         self._free = weakref.finalize(self, self._allocated.close)
         model_parameters = lib.llama_model_default_params()
         model_parameters.n_gpu_layers = 0
-        check_gguf(gguf)  # what is broken can end a process there
-        require_alive("llama.cpp", _TRIAL, str(gguf), hint=_REBUILD)
         self._model = lib.llama_model_load_from_file(str(gguf).encode(), model_parameters)
         if not self._model:
             raise UserError(f"{gguf}: llama.cpp cannot load it ({_reason()})")
@@ -254,6 +249,13 @@ class Runtime:
         code = lib.llama_set_adapters_lora(self._context, pointers, count, scales)
         if code != 0:
             raise RuntimeError(f"llama_set_adapters_lora returned {code}")
+
+
+def try_out(gguf: Path) -> None:
+    """Decode some tokens, together and alone, as the backend does; where that is forbidden, the process is killed."""
+    runtime = Runtime(gguf, 128, threads=1)
+    for start, count in ((0, 64), (64, 1)):
+        runtime.decode([Token(1, start + i, 0) for i in range(count)], columns=[0])
 
 
 def _context_parameters(cells: int, threads: int) -> Any:

@@ -14,7 +14,7 @@ function ofPopulations(figure) {
 export const CURVES = [
   ["Fitness", "Mean return in worlds common to all agents, after learning. The band is one standard deviation of the agents.", [["fitness_mean", "mean"], ["fitness_max", "best"]], "fitness", "fitness_std"],
   ["Food eaten", "Items an agent eats in an episode, mean over the agents. Dashed: random, frozen model, planner, in held-out worlds.", [["food_eaten_mean", "food"]], "food_eaten"],
-  ["Success", "Share of episodes that succeeded, by the world's own word, mean over the agents: in worlds common to all, after learning, and in those they learn from. Dashed: random, frozen model, in held-out worlds.", [["success_mean", "in common worlds"], ["rollout_success_mean", "while learning"]], "success"],
+  ["Success", "Share of episodes that succeeded, by the world's own word, mean over the agents: in worlds common to all, after learning; and in those they learn from, where short episodes weigh more. Dashed: random, frozen model, in held-out worlds.", [["success_mean", "in common worlds"], ["rollout_success_mean", "while learning"]], "success"],
   ["Lifetime", "Steps lived, mean over the agents.", [["lifetime_mean", "steps"]], "lifetime"],
   ["Reward", "Mean reward of a step while learning.", [["reward_mean", "reward"]]],
   ["Entropy", "Of the actions, in nats: 1.6 is pure chance among five, 0 is certainty. And the mutual information of action and text: 0 if what is read does not matter.", [["entropy", "entropy"], ["mutual_information", "mutual information"]]],

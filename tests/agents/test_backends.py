@@ -140,21 +140,31 @@ def test_llama_cpp_says_what_it_lacks(tiny_policy, tmp_path):
         LlamaCpp(tiny_policy.network, tmp_path / "broken.gguf")
 
 
-@pytest.mark.parametrize(("name", "is_dead"), [("SIGSEGV", True), ("SIGILL", True), ("SIGUSR1", True), ("", False)])
-def test_a_runtime_that_would_kill_the_process_is_tried_in_another_one(name, is_dead):
-    kill = f"import os, signal, sys; os.kill(os.getpid(), signal.{name})" if name else "raise SystemExit(3)"
-    if not is_dead:
-        return require_alive("a runtime", kill, hint="build it anew")
-    with pytest.raises(UserError, match=f"a runtime: was killed by {name} in a trial on this machine; build it anew"):
-        require_alive("a runtime", kill, hint="build it anew")
+def test_a_runtime_is_tried_in_a_process_of_its_own():
+    require_alive("a runtime", "import agents, sys; assert sys.argv[1:] == ['a', 'b']", "a", "b", hint="build it anew")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV; build it anew$"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "was killed by SIGILL; build it anew$"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"ended with code -9 \(it said nothing\)$"),
+        ("import nothing_here", "ended with code 1 .ModuleNotFoundError: No module named 'nothing_here'.$"),
+        ("import time; time.sleep(60)", "did not end within 0.5 seconds$"),
+    ],
+)
+def test_what_a_trial_came_to_is_said(program, said):
+    with pytest.raises(UserError, match=f"a runtime: a trial on this machine {said}"):
+        require_alive("a runtime", program, hint="build it anew", seconds=0.5 if "sleep" in program else 60)
 
 
 def test_llama_cpp_is_tried_before_it_is_used(policy, monkeypatch):
     needs("llama_cpp")
     from agents.backends import llama_cpp
 
-    monkeypatch.setattr(llama_cpp, "_TRIAL", "import os; os.abort()")
-    with pytest.raises(UserError, match=r"llama.cpp: was killed by SIGABRT .*GGML_NATIVE=OFF"):
+    monkeypatch.setattr(llama_cpp, "_TRIAL", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    with pytest.raises(UserError, match=r"llama.cpp: .* was killed by SIGILL; .*GGML_NATIVE=OFF"):
         open_backend("llama_cpp", policy.network)
 
 

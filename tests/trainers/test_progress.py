@@ -3,7 +3,7 @@
 import pytest
 
 from evolution.config import EvolutionConfig
-from trainers.cli.progress import Clock, Progress
+from trainers.cli.progress import Clock, Progress, _successes
 from trainers.config import TrainConfig
 
 TOOK = {"breeding": 1, "collecting": 10, "learning": 4, "evaluating": 20, "competing": 7, "comparing": 30}
@@ -81,3 +81,13 @@ def test_a_generation_fits_a_line_of_80_columns(capsys, food):
     line = capsys.readouterr().out.rstrip("\n")
     assert line.startswith("generation 1999  fitness -132.58")
     assert len(line) <= 80
+
+
+def test_success_is_told_of_each_task_and_of_rollouts_where_they_are_known():
+    figures = {"env_steps": 20480.0, "success_mean": 0.41}
+    assert _successes({"env_steps": 1.0}) == ""
+    assert _successes(figures) == "  success 41% after 20,480 steps"
+    tasks = {"success_of_goto_mean": 0.6, "success_of_open_mean": 0.22}
+    rollouts = {"rollout_success_mean": 0.38, "rollout_success_of_goto_mean": 0.5}
+    told = "  success 41% (goto 60%, open 22%), 38% while learning, after 20,480 steps"
+    assert _successes(figures | tasks | rollouts) == told

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from evolution import next_generation
 from evolution.mutation import CLOSE
 from trainers import stages, train
+from trainers.records.report import _rollout_successes
 from trainers.stages import Generation
 
 SETTINGS = {
@@ -120,3 +122,18 @@ def test_the_checkpoint_of_the_best_generation_is_kept(begun, monkeypatch):
     run = begun("--generations", "3", "--log.checkpoints", "1", "--log.recordings_mb", "0")
     train.all_generations(run)
     assert sorted(f.name for f in (run.run_dir / "checkpoints").iterdir()) == ["gen_0001", "gen_0002"]
+
+
+def test_success_of_rollouts_is_the_mean_over_all_of_a_generation():
+    nan = np.nan
+    successes = [
+        {"success": np.array([[1.0, 0.0]]), "success_of_goto": np.array([[1.0, nan]])},
+        {"success": np.array([[0.5, 0.5]]), "success_of_open": np.array([[nan, 0.25]])},
+    ]
+    found = _rollout_successes(Generation(0, successes=successes))
+    assert found == {
+        "rollout_success_mean": 0.5,
+        "rollout_success_of_goto_mean": 1.0,
+        "rollout_success_of_open_mean": 0.25,
+    }
+    assert _rollout_successes(Generation(0, successes=[{}])) == {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.codecs.babyai import BabyAITextCodec
 from agents.codecs.forage import ForageCodec
@@ -90,9 +91,10 @@ def test_success_is_shown_where_a_world_says_so(finished):
         assert any(key.startswith("success_of_") for key in metrics[0])
         assert any(key.startswith("rollout_success_of_") for key in metrics[0])
         assert result["success"].keys() == result["success_by_task"].keys() == {"agents", "frozen", "random"}
-        (events,) = (run_dir / "tb").glob("events*")
-        assert b"episode/success" in events.read_bytes()
-        assert b"learn/success" in events.read_bytes()
+        events = EventAccumulator(str(run_dir / "tb"))
+        events.Reload()
+        for tag, name in (("episode/success", "success_mean"), ("learn/success", "rollout_success_mean")):
+            assert [event.value for event in events.Scalars(tag)] == pytest.approx([line[name] for line in metrics])
 
 
 def test_agents_of_another_world_are_not_judged_in_a_preset(finished, capsys):

@@ -109,7 +109,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 
 def _results(last: dict[str, Any]) -> dict[str, float]:
     """What a run came to in held-out worlds."""
-    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in ("fitness", "food_eaten") if key in last}
+    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in ("fitness", "food_eaten", "success") if key in last}
     return found | ({"held_out/share_of_planner": last["share_of_planner"]} if "share_of_planner" in last else {})
 
 
@@ -144,7 +144,10 @@ def _figures(
 
 
 def _rollout_successes(generation: Generation) -> dict[str, float]:
-    """Mean share of episodes that succeeded in the rollouts of a generation, of all and of each task."""
+    """Mean over agents and rollouts of the share of episodes that succeeded, of all and of each task.
+
+    As `Successes.figures` counts: an episode that the end of a rollout cuts off counts only as an agent's first.
+    """
     names = dict.fromkeys(name for shares in generation.successes for name in shares)
     met = {name: [shares[name].ravel() for shares in generation.successes if name in shares] for name in names}
     return {f"rollout_{name}_mean": float(np.nanmean(np.concatenate(shares))) for name, shares in met.items()}

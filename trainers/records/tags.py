@@ -31,7 +31,9 @@ TAGS = {
     ),
     "learn/success": Tag(
         "rollout_success_mean",
-        "Share of the episodes that succeeded in rollouts that are learned from, mean over the agents.",
+        "Share of the episodes that succeeded in rollouts that are learned from, mean over "
+        "agents and rollouts. An episode that a rollout's end cuts off counts only as an agent's first, so short ones "
+        "weigh more than in common worlds.",
     ),
     "episode/reward": Tag("reward_mean", "Mean reward of a step, in rollouts that are learned from."),
     "episode/energy": Tag("energy_mean", "Energy at an episode's end in worlds common to all, mean over the agents."),
@@ -77,7 +79,7 @@ PARTS = {
     ),
     "rollout_success_of_": (
         "learn/success_of_",
-        "Share of the episodes of this task that succeeded, in rollouts that are learned from.",
+        "The same of the episodes of this task, in rollouts that are learned from.",
     ),
 }
 """How keys begin of which there are several, by role or by task: how their tags begin, and what they mean."""
@@ -89,6 +91,7 @@ LAYOUT = {
     "Evolution": {
         "fitness": ["Multiline", ["fitness/mean", "fitness/max"]],
         "food eaten": ["Multiline", ["episode/food_eaten"]],
+        "success": ["Multiline", ["episode/success", "learn/success"]],
         "diversity": ["Multiline", ["evolve/diversity"]],
     },
     "Learning": {
