@@ -109,7 +109,8 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 
 def _results(last: dict[str, Any]) -> dict[str, float]:
     """What a run came to in held-out worlds."""
-    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in ("fitness", "food_eaten", "success") if key in last}
+    keys = [key for key in ("fitness", "food_eaten", "success") if key in last]
+    found = {f"held_out/{key}": last[key]["agents"]["mean"] for key in keys}
     return found | ({"held_out/share_of_planner": last["share_of_planner"]} if "share_of_planner" in last else {})
 
 
