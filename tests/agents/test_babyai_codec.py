@@ -238,6 +238,17 @@ def test_history_tells_what_was_seen_and_done_before_and_begins_anew_with_an_epi
     assert memory.seen[0] == ""
 
 
+def test_the_present_is_told_twice_and_the_past_once():
+    class Long(BabyAITextCodec):
+        part_end, history = "", 1
+
+    codec, near = Long(begun(TRAIN)[0]), scene("go to the red ball", (3, 5, RED_BALL))
+    memory = codec.remember(None, np.array([near], object), np.array([-1]))
+    memory = codec.remember(memory, np.array([near], object), np.array([0]))
+    told = "red ball is forward one"
+    assert codec.encode(np.array([near], object), memory) == [f" {told}, did left, {told} {told}, go to red ball"]
+
+
 def test_without_history_nothing_is_remembered(codec):
     assert codec.remember(None, np.array([SEEN], object), np.array([-1])) is None
 
