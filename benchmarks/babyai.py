@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from agents.backends import require_installed
-from agents.codecs.babyai import BabyAITextCodec
+from agents.codecs.babyai import COLOURS, KINDS, BabyAITextCodec
 from agents.optimiser import StackedAdam
 from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, Dtype, ModelConfig
@@ -41,8 +41,6 @@ MINIBATCH = 64
 TEST_EXAMPLES = 1500
 LAYERS = 30
 """Of SmolLM2-135M."""
-KINDS = {4: "door", 5: "key", 6: "ball", 7: "box"}
-COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
 
 
 class Example(NamedTuple):
@@ -52,9 +50,14 @@ class Example(NamedTuple):
     action: int
 
 
-def said(codec: type[BabyAITextCodec], **attributes: Any) -> BabyAITextCodec:
-    """A codec that says things in another way."""
-    return type("Other", (codec,), attributes)(gymnasium.make(WORLD).unwrapped)
+def said(**attributes: Any) -> BabyAITextCodec:
+    """The codec, with other attributes."""
+    return type("Other", (BabyAITextCodec,), attributes)(gymnasium.make(WORLD).unwrapped)
+
+
+def rooms() -> GymWorld:
+    """In which success without training is measured."""
+    return GymWorld(WORLD, {"task": "goto", "num_dists": 2}, 1, 24, renews=False)
 
 
 def policy_for(codec: BabyAITextCodec, dtype: Dtype, top_layers: int = 8) -> Policy:
@@ -65,17 +68,16 @@ def policy_for(codec: BabyAITextCodec, dtype: Dtype, top_layers: int = 8) -> Pol
 
 def frozen_success(codec: BabyAITextCodec, episodes: int, dtype: Dtype) -> float:
     """Share of episodes in which the model without an adapter succeeds."""
-    world = GymWorld(WORLD, {"task": "goto", "num_dists": 2}, 1, 24, renews=False)
     seeds, rng, bare = held_out_seeds(episodes, 0), np.random.default_rng(0), np.full((episodes, 1), -1)
-    outcome = collect_rollout(policy_for(codec, dtype), codec, world, seeds, rng, adapter_ids=bare).outcome
+    outcome = collect_rollout(policy_for(codec, dtype), codec, rooms(), seeds, rng, adapter_ids=bare).outcome
     return float(outcome.figures[SUCCESS].mean())
 
 
 def random_success(episodes: int) -> float:
     """The same of random actions."""
-    world, rng = GymWorld(WORLD, {"task": "goto", "num_dists": 2}, 1, 24, renews=False), np.random.default_rng(0)
+    world, rng = rooms(), np.random.default_rng(0)
     world.reset(held_out_seeds(episodes, 0))
-    for _ in range(24):
+    for _ in range(world.max_steps):
         world.step(rng.integers(6, size=(episodes, 1)))
     return float(world.figures()[SUCCESS].mean())
 
@@ -186,14 +188,14 @@ def _frozen(options: argparse.Namespace) -> dict[str, float]:
     found = {"random actions": random_success(options.episodes)}
     print(f"{'random actions':40s} {found['random actions']:.2f}", flush=True)
     for name, attributes in WAYS.items():
-        found[name] = frozen_success(said(BabyAITextCodec, **attributes), options.episodes, options.dtype)
+        found[name] = frozen_success(said(**attributes), options.episodes, options.dtype)
         print(f"{name:40s} {found[name]:.2f}", flush=True)
     return found
 
 
 def _clones(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     test, examples = bot_examples(TEST_EXAMPLES, seed=999), bot_examples(options.examples, seed=1)
-    codec, found = said(BabyAITextCodec, echo=not options.once), {}
+    codec, found = said(echo=not options.once), {}
     for layers in options.top_layers:
         start, policy = perf_counter(), policy_for(codec, options.dtype, layers)
         before = guessed(policy, codec, test)

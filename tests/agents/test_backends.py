@@ -140,6 +140,19 @@ def test_llama_cpp_says_what_it_lacks(tiny_policy, tmp_path):
         LlamaCpp(tiny_policy.network, tmp_path / "broken.gguf")
 
 
+def test_a_whole_file_that_llama_cpp_does_not_know_is_refused(policy, tmp_path):
+    needs("llama_cpp")
+    from agents.backends.llama_cpp import LlamaCpp
+
+    kind = policy.network.base.causal_lm.config.model_type.split("_")[0].encode()
+    strange = policy.network.base.gguf.read_bytes().replace(kind, b"x" * len(kind))
+    (tmp_path / "strange.gguf").write_bytes(strange)
+    with pytest.raises(
+        UserError, match=r"a trial on this machine ended with code 1 \(.*strange.gguf: llama.cpp cannot"
+    ):
+        LlamaCpp(policy.network, tmp_path / "strange.gguf")
+
+
 def test_a_runtime_is_tried_in_a_process_of_its_own():
     require_alive("a runtime", "import agents, sys; assert sys.argv[1:] == ['a', 'b']", "a", "b", hint="build it anew")
 
