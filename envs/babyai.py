@@ -63,13 +63,15 @@ class BabyAITextEnv(RoomGridLevel):
         max_steps: int | None = None,
         render_mode: str | None = None,
         held_out: bool = False,
+        fewest_dists: int | None = None,
     ) -> None:
         """Make an environment; `reset` begins an episode.
 
         task: one of `TASKS`, or "mixed": one of them, drawn at every reset. num_dists: how many things lie around
         beside those that matter (the named ones, the key), 0 to 12. max_steps: after how many steps an episode is
         truncated; None for BabyAI's own limit, which is 64 for goto and pickup, else 128. held_out: whether missions
-        name the things of `HELD_OUT_WORDS`, else all others. Raises ValueError for an impossible value.
+        name the things of `HELD_OUT_WORDS`, else all others. fewest_dists: where given, how many other things lie
+        around is drawn at every reset, from this up to `num_dists`. Raises ValueError for an impossible value.
         """
         _check("task", task, task in (MIXED, *TASKS), f"one of {', '.join((MIXED, *TASKS))}")
         few = f"an integer between 0 and {_MOST_DISTRACTORS}"
@@ -82,7 +84,11 @@ class BabyAITextEnv(RoomGridLevel):
         )
         modes = (None, *self.metadata["render_modes"])
         _check("render_mode", render_mode, render_mode in modes, f"one of {', '.join(map(str, modes))}")
-        self.num_dists, self._choice, self._held_out = int(num_dists), task, held_out
+        fewest = num_dists if fewest_dists is None else fewest_dists
+        is_fewer = _is_whole(fewest) and 0 <= fewest <= num_dists
+        _check("fewest_dists", fewest_dists, is_fewer, f"None or an integer between 0 and num_dists = {num_dists}")
+        self._fewest, self._most = int(fewest), int(num_dists)
+        self.num_dists, self._choice, self._held_out = self._most, task, held_out
         self.task = TASKS[0] if task == MIXED else task
         super().__init__(
             room_size=_ROOM,
@@ -111,6 +117,8 @@ class BabyAITextEnv(RoomGridLevel):
         # MiniGrid calls this at every reset; the level decides upon its width, which other levels have from birth
         if self._choice == MIXED:
             self.task = self._rand_elem(TASKS)
+        if self._fewest < self._most:
+            self.num_dists = self._rand_int(self._fewest, self._most + 1)
         self.num_cols = 2 if self.task == "open" else 1
         self.width = (_ROOM - 1) * self.num_cols + 1
         super()._gen_grid(self.width, height)

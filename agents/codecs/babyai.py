@@ -52,7 +52,10 @@ class BabyAITextCodec(PlainCodec):
     attribute in a subclass.
     """
 
-    instructions = "You are in a room. Turn left or right, go forward, pick, drop or toggle what is in front.\n"
+    instructions = (
+        "You are in a room. A thing is left, right or forward. A thing in front is pick. A thing carried is drop. "
+        "A door in front is toggle. is toggle, is drop, is pick.\n"
+    )
     action_words: Sequence[str] = ("left", "right", "forward", "pick", "drop", "toggle", "done")
     part_end = ","  # the phrases are read apart
     answer = "is"  # stands where it stood behind the thing's name in view

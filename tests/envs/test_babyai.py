@@ -146,6 +146,16 @@ def test_all_can_be_reached_however_full_the_room_is_and_nothing_is_printed(task
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_how_many_other_things_lie_around_is_drawn_where_a_range_is_given(task):
+    named_things = {"goto": 1, "pickup": 1, "open": 2, "putnext": 2, "pickup_then_goto": 2}[task]
+    counts = Counter(len(things(env)) - named_things for env, _ in begun(TRAIN, task, 80, num_dists=3, fewest_dists=1))
+    assert set(counts) == {1, 2, 3}
+    assert min(counts.values()) > 10
+    same = begun(TRAIN, task, 20, num_dists=3, fewest_dists=3)
+    assert [things(a) for a, _ in same] == [things(b) for b, _ in begun(TRAIN, task, 20, num_dists=3)]
+
+
 @pytest.mark.parametrize("task", ["goto", "putnext"])
 def test_nothing_is_done_before_the_first_step(task):
     for env, mission in begun(TRAIN, task, 60, num_dists=0):
@@ -219,6 +229,9 @@ def test_success_on_the_last_step_is_no_truncation():
         ({"num_dists": 13}, "num_dists = 13: must be an integer between 0 and 12"),
         ({"num_dists": 2.0}, "num_dists = 2.0: must be an integer between 0 and 12"),
         ({"num_dists": True}, "num_dists = True: must be an integer between 0 and 12"),
+        ({"fewest_dists": 9}, "fewest_dists = 9: must be None or an integer between 0 and num_dists = 8"),
+        ({"fewest_dists": -1}, "fewest_dists = -1: must be None or an integer between 0 and num_dists = 8"),
+        ({"fewest_dists": "1"}, "fewest_dists = '1': must be None or an integer between 0 and num_dists = 8"),
         ({"max_steps": 0}, "max_steps = 0: must be None or an integer of at least 1"),
         ({"max_steps": "9"}, "max_steps = '9': must be None or an integer of at least 1"),
         ({"render_mode": "ansi"}, "render_mode = 'ansi': must be one of None, human, rgb_array"),

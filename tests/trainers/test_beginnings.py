@@ -121,6 +121,10 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     assert torch.equal(run.population.policy.network.bank.values, tensors["bank"])
     rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["genomes"]]
     np.testing.assert_allclose(run.population.hyperparameter("learning_rate"), rates, rtol=1e-6)
+    other = replace(config, learn=replace(config.learn, entropy_coef=0.25), run_dir=str(tmp_path / "other"))
+    founders = begin(other, None).population
+    np.testing.assert_allclose(founders.hyperparameter("learning_rate"), rates, rtol=1e-6)
+    assert founders.hyperparameter("entropy_coef").tolist() == [0.25] * 6, "was not that of the run before"
     assert [genome.id for genome in run.population.genomes] == list(range(6))
     assert run.history.age == 2
     ours, theirs = (world_seeds(named_streams(config.seed, age)["world"], 8).tolist() for age in (2, 0))

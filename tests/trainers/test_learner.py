@@ -220,6 +220,17 @@ def test_pooled_adapters_that_are_alike_stay_alike_and_follow_the_mean_gradient(
     assert (own[0] - own[1]).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_newcomer_goes_on_with_the_moments_of_the_pool_and_else_begins_with_none(tiny_policy, pool):
+    t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)
+    learner = make_learner(tiny_policy, LearnConfig(minibatch=8, pool=pool))
+    learn(learner, t, rates(tiny_policy, 0.0), no_entropy(tiny_policy), InOrder())
+    before = learner.optimiser.mean.clone()
+    learner.forget(2)
+    assert torch.equal(learner.optimiser.mean[3], before[3])
+    assert torch.equal(learner.optimiser.mean[2], before[2] if pool else torch.zeros_like(before[2]))
+
+
 def test_pooled_who_has_no_samples_stays_as_it_is(tiny_policy):
     """Nobody could say how far its policy moves."""
     t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)

@@ -176,6 +176,19 @@ def test_who_is_stopped_does_not_imitate(tiny_policy):
     assert changed.tolist() == [True, True, True, True, False, True]
 
 
+@pytest.mark.parametrize("rows", [64, 1000])
+def test_pooled_all_imitate_what_each_remembers(tiny_policy, rows):
+    """Where memories differ, adapters that are alike stay alike, and come as far as by the mean of all."""
+    buffer, policy = remembering(tiny_policy, rewarded=3), tiny_policy
+    bank, policy.network.rows_at_once = policy.network.bank, rows
+    bank.values[:] = bank.values[0].clone()
+    learner = make_learner(policy, LearnConfig(pool=True))
+    before = bank.values[0].clone()
+    imitate_own(learner, buffer, torch.zeros(6, dtype=torch.bool))
+    assert all(torch.equal(bank.values[0], other) for other in bank.values[1:])
+    assert (bank.values[0] - before).abs().max() > 1e-3
+
+
 def test_the_critic_learns_from_former_rollouts_by_one_step_targets(tiny_policy):
     """Memories say that the first text is followed by the second, and the second by reward 2 and an end."""
     buffer = ReplayBuffer(6, places=64, actions=5)

@@ -65,7 +65,7 @@ def imitate(
     learning_rate: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Teach the adapters of a chunk, each from a pool of examples of its own.
+    """Teach the adapters of a chunk, each from a pool of examples of its own; with `learn.pool` by their mean gradient.
 
     Who has no examples learns nothing. is_stopped: (P,) bool, who does not learn now. learning_rate: (P,).
     """
@@ -73,15 +73,27 @@ def imitate(
     agents = chunk.start + np.flatnonzero(~is_stopped[chunk].numpy() & (counts[chunk] > 0))
     if not len(agents):
         return
-    groups = torch.from_numpy(agents)
     is_learning = torch.zeros_like(is_stopped)
-    is_learning[groups] = True
+    is_learning[torch.from_numpy(agents)] = True
+    at_once = max(1, policy.network.rows_at_once // config.minibatch)
     for _ in range(STEPS):
         draws = (rng.random((len(agents), config.minibatch)) * counts[agents, None]).astype(np.int64)
-        drawn = np.concatenate([pools[agent][own] for agent, own in zip(agents, draws, strict=True)])
-        texts = [examples.texts[i] for i in examples.text[drawn]]
-        action, legal = torch.from_numpy(examples.action[drawn]).long(), torch.from_numpy(examples.legal[drawn])
-        log_prob, _ = policy.evaluate(texts, groups, action, legal)
-        loss = -log_prob * torch.from_numpy(examples.advantage[drawn]).clamp(min=0)
-        total = loss.view(len(agents), -1).mean(dim=1).sum()
-        optimiser.minimise(chunk, total, learning_rate, config.max_grad_norm, is_learning)
+        drawn = np.stack([pools[agent][own] for agent, own in zip(agents, draws, strict=True)])
+        with policy.network.bank.gathering(chunk) as gradients:
+            for start in range(0, len(agents), at_once):
+                part = slice(start, start + at_once)
+                _backward(policy, examples, drawn[part], torch.from_numpy(agents[part]))
+        if config.pool:
+            learners = torch.from_numpy(agents - chunk.start).to(gradients.device)
+            gradients[learners] = gradients[learners].mean(dim=0)
+        optimiser.step(chunk, gradients, learning_rate, config.max_grad_norm, is_learning)
+
+
+def _backward(policy: Policy, examples: Examples, drawn: np.ndarray, groups: Tensor) -> None:
+    """Go back from the loss of examples (G, R), by number, of which each of the adapters (G,) has its own."""
+    rows = drawn.reshape(-1)
+    texts = [examples.texts[i] for i in examples.text[rows]]
+    action, legal = torch.from_numpy(examples.action[rows]).long(), torch.from_numpy(examples.legal[rows])
+    log_prob, _ = policy.evaluate(texts, groups, action, legal)
+    loss = -log_prob * torch.from_numpy(examples.advantage[rows]).clamp(min=0)
+    loss.view(drawn.shape).mean(dim=1).sum().backward()

@@ -8,7 +8,8 @@ Learning online (`online`) has a loop of its own. PPO is Schulman et al. 2017 (a
    looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. With `learn.pool` all follow the mean of their gradients: one learner with P actors (A3C's idea, Mnih et al. 2016,
-   arXiv:1602.01783, in step), each of whom has an adapter that was born with differences of its own.
+   arXiv:1602.01783, in step), each of whom has an adapter that was born with differences of its own. A newcomer goes
+   on with the moments of its slot: they are means of the same gradients, and from zero its first steps would be noise.
 5. The critic is trained apart, on features below the adapters (`trainers.learning.critic`).
 
 Symbols: T steps, W worlds, P adapters, M = W * P, S = T * M samples, G adapters in a minibatch, R samples of each,
@@ -134,8 +135,9 @@ class Learner:
         return []
 
     def forget(self, agent: int) -> None:
-        """Somebody new has this slot: Adam's moments begin at zero."""
-        self.optimiser.forget(agent)
+        """Somebody new has this slot: Adam's moments begin at zero, but where they are those of the whole pool."""
+        if not self.config.pool:
+            self.optimiser.forget(agent)
 
     def experience(self, t: Trajectory, learning_rate: Tensor, entropy_coef: Tensor) -> Experience:
         """What there is to learn from in a rollout; learning_rate, entropy_coef: (P,)."""
@@ -205,8 +207,7 @@ class Learner:
                 losses.append(loss)
                 norms.append(norm[batch.groups - chunk.start])
                 is_broken[batch.groups[~norms[-1].isfinite()]] = 1.0
-        for part in self.chunks() if self.config.pool else [chunk]:
-            self.imitate(experience, part, is_stopped, rng)
+        self.imitate(experience, chunk, is_stopped, rng)
         nobody = torch.zeros_like(is_stopped)
         sample = next(minibatches(experience.is_alive, chunk, self.config.minibatch, rng, nobody), None)
         if sample:

@@ -44,7 +44,8 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
 def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int:
     """Give a new population what the newest one of another run passes on, and worlds that it has not seen.
 
-    Returns the age of that population: how many generations it and its founders lived before.
+    Founders learn with the hyperparameters that they inherit; with those of `config` where it has others than the
+    config of that run had. Returns the age of that population: how many generations it and its founders lived before.
     Raises UserError where there is no such run, or its model, adapters or number of agents are others.
     """
     expected = f"init_from = {str(run_dir)!r}: must be"
@@ -57,8 +58,10 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
         raise UserError(f"{expected} a run with the same model, in which adapters learned")
     if theirs.adapter != config.adapter:
         raise UserError(f"{expected} a run with the same adapters, not {theirs.adapter}")
+    was, now = (vars(one.learn) for one in (theirs, config))
+    new = {name: now[name] for name in population.genomes[0].hyperparameters if now[name] != was[name]}
     try:
-        init_population(population, passed_on(theirs, tensors), state["population"])
+        init_population(population, passed_on(theirs, tensors), state["population"], new)
     except (KeyError, ValueError) as error:
         raise UserError(f"{expected} a run with as many agents ({error})") from error
     age: int = state["age"] + state["generation"] + 1

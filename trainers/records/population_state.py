@@ -1,5 +1,6 @@
 """A population as tensors and plain values for a checkpoint, and back."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -72,13 +73,13 @@ def restore_adapters(population: Population, tensors: dict[str, Tensor]) -> None
     _copy_into(population.policy.network.bank.values, tensors, "bank")
 
 
-def init_population(population: Population, rows: Tensor, state: dict[str, Any]) -> None:
+def init_population(population: Population, rows: Tensor, state: dict[str, Any], new: Mapping[str, float]) -> None:
     """Give a newly founded population the adapters `rows` (P, F), and what a saved one learned with.
 
-    KeyError or ValueError where it does not fit.
+    new: hyperparameters that all have instead. KeyError or ValueError where it does not fit.
     """
     _copy_into(population.policy.network.bank.values, {"bank": rows}, "bank")
-    settings = [person["hyperparameters"] for person in state["genomes"]]
+    settings = [person["hyperparameters"] | new for person in state["genomes"]]
     genomes = population.snapshots(population.genomes)
     population.genomes = [replace(g, hyperparameters=own) for g, own in zip(genomes, settings, strict=True)]
 
