@@ -2,36 +2,42 @@
 
     python -m benchmarks.babyai_words RUN_DIR [--generation G] [--episodes N] [--only NAME [NAME ...]] [--json FILE]
 
-RUN_DIR: a run of `python -m trainers.train` in envs:BabyAI-MixedTrainLocal-v0. Each task is played in N held-out rooms
-(200), shared out among its agents, within 64 steps or the run's own `max_steps`; nobody learns. Beside the agents
-stand the model without adapters and, in the rooms of training, random actions. The conditions are GLAM's (Carta et al.
-2023, arXiv:2302.02662, section 4.3), and the rooms without distractors are BALROG's (Paglieri et al. 2024,
-arXiv:2411.13543). Intervals are Wilson's (1927), of 95 %. Needs the extra `worlds`.
+RUN_DIR: a run of `python -m trainers.train` in envs:BabyAI-MixedTrainLocal-v0. Each of the five tasks is played in at
+least N held-out rooms (200), as many for each agent, within 64 steps or the run's own `max_steps`, whichever is less;
+nobody learns. Beside the agents stand the model without adapters and, "as trained", random actions. "As trained" has as
+many distractors as the run's most, and all five tasks, even where the run had but one.
+
+Held-out words, new and invented nouns and renamed actions are GLAM's tests (Carta et al. 2023, arXiv:2302.02662);
+invented colours, reworded missions and the other order of steps are ours. Rooms without distractors are BALROG's
+(Paglieri et al. 2024, arXiv:2411.13543). Where actions are renamed, the view still says "forward". Intervals are
+Wilson's (1927), of 95 %. Needs the extra `worlds`.
 """
 
 import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import gymnasium
 import numpy as np
 
 from agents.backends import require_installed
 from agents.codecs.babyai import BabyAITextCodec
 from agents.policy import make_policy
+from agents.types import UserError, require
 from envs.babyai import TASKS
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
 from trainers.cli.command_line import run_command
 from trainers.comparison import Chance, held_out_seeds
-from trainers.config import TrainConfig
+from trainers.config import MAX_HELD_OUT, TrainConfig
+from trainers.env_config import EnvConfig
 from trainers.population import Population
 from trainers.records.opening import open_run
 from trainers.records.run_folder import machine
-from trainers.rollout import collect_rollout
+from trainers.rollout import Actor, collect_rollout
 
 TRAIN, TEST = "envs:BabyAI-MixedTrainLocal-v0", "envs:BabyAI-MixedTestLocal-v0"
 MOST_STEPS = 64
@@ -55,12 +61,12 @@ class Condition(NamedTuple):
     """What differs from training."""
 
     says: Mapping[str, Any] = {}  # attributes of the codec
+    actions: Mapping[str, str] = {}  # other words for actions, also in the instructions
     world: str = TRAIN
     options: Mapping[str, Any] = {}  # of the world
 
 
 INVENTED = {"ball": "wug", "box": "dax", "key": "fep"}
-SYNONYMS = {"forward": "ahead", "pick": "take", "drop": "release", "toggle": "switch"}
 CONDITIONS: dict[str, Condition] = {
     "as trained": Condition(),
     "held-out words": Condition(world=TEST),
@@ -73,14 +79,7 @@ CONDITIONS: dict[str, Condition] = {
             | {"red": "blick", "green": "tupa", "blue": "zorp", "purple": "mib", "yellow": "gazz", "grey": "koba"}
         }
     ),
-    "actions renamed": Condition(
-        {
-            "action_words": [SYNONYMS.get(word, word) for word in BabyAITextCodec.action_words],
-            "instructions": re.sub(
-                r"\w+", lambda match: SYNONYMS.get(match[0], match[0]), BabyAITextCodec.instructions
-            ),
-        }
-    ),
+    "actions renamed": Condition(actions={"forward": "ahead", "pick": "take", "drop": "release", "toggle": "switch"}),
     "missions reworded": Condition(
         {
             "missions": {
@@ -94,6 +93,8 @@ CONDITIONS: dict[str, Condition] = {
     "steps aside first": Condition({"ahead_first": False}),
 }
 """By name."""
+WIDTH = max(map(len, CONDITIONS)) + len(", agents")
+"""Of the table's first column."""
 
 
 class Counted(NamedTuple):
@@ -117,48 +118,37 @@ def wilson(won: int, episodes: int) -> tuple[float, float]:
     return float((middle - half) / below), float((middle + half) / below)
 
 
-def saying(kind: type, condition: Condition) -> Any:
-    """A codec of this class as a condition has it."""
-    if not condition.says:
-        return kind(gymnasium.make(condition.world).unwrapped)
-    return type("Other", (Reworded, kind), dict(condition.says))(gymnasium.make(condition.world).unwrapped)
+def saying(codec: BabyAITextCodec, condition: Condition) -> BabyAITextCodec:
+    """The codec of a run as a condition has it."""
+    if not (condition.says or condition.actions):
+        return codec
+    said = dict(condition.says)
+    if condition.actions:
+        said["action_words"] = [condition.actions.get(word, word) for word in codec.action_words]
+        said["instructions"] = re.sub(r"\w+", lambda word: condition.actions.get(word[0], word[0]), codec.instructions)
+    return type("Other", (Reworded, type(codec)), said)(codec.world)
 
 
 def success(
-    population: Population, config: TrainConfig, condition: Condition, who: str, episodes: int
+    policy: Actor, codec: BabyAITextCodec, env: EnvConfig, condition: Condition, episodes: int, *, bare: bool = False
 ) -> dict[str, Counted]:
-    """Of each task how many episodes succeed, at least so many, a room each.
-
-    who: agents, each in as many rooms as the others; frozen, the model without adapters; random.
-    """
-    codec = saying(type(population.codec), condition)
-    policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
-    policy.network.bank.values.copy_(population.policy.network.bank.values)
-    agents, found = config.env.agents, {}
-    worlds = -(-episodes // agents)
-    nobody = np.full((worlds, agents), -1) if who == "frozen" else None
-    options = dict(config.env.options) | {"fewest_dists": None} | dict(condition.options)
+    """Of each task how many episodes succeed, at least so many, a room each; bare: of the model without adapters."""
+    worlds, found = -(-episodes // env.agents), {}
+    nobody = np.full((worlds, env.agents), -1) if bare else None
+    options = dict(env.options) | {"fewest_dists": None} | dict(condition.options)
     for task in TASKS:
-        world = GymWorld(
-            condition.world,
-            options | {"task": task},
-            agents,
-            min(config.env.max_steps, MOST_STEPS),
-            renews=False,
-            is_shared=False,
-        )
-        actor, rng = Chance() if who == "random" else policy, np.random.default_rng(0)
-        rollout = collect_rollout(actor, codec, world, held_out_seeds(worlds, 0), rng, adapter_ids=nobody)
-        won = rollout.outcome.figures[SUCCESS]
+        place = condition.world, options | {"task": task}, env.agents, min(env.max_steps, MOST_STEPS)
+        with closing(GymWorld(*place, renews=False, is_shared=False)) as world:
+            seeds, rng = held_out_seeds(worlds, 0), np.random.default_rng(0)
+            won = collect_rollout(policy, codec, world, seeds, rng, adapter_ids=nobody).outcome.figures[SUCCESS]
         found[task] = Counted(int(won.sum()), won.size)
-        world.close()
     return found
 
 
 def row(name: str, found: Mapping[str, Counted]) -> str:
     """A line of the table: all tasks together, then each."""
     together = Counted(sum(one.won for one in found.values()), sum(one.episodes for one in found.values()))
-    return f"{name:28s}" + "".join(f"{one.text():>14s}" for one in (together, *found.values()))
+    return name.ljust(WIDTH) + "".join(f" {one.text():>14s}" for one in (together, *found.values()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -166,17 +156,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     require_installed("benchmarks.babyai_words", "worlds", "minigrid")
     population, config, generation = open_run(options.run_dir, options.generation)
-    print(f"generation {generation}; success in per cent, with 95 % intervals")
-    print(f"{'':28s}" + "".join(f"{name.replace('pickup_then_goto', 'pick, go'):>14s}" for name in ("all", *TASKS)))
+    trained = _codec_of(options, config, population)
+    print(f"generation {generation}, which learned with {config.env.options}; success in per cent, with 95 % intervals")
+    names = (name.replace("pickup_then_goto", "pick, go") for name in ("all", *TASKS))
+    print(" " * WIDTH + "".join(f" {name:>14s}" for name in names))
     results: dict[str, Any] = {}
     for name in options.only:
+        condition = CONDITIONS[name]
+        codec = saying(trained, condition)
+        policy = make_policy(config.model, config.adapter, codec, config.env.agents, config.seed)
+        policy.network.bank.values.copy_(population.policy.network.bank.values)
         for who in ("agents", "frozen", *(["random"] if name == "as trained" else [])):
-            found = success(population, config, CONDITIONS[name], who, options.episodes)
+            actor = Chance() if who == "random" else policy
+            found = success(actor, codec, config.env, condition, options.episodes, bare=who == "frozen")
             results[f"{name}, {who}"] = {task: one._asdict() for task, one in found.items()}
             print(row(f"{name}, {who}", found), flush=True)
     if options.json:
-        about = {"machine": machine(), "generation": generation, "episodes": options.episodes}
+        about = {"machine": machine(), "generation": generation, "options": config.env.options}
         options.json.write_text(json.dumps(about | {"found": results}, indent=1))
+
+
+def _codec_of(options: argparse.Namespace, config: TrainConfig, population: Population) -> BabyAITextCodec:
+    """The run's codec; UserError for a run that learned elsewhere, or more episodes than there are held-out rooms."""
+    run = f"run_dir = {str(options.run_dir)!r}"
+    if config.env.id != TRAIN or config.env.options.get("held_out"):
+        raise UserError(f"{run}: must be a run in {TRAIN} without the option held_out, not in {config.env.id}")
+    if not isinstance(population.codec, BabyAITextCodec):
+        raise UserError(f"{run}: must be a run with BabyAITextCodec or a subclass, not {config.env.codec}")
+    most = MAX_HELD_OUT * config.env.agents
+    require(options.episodes <= most, "--episodes", options.episodes, f"at most {most} with {config.env.agents} agents")
+    return population.codec
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

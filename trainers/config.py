@@ -56,7 +56,8 @@ class TrainConfig:
     """Rollouts that a generation collects and learns from, one after the other."""
     init_from: str = ""
     """Folder of a run whose newest population are the founders, with the adapters and hyperparameters that it passes
-    on; empty for newborns. A learn.learning_rate or learn.entropy_coef that is another than that run's goes first."""
+    on; empty for newborns. A learn.learning_rate or learn.entropy_coef, given or by default, that differs from that
+    run's replaces what was inherited."""
     worlds: int = 1
     """Worlds in which each agent lives at once; a rollout grows with them."""
     held_out_episodes: int = 8

@@ -70,7 +70,8 @@ class Population:
         return [replace(g, adapter=bank.unflatten(row)) for g, row in zip(self.genomes, copies, strict=True)]
 
     def replace_slots(self, genomes: Sequence[Genome], *, in_rollout: bool = False) -> None:
-        """Give newcomers their slots: their adapters enter the bank, and what was learned with starts empty.
+        """Give newcomers their slots: their adapters enter the bank, and what was learned with starts empty (moments of
+        a pool go on, see `Learner.forget`).
 
         in_rollout: the others are in the middle of a rollout.
         """
@@ -82,8 +83,9 @@ class Population:
         for variant in self.variants.values():
             others = variant.begin_anew(is_new, in_rollout=in_rollout)
             begins = begins if others is None else begins | others
-        for slot in np.flatnonzero(begins).tolist():
-            self.learner.forget(slot)
+        slots = np.flatnonzero(begins).tolist()
+        self.learner.forget(slots)
+        for slot in slots:
             for variant in self.variants.values():
                 variant.forget(slot)
         self.genomes = self.snapshots(genomes)
@@ -111,7 +113,7 @@ class Population:
     def restore_broken(self) -> int:
         """Make adapters that are not finite what they were when last measured, or at birth; return how many were not.
 
-        Their moments begin at zero. UserError, naming the agent, where that is not finite either.
+        Their moments begin at zero, except in a pool. UserError, naming the agent, where that is not finite either.
         """
         bank = self.policy.network.bank
         suspects = (~bank.values.sum(dim=1).isfinite()).nonzero()[:, 0].tolist()  # one pass; a sum may only be large
@@ -122,7 +124,7 @@ class Population:
                 bank.write(slot, self.genomes[slot].adapter)
             except ValueError as error:
                 raise UserError(f"{who} is not finite, and neither is what it was before ({error})") from error
-            self.learner.forget(slot)
+            self.learner.forget([slot])
             log.warning(f"note: {who} was not finite; it is what it was when last measured, or at birth")
         return len(broken)
 

@@ -105,7 +105,7 @@ def test_a_resumed_run_is_the_same(tiny_arguments, meta_run, tmp_path):
     assert fitness[0] == fitness[1]
 
 
-def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path):
+def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_config, meta_run, tmp_path, caplog):
     population = found_population(tiny_config)
     init_from(population, tiny_config, meta_run)
     tensors, _ = newest(meta_run)
@@ -122,7 +122,9 @@ def test_founders_have_what_the_other_population_passes_on(tiny_arguments, tiny_
     rates = [person["hyperparameters"]["learning_rate"] for person in state["population"]["genomes"]]
     np.testing.assert_allclose(run.population.hyperparameter("learning_rate"), rates, rtol=1e-6)
     other = replace(config, learn=replace(config.learn, entropy_coef=0.25), run_dir=str(tmp_path / "other"))
+    caplog.set_level("INFO")
     founders = begin(other, None).population
+    assert "founders learn with entropy_coef = 0.25, not with what they inherit" in caplog.text
     np.testing.assert_allclose(founders.hyperparameter("learning_rate"), rates, rtol=1e-6)
     assert founders.hyperparameter("entropy_coef").tolist() == [0.25] * 6, "was not that of the run before"
     assert [genome.id for genome in run.population.genomes] == list(range(6))

@@ -220,15 +220,20 @@ def test_pooled_adapters_that_are_alike_stay_alike_and_follow_the_mean_gradient(
     assert (own[0] - own[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("pool", [False, True])
-def test_a_newcomer_goes_on_with_the_moments_of_the_pool_and_else_begins_with_none(tiny_policy, pool):
+@pytest.mark.parametrize(
+    ("pool", "slots", "forgotten"), [(False, [2], [2]), (True, [2], []), (True, [*range(6)], [*range(6)])]
+)
+def test_a_newcomer_goes_on_with_the_moments_of_a_pool_and_else_begins_with_none(tiny_policy, pool, slots, forgotten):
     t = one_step_episodes(tiny_policy, np.random.default_rng(0), steps=8)
     learner = make_learner(tiny_policy, LearnConfig(minibatch=8, pool=pool))
     learn(learner, t, rates(tiny_policy, 0.0), no_entropy(tiny_policy), InOrder())
-    before = learner.optimiser.mean.clone()
-    learner.forget(2)
-    assert torch.equal(learner.optimiser.mean[3], before[3])
-    assert torch.equal(learner.optimiser.mean[2], before[2] if pool else torch.zeros_like(before[2]))
+    moments = learner.optimiser.mean, learner.optimiser.square, learner.optimiser.steps[:, None]
+    before = [moment.clone() for moment in moments]
+    assert all(moment.any(dim=1).all() for moment in before)
+    learner.forget(slots)
+    for was in before:
+        was[forgotten] = 0.0
+    assert all(torch.equal(moment, was) for moment, was in zip(moments, before, strict=True))
 
 
 def test_pooled_who_has_no_samples_stays_as_it_is(tiny_policy):

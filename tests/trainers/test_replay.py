@@ -178,15 +178,35 @@ def test_who_is_stopped_does_not_imitate(tiny_policy):
 
 @pytest.mark.parametrize("rows", [64, 1000])
 def test_pooled_all_imitate_what_each_remembers(tiny_policy, rows):
-    """Where memories differ, adapters that are alike stay alike, and come as far as by the mean of all."""
-    buffer, policy = remembering(tiny_policy, rewarded=3), tiny_policy
-    bank, policy.network.rows_at_once = policy.network.bank, rows
+    """By the mean of their gradients, in which first moments are linear; but not who is stopped or has no examples."""
+    buffer, bank = remembering(tiny_policy, rewarded=3), tiny_policy.network.bank
+    buffer.forget(1)
+    tiny_policy.network.rows_at_once, is_stopped = rows, torch.arange(6) == 4
     bank.values[:] = bank.values[0].clone()
-    learner = make_learner(policy, LearnConfig(pool=True))
-    before = bank.values[0].clone()
-    imitate_own(learner, buffer, torch.zeros(6, dtype=torch.bool))
-    assert all(torch.equal(bank.values[0], other) for other in bank.values[1:])
-    assert (bank.values[0] - before).abs().max() > 1e-3
+    born, means = bank.values.clone(), []
+    for pool in (False, True):
+        bank.values[:] = born
+        learner = make_learner(tiny_policy, LearnConfig(pool=pool, max_grad_norm=1e9))
+        examples, pools = own_demonstrations(tiny_policy, buffer)
+        still, rng = torch.zeros(6), np.random.default_rng(0)  # a rate of 0: only moments change
+        imitate(tiny_policy, learner.optimiser, learner.config, examples, pools, slice(0, 6), is_stopped, still, rng)
+        means.append(learner.optimiser.mean.clone())
+    own, pooled = means
+    learners = [0, 2, 3, 5]
+    assert not pooled[[1, 4]].any()
+    torch.testing.assert_close(pooled[learners], own[learners].mean(dim=0).expand(4, -1), rtol=1e-3, atol=1e-7)
+    assert (own[0] - own[2]).abs().max() > 1e-3 * own.abs().max()
+
+
+def test_a_poisoned_example_does_not_enter_the_pool(tiny_policy):
+    buffer, bank = remembering(tiny_policy, rewarded=3), tiny_policy.network.bank
+    learner, before = make_learner(tiny_policy, LearnConfig(pool=True)), tiny_policy.network.bank.values.clone()
+    examples, pools = own_demonstrations(tiny_policy, buffer)
+    examples.advantage[pools[2]] = np.inf
+    nobody, rates, rng = torch.zeros(6, dtype=torch.bool), torch.full((6,), 0.01), np.random.default_rng(0)
+    imitate(tiny_policy, learner.optimiser, learner.config, examples, pools, slice(0, 6), nobody, rates, rng)
+    assert bank.values.isfinite().all()
+    assert (bank.values != before).any(dim=1).all()
 
 
 def test_the_critic_learns_from_former_rollouts_by_one_step_targets(tiny_policy):

@@ -45,8 +45,9 @@ class LearnConfig:
     epochs: int = 2
     """Passes of PPO over a rollout; REINFORCE makes one."""
     pool: bool = False
-    """Whether all adapters follow the mean of their gradients, so that everybody learns from what each has met; else
-    each follows its own. With ppo and reinforce."""
+    """Whether all adapters follow the mean of their gradients, so that everybody learns from what each has met, also
+    where they imitate; a newcomer then goes on with Adam's moments of its slot. Else each follows its own. With ppo
+    and reinforce."""
     minibatch: int = 64
     """Samples per agent in a minibatch; texts in one where distillation trains the model."""
     trace: int = 4

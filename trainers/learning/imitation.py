@@ -2,7 +2,8 @@
 
 The loss is that of self-imitation learning (Oh et al. 2018, arXiv:1806.05635), -log pi(a|s) * max(R - V(s), 0), with
 the critic as it is now, so what is no surprise any more teaches nothing. Departures: examples are drawn evenly, not by
-priority; R is the lambda-return and not the sum of all rewards.
+priority; R is the lambda-return and not the sum of all rewards; with `learn.pool` all follow the mean of their
+gradients here too.
 """
 
 from collections.abc import Sequence
@@ -84,13 +85,20 @@ def imitate(
                 part = slice(start, start + at_once)
                 _backward(policy, examples, drawn[part], torch.from_numpy(agents[part]))
         if config.pool:
-            learners = torch.from_numpy(agents - chunk.start).to(gradients.device)
-            gradients[learners] = gradients[learners].mean(dim=0)
+            share_mean(gradients, torch.from_numpy(agents - chunk.start))
         optimiser.step(chunk, gradients, learning_rate, config.max_grad_norm, is_learning)
 
 
+def share_mean(gradients: Tensor, rows: Tensor) -> Tensor:
+    """Make all of the gradients (P, F) the mean of those of `rows` (G,) that are finite; return which are not, (G,)."""
+    own = gradients[rows.to(gradients.device)]
+    is_sound = own.isfinite().all(dim=1)
+    gradients[:] = own[is_sound].mean(dim=0)
+    return ~is_sound.cpu()
+
+
 def _backward(policy: Policy, examples: Examples, drawn: np.ndarray, groups: Tensor) -> None:
-    """Go back from the loss of examples (G, R), by number, of which each of the adapters (G,) has its own."""
+    """Backward of the loss. drawn: (G, R) numbers of examples, a row for each of the adapters `groups` (G,)."""
     rows = drawn.reshape(-1)
     texts = [examples.texts[i] for i in examples.text[rows]]
     action, legal = torch.from_numpy(examples.action[rows]).long(), torch.from_numpy(examples.legal[rows])

@@ -8,8 +8,9 @@ Learning online (`online`) has a loop of its own. PPO is Schulman et al. 2017 (a
    looked at before each step, and after the last.
 3. Advantages are normalised over the whole population, so that an agent that found nothing does not learn from noise.
 4. With `learn.pool` all follow the mean of their gradients: one learner with P actors (A3C's idea, Mnih et al. 2016,
-   arXiv:1602.01783, in step), each of whom has an adapter that was born with differences of its own. A newcomer goes
-   on with the moments of its slot: they are means of the same gradients, and from zero its first steps would be noise.
+   arXiv:1602.01783, in step), each of whom has an adapter that was born with differences of its own. A newcomer
+   among others goes on with the moments of its slot, which are nearly those of all: from zero its first steps would be
+   noise.
 5. The critic is trained apart, on features below the adapters (`trainers.learning.critic`).
 
 Symbols: T steps, W worlds, P adapters, M = W * P, S = T * M samples, G adapters in a minibatch, R samples of each,
@@ -29,7 +30,7 @@ from agents.optimiser import StackedAdam
 from agents.policy import Policy, chosen
 from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
-from trainers.learning.imitation import Demonstrations, imitate
+from trainers.learning.imitation import Demonstrations, imitate, share_mean
 from trainers.rollout import Observer, Trajectory, gae, spread
 
 
@@ -134,10 +135,11 @@ class Learner:
         """A rollout begins: what watches it, where adapters learn meanwhile; both (P,)."""
         return []
 
-    def forget(self, agent: int) -> None:
-        """Somebody new has this slot: Adam's moments begin at zero, but where they are those of the whole pool."""
-        if not self.config.pool:
-            self.optimiser.forget(agent)
+    def forget(self, slots: Sequence[int]) -> None:
+        """Somebody new has these slots: Adam's moments begin at zero; with `learn.pool` only where all are new."""
+        if not self.config.pool or len(slots) == len(self.policy.network.bank):
+            for slot in slots:
+                self.optimiser.forget(slot)
 
     def experience(self, t: Trajectory, learning_rate: Tensor, entropy_coef: Tensor) -> Experience:
         """What there is to learn from in a rollout; learning_rate, entropy_coef: (P,)."""
@@ -197,10 +199,7 @@ class Learner:
                 is_learning = torch.zeros_like(is_stopped)
                 is_learning[batch.groups] = ~is_stopped[batch.groups]
                 if self.config.pool:
-                    own = gradients[(batch.groups - chunk.start).to(gradients.device)]
-                    is_sound = own.isfinite().all(dim=1)
-                    is_broken[batch.groups[~is_sound.cpu()]] = 1.0
-                    gradients[:] = own[is_sound].mean(dim=0)
+                    is_broken[batch.groups[share_mean(gradients, batch.groups - chunk.start)]] = 1.0
                 rates, bound = experience.learning_rate, self.config.max_grad_norm
                 norm = self.optimiser.step(chunk, gradients, rates, bound, is_learning)
                 ratio_errors.append(change.ratio_error)

@@ -44,8 +44,8 @@ def restore(run_dir: Path, config: TrainConfig) -> tuple[Population, History]:
 def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int:
     """Give a new population what the newest one of another run passes on, and worlds that it has not seen.
 
-    Founders learn with the hyperparameters that they inherit; with those of `config` where it has others than the
-    config of that run had. Returns the age of that population: how many generations it and its founders lived before.
+    Founders inherit hyperparameters, unless `config` and the config of that run differ in them: then they have those of
+    `config`. Returns the age of that population: how many generations it and its founders lived before.
     Raises UserError where there is no such run, or its model, adapters or number of agents are others.
     """
     expected = f"init_from = {str(run_dir)!r}: must be"
@@ -64,6 +64,10 @@ def init_from(population: Population, config: TrainConfig, run_dir: Path) -> int
         init_population(population, passed_on(theirs, tensors), state["population"], new)
     except (KeyError, ValueError) as error:
         raise UserError(f"{expected} a run with as many agents ({error})") from error
+    for name, value in new.items():
+        log.info(
+            f"note: founders learn with {name} = {value:g}, not with what they inherit, as that run began with another"
+        )
     age: int = state["age"] + state["generation"] + 1
     population.streams = named_streams(config.seed, age)
     return age
