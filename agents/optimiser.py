@@ -108,6 +108,14 @@ class StackedAdam:
         self._known = self._writes()
 
 
+def share_mean(gradients: Tensor, rows: Tensor) -> Tensor:
+    """Make all of the gradients (P, F) the mean of those of `rows` (G,) that are finite; return which are not, (G,)."""
+    own = gradients[rows.to(gradients.device)]
+    is_sound = own.isfinite().all(dim=1)
+    gradients[:] = own[is_sound].mean(dim=0)
+    return ~is_sound.cpu()
+
+
 class Row(NamedTuple):
     """What is learned, as an adapter (F,); its gradient and moments, of its shape; its steps so far, (); settings."""
 

@@ -11,8 +11,8 @@ observation and nothing is worked out: no way, no choice of what matters, no act
   ends, as in "Repetition improves language model embeddings" (Springer et al. 2024, arXiv:2402.15449). SmolLM2-135M
   succeeds in 61 % of "go to" without training where it is told twice, in 30 % where once (`benchmarks.babyai`).
 - The instructions do not only list the actions, they say what each is for, the same in all rooms. Without that
-  SmolLM2-135M picks up, drops and toggles so seldom that a reward for it never comes (docs/log.md). Their last words
-  show how an answer looks for the three that are rare.
+  SmolLM2-135M picks up, drops and toggles so seldom that a reward for it hardly ever comes (docs/log.md). Their last
+  words show how an answer looks for the three that are rare.
 - Only the present is told. `history` = 2 tells as much as there: two observations before it, and what was done then.
 """
 

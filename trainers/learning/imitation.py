@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.optimiser import StackedAdam
+from agents.optimiser import StackedAdam, share_mean
 from agents.policy import Policy
 from trainers.learning.config import LearnConfig
 from trainers.rollout import Trajectory, spread
@@ -87,14 +87,6 @@ def imitate(
         if config.pool:
             share_mean(gradients, torch.from_numpy(agents - chunk.start))
         optimiser.step(chunk, gradients, learning_rate, config.max_grad_norm, is_learning)
-
-
-def share_mean(gradients: Tensor, rows: Tensor) -> Tensor:
-    """Make all of the gradients (P, F) the mean of those of `rows` (G,) that are finite; return which are not, (G,)."""
-    own = gradients[rows.to(gradients.device)]
-    is_sound = own.isfinite().all(dim=1)
-    gradients[:] = own[is_sound].mean(dim=0)
-    return ~is_sound.cpu()
 
 
 def _backward(policy: Policy, examples: Examples, drawn: np.ndarray, groups: Tensor) -> None:

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from agents.lora import AdapterBank
-from agents.optimiser import StackedAdam
+from agents.optimiser import StackedAdam, share_mean
 from agents.policy import Policy, chosen
 from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
-from trainers.learning.imitation import Demonstrations, imitate, share_mean
+from trainers.learning.imitation import Demonstrations, imitate
 from trainers.rollout import Observer, Trajectory, gae, spread
 
 
