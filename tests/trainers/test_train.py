@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from trainers import comparison, stages
 from trainers.cli.parser import parse, read_config
@@ -22,7 +23,7 @@ from trainers.records import opening, report
 from trainers.records.heatmap import BOTTOM, BRIGHT, CELL, DARK, LEFT, PAPER, RIGHT, TOP, heatmap
 from trainers.records.opening import open_run
 from trainers.records.run_folder import export_adapters, require_free
-from trainers.records.run_log import classical_scaling
+from trainers.records.run_log import RunLog, classical_scaling
 from trainers.records.tags import BASELINES, LAYOUT, TAGS
 from trainers.stages import Generation
 from trainers.train import main, train
@@ -182,6 +183,21 @@ def test_a_longer_run_adds_one_point_to_what_it_came_to(tiny_config, capsys):
     assert [(point.step, point.value) for point in events.Scalars("held_out/fitness")] == expected
     assert [point.step for point in events.Scalars("fitness/mean")] == [0, 1]
     assert "warning" not in capsys.readouterr().out.lower(), "the projector has a folder for each"
+
+
+def test_what_was_gone_on_with_in_the_same_second_is_drawn_after_what_was_there(tmp_path, monkeypatch):
+    """TensorBoard reads files by name, where a tenth file of one process stands before its ninth."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    (tmp_path / "tb").mkdir()
+    for generation in (0, 1):
+        log = RunLog(tmp_path, generation - 1)
+        log.metrics({"generation": generation, "fitness_mean": generation / 2})
+        log.baselines({"fitness": {"frozen": {"mean": 0.25}}}, generation)
+        log.close()
+    for folder, tag, values in (("tb", "fitness/mean", [0, 0.5]), ("tb/frozen", "fitness/mean", [0.25, 0.25])):
+        events = EventAccumulator(str(tmp_path / folder))
+        events.Reload()
+        assert [(point.step, point.value) for point in events.Scalars(tag)] == list(enumerate(values))
 
 
 def test_points_are_placed_so_that_their_distances_are_kept():

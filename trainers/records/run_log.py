@@ -1,6 +1,7 @@
 """What a run writes while it goes on: its logs, and TensorBoard."""
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ class RunLog:
         self._tags = TAGS | dict(tags or {})
         self.logs, self._next = Logs(run_dir, last_generation), last_generation + 1
         self._folder = run_dir / "tb"
-        self._tensorboard = SummaryWriter(str(self._folder), purge_step=self._next)
+        self._tensorboard = _writer(self._folder, self._next)
         self._baselines: dict[str, SummaryWriter] = {}
         try:
             if last_generation < 0:
@@ -67,7 +68,7 @@ class RunLog:
                 if who == "agents":
                     continue
                 if who not in self._baselines:
-                    self._baselines[who] = SummaryWriter(str(self._folder / who), purge_step=self._next)
+                    self._baselines[who] = _writer(self._folder / who, self._next)
                 _add_scalar(self._baselines[who], tag, found["mean"], generation, TAGS[tag].meaning)
         for writer in self._baselines.values():
             writer.flush()
@@ -135,6 +136,19 @@ class RunLog:
         """Finish the TensorBoard files."""
         for writer in (self._tensorboard, *self._baselines.values()):
             writer.close()
+
+
+def _writer(folder: Path, next_step: int) -> SummaryWriter:
+    """A writer to a new file in `folder`, which takes the place of what the files there say of `next_step` and later.
+
+    TensorBoard reads a folder's files in the order of their names, and a name begins with the second in which its
+    file was opened. So this waits for the next second where a file was opened in this one.
+    """
+    opened = {int(file.name.split(".")[3]) for file in sorted(folder.glob("events.out.tfevents.*"))}
+    now = time.time()
+    if int(now) in opened:
+        time.sleep(int(now) + 1 - now)
+    return SummaryWriter(str(folder), purge_step=next_step)
 
 
 def _about(plugin: str, data_class: "summary_pb2.DataClass", meaning: str) -> SummaryMetadata:
