@@ -31,6 +31,8 @@ try:
     from minigrid.envs.babyai.core import verifier
     from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
     from minigrid.envs.babyai.core.verifier import ObjDesc
+
+    from envs.babyai_expert import Expert
 except ModuleNotFoundError as error:
     package = (error.name or "minigrid").partition(".")[0]
     raise ModuleNotFoundError(missing(package), name=package) from error
@@ -53,7 +55,8 @@ class BabyAITextEnv(RoomGridLevel):
 
     Observations are MiniGrid's: "image", (7, 7, 3) uint8, what the agent sees; "direction", 0 to 3; "mission", text.
     The reward is 1 - 0.9 * steps / max_steps when the mission is fulfilled, which ends the episode, else 0. The info
-    has "task", one of `TASKS`, and "success", whether the mission is fulfilled.
+    has "task", one of `TASKS`, "success", whether the mission is fulfilled, and where wanted "expert_action", what
+    MiniGrid's bot would do now (`envs.babyai_expert`); that is missing where the bot has no more advice.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class BabyAITextEnv(RoomGridLevel):
         render_mode: str | None = None,
         held_out: bool = False,
         fewest_dists: int | None = None,
+        expert: bool = False,
     ) -> None:
         """Make an environment; `reset` begins an episode.
 
@@ -71,7 +75,8 @@ class BabyAITextEnv(RoomGridLevel):
         beside those that matter (the named ones, the key), 0 to 12. max_steps: after how many steps an episode is
         truncated; None for BabyAI's own limit, which is 64 for goto and pickup, else 128. held_out: whether missions
         name the things of `HELD_OUT_WORDS`, else all others. fewest_dists: where given, how many other things lie
-        around is drawn at every reset, from this up to `num_dists`. Raises ValueError for an impossible value.
+        around is drawn at every reset, from this up to `num_dists`. expert: whether infos have "expert_action". Raises
+        ValueError for an impossible value.
         """
         _check("task", task, task in (MIXED, *TASKS), f"one of {', '.join((MIXED, *TASKS))}")
         few = f"an integer between 0 and {_MOST_DISTRACTORS}"
@@ -87,7 +92,8 @@ class BabyAITextEnv(RoomGridLevel):
         fewest = num_dists if fewest_dists is None else fewest_dists
         is_fewer = _is_whole(fewest) and 0 <= fewest <= num_dists
         _check("fewest_dists", fewest_dists, is_fewer, f"None or an integer between 0 and num_dists = {num_dists}")
-        self._fewest, self._most = int(fewest), int(num_dists)
+        _check("expert", expert, isinstance(expert, bool), "true or false")
+        self._fewest, self._most, self._is_advised = int(fewest), int(num_dists), expert
         self.num_dists, self._choice, self._held_out = self._most, task, held_out
         self.task = TASKS[0] if task == MIXED else task
         super().__init__(
@@ -102,7 +108,8 @@ class BabyAITextEnv(RoomGridLevel):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:  # type: ignore[override]
         """Begin an episode; return the observation and the info. options: ignored."""
         observation, _ = super().reset(seed=seed, options=options)
-        return observation, {"task": self.task, "success": False}
+        self._expert = Expert(self) if self._is_advised else None
+        return observation, self._info()
 
     def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:  # type: ignore[override]
         """Act; return observation, reward, whether the mission is fulfilled, whether time is up, and the info.
@@ -111,7 +118,13 @@ class BabyAITextEnv(RoomGridLevel):
         """
         _check("action", action, _is_whole(action) and 0 <= action < ACTIONS, f"an integer between 0 and {ACTIONS - 1}")
         observation, reward, is_done, is_late, _ = super().step(action)
-        return observation, float(reward), is_done, is_late and not is_done, {"task": self.task, "success": is_done}
+        info = self._info(operator.index(action), is_done)
+        return observation, float(reward), is_done, is_late and not is_done, info
+
+    def _info(self, action: int | None = None, is_done: bool = False) -> dict[str, Any]:
+        """action: what was just done; None at the beginning of an episode."""
+        advice = None if self._expert is None or is_done else self._expert.advise(action)
+        return {"task": self.task, "success": is_done} | ({} if advice is None else {"expert_action": advice})
 
     def _gen_grid(self, width: int, height: int) -> None:
         # MiniGrid calls this at every reset; the level decides upon its width, which other levels have from birth

@@ -211,7 +211,7 @@ def collect(run: Run, generation: Generation) -> Rollout:
     if not learning:  # which makes answers stale after every step
         population.policy.answer_ahead(population.likely_texts(), range(len(population.genomes)))
     rollout = collect_rollout(
-        population.policy,
+        _instead(run, lambda variant: variant.actor(run)) or population.policy,
         population.codec,
         world,
         world_seeds(streams["world"], run.config.worlds),

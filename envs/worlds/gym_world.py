@@ -19,6 +19,8 @@ from envs.worlds.world import Step
 
 REGISTERED_BY = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 """Packages to import for ids that begin so; for others write package:Id, as Gymnasium has it."""
+EXPERT_ACTION, NO_ADVICE = "expert_action", -1
+"""Where an info tells what an expert would do now, and what stands for an info that does not."""
 
 
 def make_gym(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
@@ -62,14 +64,14 @@ class GymWorld(ForeignWorld):
         """
         make = lambda: make_gym(env_id, options)  # noqa: E731
         super().__init__(env_id, make, 1, agents, max_steps, renews=renews, conduct=conduct)
-        self._is_shared, self._successes = is_shared, Successes(0)
+        self._is_shared, self._successes, self._advice = is_shared, Successes(0), np.zeros(0, int)
 
     def reset(self, seeds: ArrayLike) -> np.ndarray:
         """Begin one world per seed (W,); return the observations (W, N) object. WorldFault where one misbehaves."""
         ours = [fitting(int(seed)) for seed in np.asarray(seeds)]
         shape = len(ours), self.agents
         self._start(ours)
-        self._successes = Successes(shape[0] * shape[1])
+        self._successes, self._advice = Successes(shape[0] * shape[1]), np.full(shape[0] * shape[1], NO_ADVICE)
         seeds_of = {(w, n): ours[w] if self._is_shared else derived(ours[w], n) for w, n in np.ndindex(shape)}
         begun = {(w, n): self._begin(w * self.agents + n, seed) for (w, n), seed in seeds_of.items()}
         self._space = self._copies[0].action_space
@@ -106,7 +108,7 @@ class GymWorld(ForeignWorld):
                 observation, reward, terminated, truncated, info = five(self._copies[copy].step(action))
                 earned = number(reward, "the reward")
                 over, cut = flag(terminated, "terminated"), flag(truncated, "truncated")
-                self._successes.note(copy, mapping(info, "info"), is_over=over or cut)
+                self._note(copy, info, is_over=over or cut)
                 seen, self._open[place] = self._open_to(copy, observation, info)
         except WorldFault as fault:
             seen, self._open[place] = self._begin_anew(copy, fault)
@@ -124,10 +126,29 @@ class GymWorld(ForeignWorld):
         """Which share of each agent's episodes succeeded, where the world's infos say that (`Successes.figures`)."""
         return self._successes.figures((len(self._is_playing), self.agents))
 
+    def advice(self) -> np.ndarray:
+        """What each agent's world says that an expert would do now, (W, N), the number of an action.
+
+        An info says so by "expert_action"; `NO_ADVICE` where it does not.
+        """
+        return self._advice.reshape(len(self._is_playing), self.agents).copy()
+
     def _looked(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
         """The first observation of an episode, and which actions are open then."""
-        self._successes.note(place, mapping(info, "info"), is_over=False)
+        self._note(place, info, is_over=False)
         return self._open_to(place, seen, info)
+
+    def _note(self, copy: int, info: Any, *, is_over: bool) -> None:
+        """Keep what the info of a reset or a step says; is_over: its episode ended with the step."""
+        told, actions = mapping(info, "info"), self._copies[copy].action_space
+        self._successes.note(copy, told, is_over=is_over)
+        advice = told.get(EXPERT_ACTION)
+        if advice is None:
+            self._advice[copy] = NO_ADVICE
+        elif actions.contains(advice):
+            self._advice[copy] = advice - actions.start
+        else:
+            raise WorldFault(f"its {EXPERT_ACTION} is {advice!r}: must be one of its actions, {actions}")
 
     def _open_to(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
         """An observation, and which actions are open then."""

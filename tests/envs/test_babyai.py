@@ -221,9 +221,48 @@ def test_success_on_the_last_step_is_no_truncation():
     assert reward == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_who_follows_the_expert_succeeds_and_keeps_what_it_is_to_go_on_with(task):
+    env, solved = gymnasium.make(TRAIN, task=task, expert=True), 0
+    for seed in range(50):
+        (_, info), is_over, picks = env.reset(seed=seed), False, 0
+        while not is_over and "expert_action" in info:
+            picks += info["expert_action"] == env.unwrapped.actions.pickup
+            _, _, is_done, is_late, info = env.step(info["expert_action"])
+            is_over = is_done or is_late
+        solved += info["success"]
+        assert not (is_over and "expert_action" in info), "there is nothing to do any more"
+        assert task != "pickup_then_goto" or picks <= 2, "it would pick up again what it dropped"
+    assert solved >= 49
+
+
+def test_the_expert_advises_who_goes_another_way_until_a_box_is_opened():
+    env, rng = gymnasium.make(TRAIN, task="pickup", expert=True).unwrapped, np.random.default_rng(0)
+    opened = 0
+    for seed in range(40):
+        _, info = env.reset(seed=seed)
+        for action in rng.integers(3, size=10).tolist():
+            assert "expert_action" in info
+            *_, info = env.step(action)
+        while info["expert_action"] != env.actions.pickup:
+            *_, info = env.step(info["expert_action"])
+        if env.instrs.desc.type == "box":
+            opened += 1
+            assert "expert_action" not in env.step(env.actions.toggle)[-1]
+            assert "expert_action" not in env.step(env.actions.left)[-1]
+    assert opened
+
+
+def test_without_being_asked_for_there_is_no_expert():
+    env = gymnasium.make(TRAIN)
+    assert "expert_action" not in env.reset(seed=0)[1]
+    assert "expert_action" not in env.step(0)[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"expert": 1}, "expert = 1: must be true or false"),
         ({"task": "fly"}, "task = 'fly': must be one of mixed, goto, pickup, open, putnext, pickup_then_goto"),
         ({"num_dists": -1}, "num_dists = -1: must be an integer between 0 and 12"),
         ({"num_dists": 13}, "num_dists = 13: must be an integer between 0 and 12"),

@@ -8,8 +8,9 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from envs import HELD_OUT
+from envs.worlds.faults import WorldFault
 from envs.worlds.foreign import derived
-from envs.worlds.gym_world import GymWorld, make_gym
+from envs.worlds.gym_world import NO_ADVICE, GymWorld, make_gym
 
 LEFT, DOWN, RIGHT, UP = range(4)
 DRY = {"is_slippery": False}
@@ -154,3 +155,49 @@ def test_an_end_that_is_also_a_cut_is_an_end():
 def test_what_cannot_be_made_is_refused_with_the_reason(env_id, options, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         make_gym(env_id, options)
+
+
+class Advised(gymnasium.Env):
+    """Ends after two steps. Its actions are 5 to 7, and it advises some of them."""
+
+    observation_space, action_space = Discrete(3), Discrete(3, start=5)
+    advised: tuple = (6, 7, None)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return 0, self._told()
+
+    def step(self, action):
+        self.steps += 1
+        return self.steps, 0.0, self.steps == 2, False, self._told()
+
+    def _told(self):
+        advice = self.advised[self.steps]
+        return {} if advice is None else {"expert_action": advice}
+
+
+def advised(monkeypatch, renews=True, **attributes):
+    """A world of two agents in it."""
+    made = type("Made", (Advised,), attributes)
+    monkeypatch.setattr("envs.worlds.gym_world.make_gym", lambda *_: made())
+    return GymWorld("advised", {}, 2, 9, renews=renews)
+
+
+@pytest.mark.parametrize(("renews", "after"), [(True, 1), (False, NO_ADVICE)])
+def test_an_experts_advice_is_about_what_is_seen_now(monkeypatch, renews, after):
+    world = advised(monkeypatch, renews)
+    world.reset(np.array([0]))
+    assert world.advice().tolist() == [[1, 1]]
+    world.step(np.zeros((1, 2), int))
+    assert world.advice().tolist() == [[2, 2]]
+    world.step(np.zeros((1, 2), int))
+    assert world.advice().tolist() == [[after, after]]
+
+
+@pytest.mark.parametrize("wrong", [0, 8, "left", 5.5])
+def test_advice_that_is_no_action_is_a_fault(monkeypatch, wrong):
+    world = advised(monkeypatch, advised=(6, wrong, None))
+    world.reset(np.array([0]))
+    says = re.escape(f"its expert_action is {wrong!r}: must be one of its actions, Discrete(3, start=5)")
+    with pytest.raises(WorldFault, match=says):
+        world.step(np.zeros((1, 2), int))

@@ -87,7 +87,7 @@ def test_a_run_teaches_by_its_fittest_agent(teacher_run):
     texts, legal = [" food north", " food south"], np.ones((3, 1, 5), bool)
     legal[2, 0, 1] = False
     rollout = rollout_of(texts, np.array([[0], [1], [0]]), legal)
-    hot, cold = (RunTeacher(population.policy, agent, t).targets(rollout, []) for t in (10.0, 1.0))
+    hot, cold = (RunTeacher(population.policy, agent, t).targets(rollout) for t in (10.0, 1.0))
     expected = torch.from_numpy(population.policy.logits(texts, np.full(2, agent))).softmax(1).numpy()
     np.testing.assert_allclose(cold[:2, 0], expected, rtol=1e-5)
     assert hot.std() < cold.std()
@@ -234,7 +234,7 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--learn.algorithm", "distil"], "distillation.teacher = '': must be planner or the folder of a run"),
+        (["--learn.algorithm", "distil"], "distillation.teacher = '': must be planner, expert or the folder of a run"),
         (["--distillation.teacher", "planner"], "must be left out unless learn.algorithm = distil"),
         (["--distillation.temperature", "2"], "temperature = 2.0: must be left out unless"),
         (

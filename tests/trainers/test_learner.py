@@ -264,7 +264,7 @@ def test_a_poisoned_gradient_does_not_enter_the_pool(tiny_policy):
     assert figures["not_finite"] == 1
 
 
-@pytest.mark.parametrize("algorithm", ["online", "none", "distil"])
+@pytest.mark.parametrize("algorithm", ["online", "none"])
 def test_other_algorithms_have_no_pool(algorithm):
     with pytest.raises(UserError, match=f"learn.pool = True: must be false with learn.algorithm = {algorithm}"):
         LearnConfig(algorithm=algorithm, pool=True)

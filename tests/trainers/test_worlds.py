@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.codecs.babyai import BabyAITextCodec
 from agents.codecs.forage import ForageCodec
+from agents.policy import Decision
 from agents.types import UserError
 from envs.presets import PRESETS, preset
 from envs.worlds.world import ForageWorld
@@ -23,8 +25,10 @@ from trainers.begin import begin
 from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
 from trainers.env_config import EnvConfig
 from trainers.evaluate import main as evaluate
+from trainers.rollout import Observer, collect_rollout
 from trainers.stages import Generation
 from trainers.train import main, train
+from trainers.variants.distillation_expert import Advice, Led
 from trainers.watch import main as watch
 from trainers.worlds import make_codec, make_world
 
@@ -390,3 +394,82 @@ def test_the_return_of_a_rollout_of_many_episodes_is_their_mean_and_not_their_su
     reward = stages.collect(run, generation).trajectory.reward
     assert reward.shape == (12, 5)
     np.testing.assert_allclose(generation.first_return[0], reward[:10].sum(axis=0) / 2, rtol=1e-5)
+
+
+class Watched(Observer):
+    """What the world's expert would do before each step."""
+
+    def start(self, world):
+        self.told = [world.advice().reshape(-1)]
+
+    def step(self, seen):
+        self.told.append(seen.world.advice().reshape(-1))
+
+
+def taught(arguments, world, folder, *more, **options):
+    """A config of agents who learn from the expert of a world."""
+    keys = [*arguments, *MORE.get(world, []), "--env.id", world, "--run_dir", str(folder), "--generations", "2"]
+    keys += ["--learn.algorithm", "distil", "--distillation.teacher", "expert", *more]
+    return replace(config := parse(keys)[0], env=replace(config.env, options=options))
+
+
+@pytest.mark.parametrize("acts", ["student", "teacher"])
+def test_an_expert_teaches_what_it_advised_in_each_step(arguments, tmp_path, acts):
+    config = taught(arguments, BABYAI, tmp_path / "run", "--distillation.acts", acts, expert=True)
+    run, watched = begin(config, None), Watched()
+    policy, codec, variant = run.population.policy, run.population.codec, run.population.variants["distillation"]
+    actor, rng = variant.actor(run) or policy, np.random.default_rng(0)
+    observers = [*variant.observers(run, Generation(0)), watched]
+    rollout = collect_rollout(actor, codec, run.world(0), np.array([3]), rng, observers=observers)
+    t = rollout.trajectory
+    targets = variant.targets(run, rollout).probabilities.view(t.legal.shape).numpy()
+    told = np.array(watched.told[:-1])
+    assert len(np.unique(told)) > 3
+    assert (targets == (told[..., None] == np.arange(6))).all()
+    assert (t.action == told)[told >= 0].all() == (acts == "teacher")
+    logits = policy.logits(t.texts, np.zeros(len(t.texts), int))
+    log_prob = torch.from_numpy(logits).log_softmax(1).numpy()[t.text, t.action]
+    np.testing.assert_allclose(t.log_prob, log_prob, rtol=1e-4)
+
+
+def test_who_learns_from_an_expert_comes_nearer_to_it(arguments, tmp_path):
+    more = ["--distillation.acts", "teacher", "--learn.max_kl", "1e9", "--evolution.enabled", "false", "--worlds", "4"]
+    more += ["--learn.learning_rate", "0.01", "--learn.epochs", "4"]
+    config = taught(arguments, BABYAI, tmp_path / "run", *more, expert=True, num_dists=0, task="goto")
+    train(replace(config, generations=4))
+    distance = [line["teacher_kl"] for line in lines(tmp_path / "run" / "metrics.jsonl")]
+    assert distance[-1] < 0.9 * distance[0]
+
+
+def test_where_the_expert_has_no_advice_the_policy_acts():
+    class Fixed:
+        def act(self, texts, adapters, legal, rng):
+            log_probs = np.log(np.array([[0.5, 0.3, 0.2]] * len(texts), np.float32))
+            return Decision(np.zeros(len(texts), int), log_probs[:, 0], np.zeros(len(texts), np.float32), log_probs)
+
+    advice = Advice()
+    advice.now = np.array([2, -1, 1])
+    legal = np.array([[True, True, True], [True, True, True], [True, False, True]])
+    decision = Led(Fixed(), advice).act(["a", "b", "c"], np.zeros(3, int), legal, None)
+    assert decision.action.tolist() == [2, 0, 0], "nor where its advice is not allowed"
+    np.testing.assert_allclose(np.exp(decision.log_prob), [0.2, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("teacher", ["planner", "some/run"])
+def test_other_teachers_do_not_act(arguments, teacher):
+    keys = ["--learn.algorithm", "distil", "--distillation.teacher", teacher, "--distillation.acts", "teacher"]
+    says = "distillation.acts = 'teacher': must be student, unless distillation.teacher = expert"
+    with pytest.raises(UserError, match=says):
+        parse([*arguments, *keys])
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_world_without_an_expert_is_refused_before_anything_is_learned(arguments, tmp_path, world):
+    with pytest.raises(UserError, match=r"^distillation\.teacher = 'expert': must be left to a Gymnasium world whose"):
+        train(taught(arguments, world, tmp_path / "run"))
+
+
+def test_the_world_of_foraging_has_no_expert(arguments):
+    says = "env.id = 'forage': must be a Gymnasium world whose infos tell expert_action"
+    with pytest.raises(UserError, match=says):
+        parse([*arguments, "--learn.algorithm", "distil", "--distillation.teacher", "expert"])

@@ -46,8 +46,8 @@ class LearnConfig:
     """Passes of PPO over a rollout; REINFORCE makes one."""
     pool: bool = False
     """Whether all adapters follow the mean of their gradients, so that everybody learns from what each has met, also
-    where they imitate; a newcomer then goes on with Adam's moments of its slot. Else each follows its own. With ppo
-    and reinforce."""
+    where they imitate; a newcomer then goes on with Adam's moments of its slot. Else each follows its own. With
+    ppo, reinforce and distil."""
     minibatch: int = 64
     """Samples per agent in a minibatch; texts in one where distillation trains the model."""
     trace: int = 4
@@ -74,6 +74,6 @@ class LearnConfig:
         for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, f"learn.{name}", getattr(self, name), "between 0 and 1")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
-        is_pooled = self.pool and self.algorithm not in ("ppo", "reinforce")
+        is_pooled = self.pool and self.algorithm not in ("ppo", "reinforce", "distil")
         require(not is_pooled, "learn.pool", True, f"false with learn.algorithm = {self.algorithm}")
         require_at_least(self, "learn.", "entropy_coef", 0, 1000)

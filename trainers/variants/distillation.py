@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,9 +21,10 @@ from trainers.population import Population
 from trainers.records.manifest import by_generation
 from trainers.records.sealed import DamagedRun, check_folder
 from trainers.records.tags import Tag
-from trainers.rollout import Observer, Rollout
-from trainers.stages import Generation, Run, States
+from trainers.rollout import Actor, Observer, Rollout
+from trainers.stages import Generation, Run
 from trainers.variants.distillation_config import DistillationConfig
+from trainers.variants.distillation_expert import ExpertTeacher
 from trainers.variants.distillation_model import WholeModel
 from trainers.variants.distillation_teacher import open_teacher
 from trainers.variants.variant import Variant
@@ -44,25 +44,31 @@ class Distillation(Variant):
     def __init__(self, settings: DistillationConfig, config: TrainConfig, population: Population, run_dir: Path):
         super().__init__(settings, config, population, run_dir)
         self.teacher = open_teacher(settings.teacher, config.env, population.codec, settings.temperature)
-        self._states = States()
         self.student = None
         if settings.trains == "model":
             self.student = WholeModel(population.policy.network, config.learn, settings.temperature)
 
     def observers(self, run: Run, generation: Generation) -> list[Observer]:
-        """The planner must see states."""
-        return [self._states] if self.teacher.needs_states else []
+        """Those of the teacher."""
+        return list(self.teacher.observers)
+
+    def actor(self, run: Run) -> Actor | None:
+        """The teacher, where it is to act."""
+        if self.settings.acts == "student":
+            return None
+        assert isinstance(self.teacher, ExpertTeacher)
+        return self.teacher.acting_for(self.population.policy)
 
     def targets(self, run: Run, rollout: Rollout) -> Targets:
         """What the teacher says of each step."""
-        targets = torch.from_numpy(self._targets(rollout)).float().flatten(0, 1)
+        targets = torch.from_numpy(self.teacher.targets(rollout)).float().flatten(0, 1)
         return Targets(targets, self.settings.temperature)
 
     def learn(self, run: Run, rollout: Rollout) -> dict[str, float] | None:
         """Where the model learns: update all its weights, and act by them from now on."""
         if not self.student:
             return None
-        targets, start = self._targets(rollout), perf_counter()
+        targets, start = self.teacher.targets(rollout), perf_counter()
         self.student.remember(rollout.trajectory, targets)
         figures = self.student.learn(self.population.streams["learner"]) | {"learn_s": perf_counter() - start}
         figures |= health(self.population.policy, rollout.trajectory)
@@ -87,9 +93,6 @@ class Distillation(Variant):
         if self.student:
             self.student.restore(tensors, state["texts"])
             self._act_by(self.student, generation, is_written=True)
-
-    def _targets(self, rollout: Rollout) -> np.ndarray:
-        return self.teacher.targets(rollout, self._states.states)
 
     def _act_by(self, student: WholeModel, generation: int, is_written: bool = False) -> None:
         """Write the model of a generation, and let the population act by it. That of the one before stays, too: until

@@ -12,8 +12,9 @@ from trainers.records.sealed import check_folder
 from trainers.variants.variant import VariantConfig, is_on
 
 Trained = Literal["adapters", "model"]
-PLANNER = "planner"
-"""A teacher that is no run."""
+Acting = Literal["student", "teacher"]
+PLANNER, EXPERT = "planner", "expert"
+"""Teachers that are no runs: of the forage world, and of a Gymnasium world whose infos say what an expert would do."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,27 @@ class DistillationConfig(VariantConfig):
     """Learn from a teacher what should have been done after each text that was met, with learn.algorithm = distil."""
 
     teacher: str = ""
-    """planner, or the folder of a run, whose fittest agent teaches; empty unless learn.algorithm = distil."""
+    """planner; expert, whose action the infos of a Gymnasium world tell as `expert_action`; or the folder of a run,
+    whose fittest agent teaches. Empty unless learn.algorithm = distil."""
     temperature: float = 1.0
     """How soft the distributions of teacher and student are made before they are compared."""
     trains: Trained = "adapters"
     """What learns: adapters; or model, all weights of the model, which all agents then share."""
+    acts: Acting = "student"
+    """Who acts while there is something to learn: the student, who meets what its own mistakes lead to; or the teacher,
+    with teacher = expert, who shows how it is done. KL is then no distance from who acted: set learn.max_kl high."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         expand_user(self, "distillation.", "teacher")
         require_word(self, "distillation", "trains", Trained)
+        require_word(self, "distillation", "acts", Acting)
+        is_able = self.acts == "student" or self.teacher == EXPERT
+        require(is_able, "distillation.acts", self.acts, "student, unless distillation.teacher = expert")
         is_fine = is_number(self.temperature) and 0.01 <= self.temperature <= 1000
         require(is_fine, "distillation.temperature", self.temperature, "finite and above 0, between 0.01 and 1,000")
-        is_plain = self.teacher != PLANNER or self.temperature == 1
-        allowed = "1 with the planner, which has no doubts to soften"
+        is_plain = self.teacher not in (PLANNER, EXPERT) or self.temperature == 1
+        allowed = f"1 with the {self.teacher}, which has no doubts to soften"
         require(is_plain, "distillation.temperature", self.temperature, allowed)
 
     @property
@@ -43,9 +51,9 @@ class DistillationConfig(VariantConfig):
         return bool(self.teacher.strip())
 
     def check(self, config: TrainConfig) -> None:
-        """A teacher with distil and only then; the planner in worlds that it can plan; a model without heredity."""
+        """A teacher with distil and only then, in a world that it knows; a model without heredity."""
         distils, without = config.learn.algorithm == "distil", "left out unless learn.algorithm = distil"
-        allowed = f"{PLANNER} or the folder of a run with learn.algorithm = distil" if distils else without
+        allowed = f"{PLANNER}, {EXPERT} or the folder of a run with learn.algorithm = distil" if distils else without
         require(self.is_on == distils, "distillation.teacher", self.teacher, allowed)
         require(distils or self.trains == "adapters", "distillation.trains", self.trains, f"adapters, or {without}")
         require(distils or self.temperature == 1, "distillation.temperature", self.temperature, without)
@@ -57,12 +65,16 @@ class DistillationConfig(VariantConfig):
             require(not env.also, "env.also", env.also, f"empty {condition}")
             cells = env.height * env.width
             require(cells <= MAX_CELLS, "env.height * env.width", cells, f"at most {MAX_CELLS} {condition}")
+        if self.teacher == EXPERT:
+            allowed = "a Gymnasium world whose infos tell expert_action with distillation.teacher = expert"
+            require(not config.env.is_forage, "env.id", config.env.id, allowed)
 
     def _check_model(self, config: TrainConfig) -> None:
         condition, model = "with distillation.trains = model", config.model
         require(not config.evolution.enabled, "evolution.enabled", True, f"false {condition}")
         for name in ("social", "replay"):
             require(not is_on(config, name), name, getattr(config, name, None), f"left out {condition}")
+        require(not config.learn.pool, "learn.pool", True, f"false {condition}: it is of adapters")
         require(not config.init_from, "init_from", config.init_from, f"empty {condition}: it brings adapters")
         require(model.weight_storage == "full", "model.weight_storage", model.weight_storage, f"full {condition}")
         require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainers.learning.imitation import Demonstrations
     from trainers.learning.learner import Targets
     from trainers.population import Population
-    from trainers.rollout import Observer, Outcome, Rollout
+    from trainers.rollout import Actor, Observer, Outcome, Rollout
     from trainers.stages import BreedingGroup, Generation, Run
 
 
@@ -78,6 +78,10 @@ class Variant:
 
     def learn(self, run: "Run", rollout: "Rollout") -> dict[str, float] | None:
         """Learn in place of the adapters; return what is worth logging."""
+        return None
+
+    def actor(self, run: "Run") -> "Actor | None":
+        """Who acts in a rollout in place of the population."""
         return None
 
     def targets(self, run: "Run", rollout: "Rollout") -> "Targets | None":

@@ -1,0 +1,81 @@
+"""The expert that a Gymnasium world brings with it, such as MiniGrid's bot: it teaches, and may act for its students.
+
+Symbols: W worlds, N agents in each, R agents that act, A actions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.policy import Decision
+from agents.types import UserError
+from envs.worlds.gym_world import EXPERT_ACTION, NO_ADVICE, GymWorld
+from envs.worlds.world import World
+from trainers.rollout import Actor, Observed, Observer, Rollout
+from trainers.variants.distillation_config import EXPERT
+
+
+class Advice(Observer):
+    """What a world's own expert would have done in each step."""
+
+    def __init__(self) -> None:
+        self.actions: list[np.ndarray] = []  # (W, N) before each step, and after the last
+        self.now = np.zeros(0, int)  # (R,) of those who act next
+
+    def start(self, world: World) -> None:
+        """UserError where no world says what an expert would do."""
+        self.actions = []
+        if not isinstance(world, GymWorld) or (world.advice() == NO_ADVICE).all():
+            raise UserError(
+                f"distillation.teacher = {EXPERT!r}: must be left to a Gymnasium world whose infos tell "
+                f"{EXPERT_ACTION}, as envs:BabyAI-MixedTrainLocal-v0 does with env.options = {{expert: true}}"
+            )
+        self._ask(world)
+
+    def step(self, seen: Observed) -> None:
+        """A step is done."""
+        assert isinstance(seen.world, GymWorld)
+        self._ask(seen.world)
+
+    def _ask(self, world: GymWorld) -> None:
+        self.actions.append(world.advice())
+        self.now = self.actions[-1][world.is_playing]
+
+
+class ExpertTeacher:
+    """The expert that a world brings with it, such as MiniGrid's bot; where it has no advice, nothing is taught."""
+
+    name = EXPERT
+
+    def __init__(self) -> None:
+        self._advice = Advice()
+        self.observers: Sequence[Observer] = [self._advice]
+
+    def targets(self, rollout: Rollout) -> np.ndarray:
+        """Of the rollout that was watched last."""
+        t = rollout.trajectory
+        advised = np.stack(self._advice.actions[: len(t.text)]).reshape(t.text.shape)
+        return ((advised[..., None] == np.arange(t.legal.shape[-1])) & t.legal).astype(np.float32)
+
+    def acting_for(self, policy: Actor) -> "Led":
+        """Who acts as the expert advises."""
+        return Led(policy, self._advice)
+
+
+class Led:
+    """Acts as an expert advises, and by a policy where it has no advice; the policy's probabilities are noted."""
+
+    def __init__(self, policy: Actor, advice: Advice):
+        self.policy, self._advice = policy, advice
+
+    def act(self, texts: list[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
+        """An action for each of R texts; adapters (R,), legal (R, A)."""
+        decision, advised = self.policy.act(texts, adapters, legal, rng), self._advice.now
+        is_led = (advised != NO_ADVICE) & legal[np.arange(len(legal)), advised]
+        action = np.where(is_led, advised, decision.action)
+        log_prob = np.take_along_axis(decision.log_probs, action[:, None], axis=1)[:, 0]
+        return decision._replace(action=action, log_prob=log_prob)
+
+    def values(self, texts: list[str]) -> np.ndarray:
+        """The policy's critic's estimate of the return after each text, (R,)."""
+        return self.policy.values(texts)
