@@ -135,7 +135,7 @@ def success(
     """Of each task how many episodes succeed, at least so many, a room each; bare: of the model without adapters."""
     worlds, found = -(-episodes // env.agents), {}
     nobody = np.full((worlds, env.agents), -1) if bare else None
-    options = dict(env.options) | {"fewest_dists": None} | dict(condition.options)
+    options = dict(env.options) | {"fewest_dists": None, "expert": False} | dict(condition.options)
     for task in TASKS:
         place = condition.world, options | {"task": task}, env.agents, min(env.max_steps, MOST_STEPS)
         with closing(GymWorld(*place, renews=False, is_shared=False)) as world:

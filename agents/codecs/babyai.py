@@ -34,10 +34,11 @@ LONGEST_MISSION = 72
 """Words. BabyAI's language makes none longer: four clauses of up to 17 words ("put the red ball in front of you next to
 ..."), with "and", "and" and "after you" between them."""
 
-_WORDS = frozenset(
+MISSION_WORDS = frozenset(
     f"go to pick up open put next and then after you in front of behind on your left right the a object "
     f"door key ball box {' '.join(COLOURS)}".split()
 )
+"""Of BabyAI's language."""
 _WALL, _DOOR, _CLEAR = 2, 4, (0, 1)  # the last are unseen and empty
 
 
@@ -149,7 +150,7 @@ def phrases(
 def mission_words(mission: str, articles: bool = False) -> str:
     """A mission without comma and, unless wanted, articles. UserError for one that is not in BabyAI's language."""
     words = mission.replace(",", "").split()
-    strange = next((word for word in words if word not in _WORDS), None)
+    strange = next((word for word in words if word not in MISSION_WORDS), None)
     if strange or not words:
         raise UserError(f"the mission {mission!r}: must be in BabyAI's language, which has no word {strange or ''!r}")
     if len(words) > LONGEST_MISSION:

@@ -1,0 +1,135 @@
+"""What a learner without language comes to in BabyAI-Text: PPO on the symbolic view, as GLAM's symbolic agent.
+
+    python -m benchmarks.babyai_symbolic [--steps N] [--every N] [--seed S] [--num-dists N] [--episodes N] [--json FILE]
+
+It sees each cell of the view as one-hot kind, colour and state, and the mission as one-hot words by place, so it must
+find out from reward alone what each word means. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
+from 32 copies of 40 steps (GLAM's), discount .99 and entropy .01. After every N agent-steps each task is played in the
+held-out rooms of `benchmarks.babyai_words`, "as trained", within 64 steps. Needs the extras `worlds` and `sb3`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from agents.backends import require_installed
+from agents.codecs.babyai import MISSION_WORDS, mission_words
+from benchmarks.babyai_words import MOST_STEPS, TRAIN, WIDTH, Counted, row
+from envs.babyai import TASKS
+from envs.worlds.gym_world import GymWorld
+from envs.worlds.successes import SUCCESS
+from trainers.cli.command_line import run_command
+from trainers.comparison import held_out_seeds
+from trainers.records.run_folder import machine
+
+NUMBERS = (11, 6, 3)
+"""How many kinds, colours and states there are in a view."""
+VIEW, LONGEST = 7, 16
+"""Cells along a side of the view, and the most words of a mission of the five tasks."""
+NUMBER_OF = {word: number for number, word in enumerate(sorted(MISSION_WORDS))}
+SIZE = VIEW * VIEW * sum(NUMBERS) + LONGEST * len(NUMBER_OF)
+COPIES, AT_ONCE = 32, 20  # rooms side by side in which it learns, and of a held-out world
+PPO_SETTINGS: dict[str, Any] = {
+    "n_steps": 40,
+    "batch_size": 320,
+    "n_epochs": 4,
+    "gamma": 0.99,
+    "gae_lambda": 0.99,
+    "ent_coef": 0.01,
+    "learning_rate": 7e-4,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+
+
+def encoded(observation: dict[str, Any]) -> np.ndarray:
+    """An observation as (SIZE,) zeros and ones."""
+    image = observation["image"]
+    cells = [np.eye(count, dtype=np.float32)[image[..., i]].ravel() for i, count in enumerate(NUMBERS)]
+    words = np.zeros((LONGEST, len(NUMBER_OF)), np.float32)
+    for place, word in enumerate(mission_words(observation["mission"]).split()):
+        words[place, NUMBER_OF[word]] = 1
+    return np.concatenate([*cells, words.ravel()])
+
+
+class Symbolic(gymnasium.ObservationWrapper):
+    """A level whose observations are `encoded`."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.observation_space = Box(0, 1, (SIZE,), np.float32)
+
+    def observation(self, observation: dict[str, Any]) -> np.ndarray:
+        """Zeros and ones, (SIZE,)."""
+        return encoded(observation)
+
+
+def success(model: Any, episodes: int, num_dists: int) -> dict[str, Counted]:
+    """Of each task how many episodes succeed, at least so many, a held-out room each; actions are sampled."""
+    seeds, found = held_out_seeds(-(-episodes // AT_ONCE), 0), {}
+    for task in TASKS:
+        options = {"task": task, "num_dists": num_dists}
+        with closing(GymWorld(TRAIN, options, AT_ONCE, MOST_STEPS, renews=False, is_shared=False)) as world:
+            seen = world.reset(seeds)
+            while world.is_playing.any():
+                actions = np.zeros(seen.shape, int)
+                texts = np.stack([encoded(one) for one in seen[world.is_playing]])
+                actions[world.is_playing] = model.predict(texts)[0]
+                seen = world.step(actions).observation
+            won = world.figures()[SUCCESS]
+        found[task] = Counted(int(won.sum()), won.size)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a line of the table after every so many steps."""
+    options = _options(argv)
+    require_installed("benchmarks.babyai_symbolic", "worlds", "minigrid")
+    require_installed("benchmarks.babyai_symbolic", "sb3", "stable_baselines3")
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    make = lambda: Symbolic(gymnasium.make(TRAIN, num_dists=options.num_dists, max_steps=MOST_STEPS))  # noqa: E731
+    copies = make_vec_env(make, COPIES, seed=options.seed)
+    model = PPO("MlpPolicy", copies, seed=options.seed, **PPO_SETTINGS)
+    print(" " * WIDTH + "".join(f" {name.replace('pickup_then_goto', 'pick, go'):>14s}" for name in ("all", *TASKS)))
+    results, start = {}, perf_counter()
+    while model.num_timesteps < options.steps:
+        model.learn(options.every, reset_num_timesteps=False)
+        found = success(model, options.episodes, options.num_dists)
+        results[model.num_timesteps] = {task: one._asdict() for task, one in found.items()}
+        name = f"{model.num_timesteps:,} steps, {perf_counter() - start:.0f} s"
+        print(row(name, found), flush=True)
+    if options.json:
+        about = {"machine": machine(), "options": {k: v for k, v in vars(options).items() if k != "json"}}
+        options.json.write_text(json.dumps(about | {"found": results}, indent=1))
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.babyai_symbolic")
+    parser.add_argument("--steps", type=int, default=256_000)
+    parser.add_argument("--every", type=int, default=64_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-dists", type=int, default=8)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(argv)
+    for name, least in (("steps", 1), ("every", 1), ("seed", 0), ("num_dists", 0), ("episodes", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} or more")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: must be in a folder that exists")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

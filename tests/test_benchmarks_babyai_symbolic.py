@@ -1,0 +1,83 @@
+"""What the learner without language sees, and in which rooms it is judged."""
+
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+
+pytest.importorskip("minigrid")
+pytest.importorskip("stable_baselines3")
+
+from agents.codecs.babyai import mission_words
+from benchmarks import babyai_symbolic, babyai_words
+from benchmarks.babyai_symbolic import LONGEST, NUMBER_OF, NUMBERS, SIZE, Symbolic, encoded, success
+from envs.babyai import TASKS
+from trainers.comparison import Chance
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_all_that_is_seen_and_said_can_be_read_back(task):
+    env, words = gymnasium.make(babyai_words.TRAIN, task=task), list(NUMBER_OF)
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        numbers = encoded(observation)
+        assert numbers.shape == (SIZE,)
+        ends = np.cumsum([49 * count for count in NUMBERS])
+        *parts, said = np.split(numbers, ends)
+        for number, part in enumerate(parts):
+            cells = part.reshape(7, 7, -1)
+            assert (cells.sum(axis=2) == 1).all()
+            assert (cells.argmax(axis=2) == observation["image"][..., number]).all()
+        places = said.reshape(LONGEST, -1)
+        mission = [words[row.argmax()] for row in places if row.any()]
+        assert mission == mission_words(observation["mission"]).split()
+
+
+def test_a_level_has_these_observations():
+    env = Symbolic(gymnasium.make(babyai_words.TRAIN))
+    assert env.observation_space.contains(env.reset(seed=0)[0])
+    assert env.observation_space.contains(env.step(0)[0])
+
+
+def test_it_is_judged_in_the_rooms_of_the_language_models():
+    """Who always goes forward succeeds in as many rooms."""
+
+    class Forward:
+        def predict(self, seen):
+            return np.full(len(seen), 2), None
+
+    class ForwardToo(Chance):
+        def act(self, texts, adapters, legal, rng):
+            decision = super().act(texts, adapters, legal, rng)
+            return decision._replace(action=np.full(len(texts), 2))
+
+    env = gymnasium.make(babyai_words.TRAIN)
+    codec = babyai_words.BabyAITextCodec(env.unwrapped)
+    config = babyai_words.EnvConfig(id=babyai_words.TRAIN, agents=20, max_steps=64)
+    condition = babyai_words.CONDITIONS["as trained"]
+    assert success(Forward(), 40, 8) == babyai_words.success(ForwardToo(), codec, config, condition, 40)
+    assert success(Forward(), 40, 8)["goto"].won
+
+
+def test_it_learns_and_writes_what_it_found(tmp_path, capsys):
+    file = tmp_path / "found.json"
+    babyai_symbolic.main(["--steps", "2000", "--every", "1000", "--episodes", "1", "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert list(found["found"]) == ["1280", "2560"]
+    assert found["found"]["2560"].keys() == set(TASKS)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--steps", "0"], "--steps 0: must be 1 or more"),
+        (["--num-dists", "-1"], "--num-dists -1: must be 0 or more"),
+        (["--json", "nowhere/x.json"], "--json nowhere/x.json: must be in a folder that exists"),
+    ],
+)
+def test_bad_options_are_named(arguments, says, capsys):
+    with pytest.raises(SystemExit):
+        babyai_symbolic.main(arguments)
+    assert says in capsys.readouterr().err
