@@ -133,8 +133,8 @@ class PolicyNetwork:
         acting = self.bank.acting if values is None else values.to(self.device)
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
-        if len(bare):
-            logits[bare] = self.action_logits([texts[i] for i in bare.tolist()], None).numpy()
+        for rows in np.array_split(bare, -(-len(bare) // self.rows_at_once)) if len(bare) else ():
+            logits[rows] = self.action_logits([texts[i] for i in rows.tolist()], None).numpy()
         owned = np.flatnonzero(adapters >= 0)
         if len(owned):
             order = owned[np.argsort(adapters[owned], kind="stable")]

@@ -52,6 +52,13 @@ class Onnx:
         place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
         rows = np.zeros((len(groups), counts.max()), int)  # what is not filled answers the first text again
         rows[group[order], place] = order
+        parts = min(rows.shape[1], -(-rows.size // self.network.rows_at_once))
+        answered = [self._answer(texts, part, groups) for part in np.array_split(rows, parts, axis=1)]
+        logits[order] = np.concatenate(answered, axis=1)[group[order], place]
+        return logits + self.network.head_bias.numpy()
+
+    def _answer(self, texts: Sequence[str], rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Logits (G, R, A) without the head's bias; rows: (G, R), which of the texts each of G adapters answers."""
         recalled = self.cache.recall([texts[row] for row in rows.flatten().tolist()])
         inputs = {
             "entering": recalled.entering.numpy(),
@@ -61,9 +68,8 @@ class Onnx:
             "adapters": self._adapters(groups),
             "head": self.network.head.numpy(),
         }
-        answers = self._answerer.run(["logits"], inputs)[0].reshape(*rows.shape, -1)
-        logits[order] = answers[group[order], place]
-        return logits + self.network.head_bias.numpy()
+        answers: np.ndarray = self._answerer.run(["logits"], inputs)[0]
+        return answers.reshape(*rows.shape, -1)
 
     def _adapters(self, groups: np.ndarray) -> np.ndarray:
         """Rows (G, F) of the bank; a bare base is an adapter of zeros."""

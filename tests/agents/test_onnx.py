@@ -61,9 +61,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     ],
     ids=["mixed", "each once", "all", "bare", "one"],
 )
-def test_answers_are_those_of_the_network(network, adapters):
+@pytest.mark.parametrize("at_once", [640, 4, 1])
+def test_answers_are_those_of_the_network(network, adapters, at_once):
     texts = [TEXTS[i % 5] for i in range(len(adapters))]
     expected = network.answer(texts, np.array(adapters))
+    network.rows_at_once = at_once
     answers = Onnx(network).answer(texts, np.array(adapters))
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers, expected, **NEAR)

@@ -161,6 +161,14 @@ def test_answers_do_not_depend_on_how_many_are_computed_together(network):
     np.testing.assert_allclose(network.answer(texts, adapters), together, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("owner", [-1, 2])
+def test_only_so_many_texts_are_held_together(network, owner, monkeypatch):
+    network.rows_at_once, asked, recall = 4, [], network.cache.recall
+    monkeypatch.setattr(network.cache, "recall", lambda texts: asked.append(len(texts)) or recall(texts))
+    network.answer(TEXTS * 4, np.full(len(TEXTS) * 4, owner))
+    assert max(asked) <= 4
+
+
 UNEVEN = {(1, 2, 3): (3, 1, 2), (4, 0, 4): (1, 4, 2), (2, 2): (1, 3), (5,): (2,), (3, 1): (2, 2)}
 """Groups, some of which share an adapter, and how many texts each has."""
 
