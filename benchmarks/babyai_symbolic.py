@@ -1,11 +1,14 @@
 """What a learner without language comes to in BabyAI-Text: PPO on the symbolic view, as GLAM's symbolic agent.
 
-    python -m benchmarks.babyai_symbolic [--steps N] [--every N] [--seed S] [--num-dists N] [--episodes N] [--json FILE]
+    python -m benchmarks.babyai_symbolic [--steps N] [--every N] [--seed S] [--num-dists N] [--episodes N]
+        [--demonstrations N] [--passes P] [--json FILE]
 
 It sees each cell of the view as one-hot kind, colour and state, and the mission as one-hot words by place, so it must
 find out from reward alone what each word means. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
 from 32 copies of 40 steps (GLAM's), discount .99 and entropy .01. After every N agent-steps each task is played in the
-held-out rooms of `benchmarks.babyai_words`, "as trained", within 64 steps. Needs the extras `worlds` and `sb3`.
+held-out rooms of `benchmarks.babyai_words`, "as trained", within 64 steps.
+With --demonstrations it first learns N actions of MiniGrid's bot (`envs.babyai_expert`) by cross-entropy, in P passes.
+Needs the extras `worlds` and `sb3`.
 """
 
 import argparse
@@ -72,6 +75,34 @@ class Symbolic(gymnasium.ObservationWrapper):
         return encoded(observation)
 
 
+def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the expert sees, (count, SIZE), and does, (count,), in new rooms, one after the other."""
+    env, rng = (
+        gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True),
+        np.random.default_rng(seed),
+    )
+    seen, did, info, observation = list[torch.Tensor](), list[int](), dict[str, Any](), dict[str, Any]()
+    while len(did) < count:
+        if "expert_action" not in info:
+            observation, info = env.reset(seed=int(rng.integers(2**31)))
+        seen.append(torch.from_numpy(encoded(observation)))
+        did.append(info["expert_action"])
+        observation, _, is_done, is_late, info = env.step(did[-1])
+        info = {} if is_done or is_late else info
+    return torch.stack(seen), torch.tensor(did)
+
+
+def clone(model: Any, seen: torch.Tensor, did: torch.Tensor, passes: int) -> None:
+    """Teach the policy these actions by cross-entropy."""
+    optimiser = torch.optim.Adam(model.policy.parameters(), 1e-3)
+    for _ in range(passes):
+        for rows in torch.randperm(len(did)).split(256):
+            loss = -model.policy.get_distribution(seen[rows]).log_prob(did[rows]).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+
 def success(model: Any, episodes: int, num_dists: int) -> dict[str, Counted]:
     """Of each task how many episodes succeed, at least so many, a held-out room each; actions are sampled."""
     seeds, found = held_out_seeds(-(-episodes // AT_ONCE), 0), {}
@@ -103,12 +134,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = PPO("MlpPolicy", copies, seed=options.seed, **PPO_SETTINGS)
     print(" " * WIDTH + "".join(f" {name.replace('pickup_then_goto', 'pick, go'):>14s}" for name in ("all", *TASKS)))
     results, start = {}, perf_counter()
-    while model.num_timesteps < options.steps:
+    if options.demonstrations:
+        clone(model, *demonstrations(options.demonstrations, options.num_dists, options.seed), options.passes)
+    while True:
+        if options.demonstrations or model.num_timesteps:
+            found = success(model, options.episodes, options.num_dists)
+            results[model.num_timesteps] = {task: one._asdict() for task, one in found.items()}
+            name = f"{model.num_timesteps:,} steps, {perf_counter() - start:.0f} s"
+            print(row(name, found), flush=True)
+        if model.num_timesteps >= options.steps:
+            break
         model.learn(options.every, reset_num_timesteps=False)
-        found = success(model, options.episodes, options.num_dists)
-        results[model.num_timesteps] = {task: one._asdict() for task, one in found.items()}
-        name = f"{model.num_timesteps:,} steps, {perf_counter() - start:.0f} s"
-        print(row(name, found), flush=True)
     if options.json:
         about = {"machine": machine(), "options": {k: v for k, v in vars(options).items() if k != "json"}}
         options.json.write_text(json.dumps(about | {"found": results}, indent=1))
@@ -121,9 +157,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-dists", type=int, default=8)
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--demonstrations", type=int, default=0)
+    parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    for name, least in (("steps", 1), ("every", 1), ("seed", 0), ("num_dists", 0), ("episodes", 1)):
+    least_of = {"steps": 1, "every": 1, "seed": 0, "num_dists": 0, "episodes": 1, "demonstrations": 0, "passes": 1}
+    for name, least in least_of.items():
         if getattr(options, name) < least:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} or more")
     if options.json and not options.json.parent.is_dir():

@@ -5,9 +5,12 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 pytest.importorskip("minigrid")
 pytest.importorskip("stable_baselines3")
+
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.codecs.babyai import mission_words
 from benchmarks import babyai_symbolic, babyai_words
@@ -67,6 +70,32 @@ def test_it_learns_and_writes_what_it_found(tmp_path, capsys):
     assert list(found["found"]) == ["1280", "2560"]
     assert found["found"]["2560"].keys() == set(TASKS)
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_demonstrations_are_those_of_the_expert_and_can_be_cloned(capsys):
+    seen, did = babyai_symbolic.demonstrations(300, 0, seed=3)
+    assert seen.shape == (300, SIZE)
+    env = gymnasium.make(babyai_words.TRAIN, num_dists=0, max_steps=64, expert=True)
+    observation, info = env.reset(seed=int(np.random.default_rng(3).integers(2**31)))
+    for numbers, action in zip(seen[:2].numpy(), did[:2].tolist(), strict=True):
+        assert (numbers == encoded(observation)).all()
+        assert action == info["expert_action"]
+        observation, *_, info = env.step(action)
+
+    class Model:
+        policy = ActorCriticPolicy(Box(0, 1, (SIZE,)), Discrete(6), lambda _: 1e-3)
+
+    babyai_symbolic.clone(Model, seen, did, passes=150)
+    probabilities = Model.policy.get_distribution(seen).distribution.probs
+    assert (probabilities.argmax(1) == did).float().mean() > 0.9
+
+
+def test_what_was_cloned_is_judged_before_it_learns_from_reward(capsys):
+    babyai_symbolic.main(
+        ["--demonstrations", "50", "--passes", "1", "--steps", "10", "--every", "10", "--episodes", "1"]
+    )
+    steps = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert steps == ["0", "1,280"]
 
 
 @pytest.mark.parametrize(
