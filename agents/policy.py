@@ -79,8 +79,8 @@ class Policy:
         known = self.answers.known()  # once: a thread that learns may publish other adapters meanwhile
         asked = {key for key in keys if key not in known}
         # Whoever acts now will meet these texts too, and one pass serves all; but where adapters change after every
-        # step, nobody comes to ask a second time.
-        if self.backend.is_batched and not self.answers.is_first:
+        # step, nobody comes to ask a second time, and texts that are read in parts hardly ever come again.
+        if self.backend.is_batched and not self.answers.is_first and not self.network.part_end:
             everyone = {owner for owner, _ in keys}
             asked = {(owner, text) for _, text in asked for owner in everyone}
         self._answer(asked, known)

@@ -28,7 +28,7 @@ class Bank:
 class TableMind:
     """A network that answers from a table of logits, one row a text, and counts what it is asked."""
 
-    width = 4
+    width, part_end = 4, ""
 
     def __init__(self, table: np.ndarray):
         self.table = torch.from_numpy(table)
@@ -217,6 +217,15 @@ def test_nothing_is_computed_twice_until_the_bank_changes():
     for text in ("0", "2"):
         policy.logits([text], np.array([0]))
     assert asked[3:] == [(["0"], [0]), (["2"], [0])]
+
+
+def test_texts_in_parts_are_answered_only_for_who_asks():
+    policy = policy_of(np.random.default_rng(0).normal(size=(4, 5)))
+    policy.network.part_end = ","
+    policy.logits(["0", "1"], np.array([0, 2]))
+    policy.logits(["3"], np.array([2]))
+    policy.logits(["1", "2"], np.array([0, 2]))
+    assert policy.network.asked[1:] == [(["3"], [2]), (["1", "2"], [0, 2])]
 
 
 def test_what_was_answered_ahead_is_not_asked_again_until_the_bank_changes():
