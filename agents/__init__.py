@@ -1,5 +1,6 @@
 """The network: language model agents with LoRA adapters, many on one frozen base. Part of Terrarium."""
 
+import os
 from typing import TYPE_CHECKING
 
 from evolution.own import require_own
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["TinyLLMAgent"]
 
 require_own("envs", "evolution")
+# Before MKL multiplies for the first time: else last digits depend on where in memory arrays lie, and a resumed run
+# differs from one that was never stopped. It costs nothing measurable. Without MKL it means nothing.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def __getattr__(name: str) -> object:
