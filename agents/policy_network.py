@@ -133,7 +133,8 @@ class PolicyNetwork:
         acting = self.bank.acting if values is None else values.to(self.device)
         logits = np.empty((len(texts), len(self.action_ids)), np.float32)
         bare = np.flatnonzero(adapters < 0)
-        for rows in np.array_split(bare, -(-len(bare) // self.rows_at_once)) if len(bare) else ():
+        for start in range(0, len(bare), self.rows_at_once):
+            rows = bare[start : start + self.rows_at_once]
             logits[rows] = self.action_logits([texts[i] for i in rows.tolist()], None).numpy()
         owned = np.flatnonzero(adapters >= 0)
         if len(owned):

@@ -32,6 +32,7 @@ from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
 from trainers.cli.command_line import run_command
 from trainers.comparison import held_out_seeds
+from trainers.config import MAX_HELD_OUT
 from trainers.records.run_folder import machine
 
 NUMBERS = (11, 6, 3)
@@ -50,7 +51,20 @@ PPO_SETTINGS: dict[str, Any] = {
     "ent_coef": 0.01,
     "learning_rate": 7e-4,
     "policy_kwargs": {"net_arch": [256, 256]},
+    "device": "cpu",
 }
+
+
+ALLOWED = {
+    "steps": (1, 100_000_000),
+    "every": (1, 100_000_000),
+    "seed": (0, 2**32 - COPIES),
+    "num_dists": (0, 12),
+    "episodes": (1, AT_ONCE * MAX_HELD_OUT),
+    "demonstrations": (0, 1_000_000),
+    "passes": (1, 10_000),
+}
+"""The least and the most of each option."""
 
 
 def encoded(observation: dict[str, Any]) -> np.ndarray:
@@ -81,7 +95,8 @@ def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor,
         gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True),
         np.random.default_rng(seed),
     )
-    seen, did, info, observation = list[torch.Tensor](), list[int](), dict[str, Any](), dict[str, Any]()
+    seen, did = list[torch.Tensor](), list[int]()
+    info = observation = dict[str, Any]()
     while len(did) < count:
         if "expert_action" not in info:
             observation, info = env.reset(seed=int(rng.integers(2**31)))
@@ -89,6 +104,7 @@ def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor,
         did.append(info["expert_action"])
         observation, _, is_done, is_late, info = env.step(did[-1])
         info = {} if is_done or is_late else info
+    env.close()
     return torch.stack(seen), torch.tensor(did)
 
 
@@ -128,7 +144,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
 
-    torch.set_num_threads(1)
     make = lambda: Symbolic(gymnasium.make(TRAIN, num_dists=options.num_dists, max_steps=MOST_STEPS))  # noqa: E731
     copies = make_vec_env(make, COPIES, seed=options.seed)
     model = PPO("MlpPolicy", copies, seed=options.seed, **PPO_SETTINGS)
@@ -161,10 +176,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    least_of = {"steps": 1, "every": 1, "seed": 0, "num_dists": 0, "episodes": 1, "demonstrations": 0, "passes": 1}
-    for name, least in least_of.items():
-        if getattr(options, name) < least:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} or more")
+    for name, (least, most) in ALLOWED.items():
+        if not least <= getattr(options, name) <= most:
+            allowed = f"{least} to {most:,}"
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {allowed}")
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json {options.json}: must be in a folder that exists")
     return options

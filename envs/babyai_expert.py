@@ -8,7 +8,7 @@ mission goes on with "go to B", since one who reads only the present knows by wh
 from typing import Any
 
 from minigrid.envs.babyai.core.verifier import AfterInstr, BeforeInstr, GoToInstr
-from minigrid.utils.baby_ai_bot import BabyAIBot, DropSubgoal
+from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, DropSubgoal
 
 
 class Expert:
@@ -18,20 +18,20 @@ class Expert:
         """env: the level, unwrapped and just reset."""
         self._bot: BabyAIBot | None = BabyAIBot(env)
         self._last = int(env.action_space.n) - 1
-        if isinstance(env.instrs, BeforeInstr | AfterInstr) and _ends_with_goto(env.instrs):
+        if _ends_with_goto(env.instrs):
             self._bot.stack = [goal for goal in self._bot.stack if not isinstance(goal, DropSubgoal)]
 
     def advise(self, action: int | None) -> int | None:
         """What the bot would do now; action: what was done since it was asked last, None where nothing was.
 
         To be asked before the first step of an episode and after each. None from where the bot has no advice: when a
-        box was opened, and in the rare states for which its plans were not made.
+        box was opened, and in states for which its plans were not made.
         """
         if self._bot is None:
             return None
         try:
             advice = int(self._bot.replan(action))
-        except Exception:  # its plans are full of assertions, and a box that was opened is an error of its own
+        except (DisappearedBoxError, AssertionError):  # its plans assert what they were made for
             advice = None
         if advice is None or advice > self._last:  # "done"
             self._bot = None
@@ -40,6 +40,7 @@ class Expert:
 
 
 def _ends_with_goto(mission: Any) -> bool:
-    """Whether the clause that is to be fulfilled last is "go to"."""
-    last = mission.instr_b if isinstance(mission, BeforeInstr) else mission.instr_a
-    return isinstance(last, GoToInstr)
+    """Whether a mission has two clauses, and the one that is to be fulfilled last is "go to"."""
+    if isinstance(mission, BeforeInstr):
+        return isinstance(mission.instr_b, GoToInstr)
+    return isinstance(mission, AfterInstr) and isinstance(mission.instr_a, GoToInstr)

@@ -101,8 +101,10 @@ def test_what_was_cloned_is_judged_before_it_learns_from_reward(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--steps", "0"], "--steps 0: must be 1 or more"),
-        (["--num-dists", "-1"], "--num-dists -1: must be 0 or more"),
+        (["--steps", "0"], "--steps 0: must be 1 to 100,000,000"),
+        (["--num-dists", "-1"], "--num-dists -1: must be 0 to 12"),
+        (["--num-dists", "13"], "--num-dists 13: must be 0 to 12"),
+        (["--seed", "4294967296"], "--seed 4294967296: must be 0 to 4,294,967,264"),
         (["--json", "nowhere/x.json"], "--json nowhere/x.json: must be in a folder that exists"),
     ],
 )

@@ -52,8 +52,9 @@ class Onnx:
         place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
         rows = np.zeros((len(groups), counts.max()), int)  # what is not filled answers the first text again
         rows[group[order], place] = order
-        parts = min(rows.shape[1], -(-rows.size // self.network.rows_at_once))
-        answered = [self._answer(texts, part, groups) for part in np.array_split(rows, parts, axis=1)]
+        most = max(1, self.network.rows_at_once // len(groups))  # texts of each adapter at a time
+        parts = np.array_split(rows, -(-rows.shape[1] // most), axis=1)
+        answered = [self._answer(texts, part, groups) for part in parts]
         logits[order] = np.concatenate(answered, axis=1)[group[order], place]
         return logits + self.network.head_bias.numpy()
 

@@ -38,7 +38,7 @@ MISSION_WORDS = frozenset(
     f"go to pick up open put next and then after you in front of behind on your left right the a object "
     f"door key ball box {' '.join(COLOURS)}".split()
 )
-"""Of BabyAI's language."""
+"""All words of BabyAI's language."""
 _WALL, _DOOR, _CLEAR = 2, 4, (0, 1)  # the last are unseen and empty
 
 

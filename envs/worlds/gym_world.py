@@ -141,14 +141,11 @@ class GymWorld(ForeignWorld):
     def _note(self, copy: int, info: Any, *, is_over: bool) -> None:
         """Keep what the info of a reset or a step says; is_over: its episode ended with the step."""
         told, actions = mapping(info, "info"), self._copies[copy].action_space
-        self._successes.note(copy, told, is_over=is_over)
         advice = told.get(EXPERT_ACTION)
-        if advice is None:
-            self._advice[copy] = NO_ADVICE
-        elif actions.contains(advice):
-            self._advice[copy] = advice - actions.start
-        else:
+        if advice is not None and not actions.contains(advice):
             raise WorldFault(f"its {EXPERT_ACTION} is {advice!r}: must be one of its actions, {actions}")
+        self._advice[copy] = NO_ADVICE if advice is None else advice - actions.start
+        self._successes.note(copy, told, is_over=is_over)
 
     def _open_to(self, place: int, seen: Any, info: Any) -> tuple[Any, np.ndarray]:
         """An observation, and which actions are open then."""

@@ -253,6 +253,18 @@ def test_the_expert_advises_who_goes_another_way_until_a_box_is_opened():
     assert opened
 
 
+def test_an_expert_changes_neither_rooms_nor_rewards():
+    env, advised = (gymnasium.make(TRAIN, expert=expert) for expert in (False, True))
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        assert data_equivalence(env.reset(seed=seed)[0], advised.reset(seed=seed)[0])
+        for action in rng.integers(ACTIONS, size=30).tolist():
+            one, other = env.step(action), advised.step(action)
+            assert data_equivalence(one[:4], other[:4])
+            if one[2]:
+                break
+
+
 def test_without_being_asked_for_there_is_no_expert():
     env = gymnasium.make(TRAIN)
     assert "expert_action" not in env.reset(seed=0)[1]

@@ -25,7 +25,7 @@ from trainers.begin import begin
 from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
 from trainers.env_config import EnvConfig
 from trainers.evaluate import main as evaluate
-from trainers.rollout import Observer, collect_rollout
+from trainers.rollout import Observer
 from trainers.stages import Generation
 from trainers.train import main, train
 from trainers.variants.distillation_expert import Advice, Led
@@ -396,6 +396,9 @@ def test_the_return_of_a_rollout_of_many_episodes_is_their_mean_and_not_their_su
     np.testing.assert_allclose(generation.first_return[0], reward[:10].sum(axis=0) / 2, rtol=1e-5)
 
 
+SHOWN = ["--distillation.acts", "teacher", "--learn.max_kl", "1e9"]
+
+
 class Watched(Observer):
     """What the world's expert would do before each step."""
 
@@ -414,13 +417,12 @@ def taught(arguments, world, folder, *more, **options):
 
 
 @pytest.mark.parametrize("acts", ["student", "teacher"])
-def test_an_expert_teaches_what_it_advised_in_each_step(arguments, tmp_path, acts):
-    config = taught(arguments, BABYAI, tmp_path / "run", "--distillation.acts", acts, expert=True)
+def test_an_expert_teaches_what_it_advised_in_each_step(arguments, tmp_path, acts, monkeypatch):
+    config = taught(arguments, BABYAI, tmp_path / "run", *(SHOWN if acts == "teacher" else []), expert=True)
     run, watched = begin(config, None), Watched()
-    policy, codec, variant = run.population.policy, run.population.codec, run.population.variants["distillation"]
-    actor, rng = variant.actor(run) or policy, np.random.default_rng(0)
-    observers = [*variant.observers(run, Generation(0)), watched]
-    rollout = collect_rollout(actor, codec, run.world(0), np.array([3]), rng, observers=observers)
+    policy, variant = run.population.policy, run.population.variants["distillation"]
+    monkeypatch.setattr(variant, "observers", lambda *_: [*variant.teacher.observers, watched])
+    rollout = stages.collect(run, Generation(0))
     t = rollout.trajectory
     targets = variant.targets(run, rollout).probabilities.view(t.legal.shape).numpy()
     told = np.array(watched.told[:-1])
@@ -432,8 +434,44 @@ def test_an_expert_teaches_what_it_advised_in_each_step(arguments, tmp_path, act
     np.testing.assert_allclose(t.log_prob, log_prob, rtol=1e-4)
 
 
+def test_a_teacher_does_not_act_where_fitness_is_measured(arguments, tmp_path):
+    options = {"expert": True, "num_dists": 0, "task": "goto"}
+    run = begin(taught(arguments, BABYAI, tmp_path / "run", *SHOWN, "--env.max_steps", "40", **options), None)
+    shown = stages.collect(run, Generation(0)).outcome.figures["success"].mean()
+    outcome, _ = stages.evaluate(run, Generation(0))
+    assert outcome.figures["success"].mean() < 0.8 < shown
+
+
+def test_who_is_taught_by_an_expert_goes_on_as_if_never_stopped(arguments, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(taught(arguments, BABYAI, whole, *SHOWN, expert=True))
+    train(replace(taught(arguments, BABYAI, parts, *SHOWN, expert=True), generations=1))
+    train(*parse(["--resume", str(parts), "--generations", "2"]))
+    assert lines(parts / "metrics.jsonl") == lines(whole / "metrics.jsonl")
+
+
+def test_what_the_expert_says_nothing_of_teaches_nothing(arguments, tmp_path):
+    def learned(untaught):
+        run = begin(taught(arguments, BABYAI, tmp_path / str(untaught), *SHOWN, expert=True), None)
+        rollout = stages.collect(run, Generation(0))
+        variant = run.population.variants["distillation"]
+        targets = variant.targets(run, rollout)
+        told = targets.probabilities.view(rollout.trajectory.legal.shape)
+        told[6:] = 0
+        t = rollout.trajectory
+        if untaught == "gone":
+            is_early = np.broadcast_to(np.arange(len(t.is_alive))[:, None] < 6, t.is_alive.shape)
+            t = t._replace(is_alive=t.is_alive & is_early)
+        learner = run.population.learner
+        experience = learner.experience(t, torch.full((5,), 0.01), torch.full((5,), 0.1))
+        learner.learn(experience._replace(targets=targets), np.random.default_rng(0))
+        return run.population.policy.network.bank.values.clone()
+
+    torch.testing.assert_close(learned("silent"), learned("gone"))
+
+
 def test_who_learns_from_an_expert_comes_nearer_to_it(arguments, tmp_path):
-    more = ["--distillation.acts", "teacher", "--learn.max_kl", "1e9", "--evolution.enabled", "false", "--worlds", "4"]
+    more = [*SHOWN, "--evolution.enabled", "false", "--worlds", "4"]
     more += ["--learn.learning_rate", "0.01", "--learn.epochs", "4"]
     config = taught(arguments, BABYAI, tmp_path / "run", *more, expert=True, num_dists=0, task="goto")
     train(replace(config, generations=4))
@@ -455,6 +493,13 @@ def test_where_the_expert_has_no_advice_the_policy_acts():
     np.testing.assert_allclose(np.exp(decision.log_prob), [0.2, 0.5, 0.5], rtol=1e-6)
 
 
+def test_where_the_teacher_acts_there_is_no_trust_region(arguments):
+    keys = ["--learn.algorithm", "distil", "--distillation.teacher", "expert", "--env.id", BABYAI]
+    says = r"learn.max_kl = 0.15: must be 1e\+09 with distillation.acts = teacher, as KL from who acted says nothing"
+    with pytest.raises(UserError, match=says):
+        parse([*arguments, *keys, "--distillation.acts", "teacher"])
+
+
 @pytest.mark.parametrize("teacher", ["planner", "some/run"])
 def test_other_teachers_do_not_act(arguments, teacher):
     keys = ["--learn.algorithm", "distil", "--distillation.teacher", teacher, "--distillation.acts", "teacher"]
@@ -465,11 +510,12 @@ def test_other_teachers_do_not_act(arguments, teacher):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_world_without_an_expert_is_refused_before_anything_is_learned(arguments, tmp_path, world):
-    with pytest.raises(UserError, match=r"^distillation\.teacher = 'expert': must be left to a Gymnasium world whose"):
+    with pytest.raises(UserError, match=r"^(distillation\.teacher|env.id) = .*: must be .* infos have expert_action"):
         train(taught(arguments, world, tmp_path / "run"))
+    assert not [*tmp_path.rglob("*.*")], "nothing is left of it"
 
 
 def test_the_world_of_foraging_has_no_expert(arguments):
-    says = "env.id = 'forage': must be a Gymnasium world whose infos tell expert_action"
+    says = "env.id = 'forage': must be a Gymnasium world whose infos have expert_action"
     with pytest.raises(UserError, match=says):
         parse([*arguments, "--learn.algorithm", "distil", "--distillation.teacher", "expert"])

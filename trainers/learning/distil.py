@@ -21,9 +21,13 @@ class Distil(Learner):
         return distil_loss(rows.logits, rows.targets.probabilities, rows.targets.temperature, rows.legal)
 
     def learn(self, experience: Experience, rng: np.random.Generator) -> dict[str, float]:
-        """Improve all adapters, and log also the KL of students from their teacher."""
+        """Improve all adapters, and log also the KL of students from their teacher.
+
+        Samples of which the teacher says nothing, whose targets are all 0, are left out.
+        """
         assert experience.targets
-        figures = super().learn(experience, rng)
+        is_taught = (experience.targets.probabilities.sum(1) > 0).numpy().reshape(experience.is_alive.shape)
+        figures = super().learn(experience._replace(is_alive=experience.is_alive & is_taught), rng)
         return figures | {"teacher_kl": figures["policy_loss"] / experience.targets.temperature**2}
 
 

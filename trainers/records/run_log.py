@@ -144,10 +144,8 @@ def _writer(folder: Path, next_step: int) -> SummaryWriter:
     TensorBoard reads a folder's files in the order of their names, and a name begins with the second in which its
     file was opened. So this waits for the next second where a file was opened in this one.
     """
-    opened = {int(file.name.split(".")[3]) for file in sorted(folder.glob("events.out.tfevents.*"))}
-    now = time.time()
-    if int(now) in opened:
-        time.sleep(int(now) + 1 - now)
+    while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.05)
     return SummaryWriter(str(folder), purge_step=next_step)
 
 

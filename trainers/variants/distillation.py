@@ -1,8 +1,8 @@
 """Distillation: a teacher takes the place of the reward. It judges what the student read itself.
 
-A student that only watches its teacher never sees where its own mistakes lead; so it acts, and the teacher says of each
-text that it met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters learn by
-`trainers.learning.distil`, or all weights of the model by `distillation_model`.
+The student acts, unless `acts` says otherwise: one that only watches never sees where its own mistakes lead. The
+teacher says of each text that was met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters
+learn by `trainers.learning.distil`, or all weights of the model by `distillation_model`.
 """
 
 from pathlib import Path

@@ -11,6 +11,9 @@ from trainers.records.manifest import by_generation
 from trainers.records.sealed import check_folder
 from trainers.variants.variant import VariantConfig, is_on
 
+NO_TRUST_REGION = 1e9
+"""The largest `learn.max_kl`."""
+
 Trained = Literal["adapters", "model"]
 Acting = Literal["student", "teacher"]
 PLANNER, EXPERT = "planner", "expert"
@@ -29,8 +32,8 @@ class DistillationConfig(VariantConfig):
     trains: Trained = "adapters"
     """What learns: adapters; or model, all weights of the model, which all agents then share."""
     acts: Acting = "student"
-    """Who acts while there is something to learn: the student, who meets what its own mistakes lead to; or the teacher,
-    with teacher = expert, who shows how it is done. KL is then no distance from who acted: set learn.max_kl high."""
+    """Who acts in rollouts: the student, who meets what its own mistakes lead to; or the teacher, with teacher =
+    expert, who shows how it is done. There is no trust region then: set learn.max_kl to 1e9."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
@@ -66,8 +69,11 @@ class DistillationConfig(VariantConfig):
             cells = env.height * env.width
             require(cells <= MAX_CELLS, "env.height * env.width", cells, f"at most {MAX_CELLS} {condition}")
         if self.teacher == EXPERT:
-            allowed = "a Gymnasium world whose infos tell expert_action with distillation.teacher = expert"
-            require(not config.env.is_forage, "env.id", config.env.id, allowed)
+            allowed = "a Gymnasium world whose infos have expert_action with distillation.teacher = expert"
+            require(not (config.env.is_forage or config.env.is_team), "env.id", config.env.id, allowed)
+        if self.acts == "teacher":
+            allowed = f"{NO_TRUST_REGION:g} with distillation.acts = teacher, as KL from who acted says nothing then"
+            require(config.learn.max_kl == NO_TRUST_REGION, "learn.max_kl", config.learn.max_kl, allowed)
 
     def _check_model(self, config: TrainConfig) -> None:
         condition, model = "with distillation.trains = model", config.model

@@ -4,6 +4,8 @@ Symbols: W worlds, N agents in each, R agents that act, A actions.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,8 +13,10 @@ from agents.policy import Decision
 from agents.types import UserError
 from envs.worlds.gym_world import EXPERT_ACTION, NO_ADVICE, GymWorld
 from envs.worlds.world import World
+from trainers.env_config import EnvConfig
 from trainers.rollout import Actor, Observed, Observer, Rollout
 from trainers.variants.distillation_config import EXPERT
+from trainers.worlds import make_world
 
 
 class Advice(Observer):
@@ -23,13 +27,9 @@ class Advice(Observer):
         self.now = np.zeros(0, int)  # (R,) of those who act next
 
     def start(self, world: World) -> None:
-        """UserError where no world says what an expert would do."""
+        """The worlds have been reset."""
+        assert isinstance(world, GymWorld)
         self.actions = []
-        if not isinstance(world, GymWorld) or (world.advice() == NO_ADVICE).all():
-            raise UserError(
-                f"distillation.teacher = {EXPERT!r}: must be left to a Gymnasium world whose infos tell "
-                f"{EXPERT_ACTION}, as envs:BabyAI-MixedTrainLocal-v0 does with env.options = {{expert: true}}"
-            )
         self._ask(world)
 
     def step(self, seen: Observed) -> None:
@@ -47,7 +47,19 @@ class ExpertTeacher:
 
     name = EXPERT
 
-    def __init__(self) -> None:
+    def __init__(self, env: EnvConfig) -> None:
+        """UserError where the infos of a reset and of a first step do not say what an expert would do."""
+        with closing(make_world(replace(env, agents=1), renews=False)) as world:
+            assert isinstance(world, GymWorld)
+            world.reset([0])
+            is_there = (world.advice() != NO_ADVICE).any()
+            world.step(np.zeros((1, 1), int))
+            is_there = is_there or (world.advice() != NO_ADVICE).any()
+        if not is_there:
+            raise UserError(
+                f"distillation.teacher = {EXPERT!r}: must be used in a world whose infos have {EXPERT_ACTION}, as "
+                f"envs:BabyAI-MixedTrainLocal-v0 has it with env.options = {{expert: true}}"
+            )
         self._advice = Advice()
         self.observers: Sequence[Observer] = [self._advice]
 

@@ -48,14 +48,15 @@ class WholeModel:
         self.taught = torch.zeros(0, len(self._words))  # (K, A): sums over visits of what should have been done
 
     def remember(self, t: Trajectory, targets: np.ndarray) -> None:
-        """Add the texts of a rollout; targets: (T, M, A)."""
+        """Add the texts of a rollout of which the teacher says something; targets: (T, M, A), 0 where it does not."""
+        is_taught = t.is_alive & (targets.sum(axis=2) > 0)
         number = {text: i for i, text in enumerate(self.texts)}
-        rows = np.array([number.setdefault(text, len(number)) for text in t.texts])
+        read = [t.texts[i] for i in t.text[is_taught]]
+        rows = torch.tensor([number.setdefault(text, len(number)) for text in read], dtype=torch.long)
         self.texts = list(number)
         taught = torch.zeros(len(number), self.taught.shape[1])
         taught[: len(self.taught)] = self.taught
-        read = torch.from_numpy(rows[t.text[t.is_alive]])
-        self.taught = taught.index_add_(0, read, torch.from_numpy(targets[t.is_alive]).float())
+        self.taught = taught.index_add_(0, rows, torch.from_numpy(targets[is_taught]).float())
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:
         """`epochs` times as many minibatches as there are distinct texts to fill them, each text as often as met."""
@@ -78,7 +79,7 @@ class WholeModel:
             losses.append(float(mean.detach()))
             allowed = "finite; learn.learning_rate may be too large"
             require(isfinite(losses[-1]), "the loss of the model that learns", losses[-1], allowed)
-        mean_loss = float(np.mean(losses))
+        mean_loss = float(np.mean(losses or [0.0]))
         return {"policy_loss": mean_loss, "texts_taught": float(len(self.texts))}
 
     def logits(self, texts: Sequence[str]) -> Tensor:

@@ -1,8 +1,7 @@
 """Who shows how it is done: the planner, a world's own expert, or the best agent of another run.
 
-It judges what the student read itself. A student that only watches its teacher never sees where its own mistakes lead;
-so it acts, and the teacher says of each text that it met what should have been done (DAgger, Ross et al. 2011,
-arXiv:1011.0686).
+The student acts, unless `distillation.acts` says otherwise: one that only watches never sees where its own mistakes
+lead. The teacher says of each text that was met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686).
 
 Symbols: T steps, M agents, K distinct texts, A actions.
 """
@@ -20,6 +19,7 @@ from agents.policy import Policy
 from agents.types import UserError
 from envs.bots.planner import Planner
 from envs.types import WorldConfig
+from trainers.env_config import EnvConfig
 from trainers.records.opening import open_fittest
 from trainers.records.run_folder import weights_sha256
 from trainers.rollout import Observer, Rollout
@@ -89,17 +89,17 @@ def among_legal(weight: np.ndarray, legal: np.ndarray) -> np.ndarray:
     return np.where(total > 0, allowed / np.where(total > 0, total, 1.0), even)
 
 
-def open_teacher(name: str, world: WorldConfig, codec: TextCodec, temperature: float) -> Teacher:
+def open_teacher(name: str, world: EnvConfig, codec: TextCodec, temperature: float) -> Teacher:
     """The planner, the world's expert, or the fittest agent of the run in a folder.
 
-    UserError where that does not speak the student's words.
+    UserError where that does not speak the student's words, or the world has no expert.
 
     codec: the student's.
     """
     if name == PLANNER:
         return PlannerTeacher(world, len(codec.action_words))
     if name == EXPERT:
-        return ExpertTeacher()
+        return ExpertTeacher(world)
     population, agent = open_fittest(Path(name))
     for part in ("instructions", "action_words", "answer"):
         ours, theirs = (getattr(one, part) for one in (codec, population.codec))

@@ -81,7 +81,7 @@ class Variant:
         return None
 
     def actor(self, run: "Run") -> "Actor | None":
-        """Who acts in a rollout in place of the population."""
+        """Who acts in place of the population in rollouts from which it learns."""
         return None
 
     def targets(self, run: "Run", rollout: "Rollout") -> "Targets | None":
