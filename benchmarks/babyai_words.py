@@ -1,11 +1,13 @@
 """How agents that learned BabyAI-Text do in rooms, words and missions that training never had.
 
-    python -m benchmarks.babyai_words RUN_DIR [--generation G] [--episodes N] [--only NAME [NAME ...]] [--json FILE]
+    python -m benchmarks.babyai_words RUN_DIR [--generation G] [--episodes N] [--only NAME [NAME ...]]
+        [--max-steps N] [--json FILE]
 
 RUN_DIR: a run of `python -m trainers.train` in envs:BabyAI-MixedTrainLocal-v0. Each of the five tasks is played in at
-least N held-out rooms (200), as many for each agent, within 64 steps or the run's own `max_steps`, whichever is less;
-nobody learns. Beside the agents stand the model without adapters and, "as trained", random actions. "As trained" has as
-many distractors as the run's most, and all five tasks, even where the run had but one.
+least N held-out rooms (200), as many for each agent, within 64 steps or the run's own `max_steps`, whichever is less,
+or within --max-steps (with 128 BabyAI's own limits hold: 64 for "go to" and "pick up", else 128); nobody learns. Beside
+the agents stand the model without adapters and, "as trained", random actions. "As trained" has as many distractors as
+the run's most, and all five tasks, even where the run had but one.
 
 Held-out words, new and invented nouns and renamed actions are GLAM's tests (Carta et al. 2023, arXiv:2302.02662);
 invented colours, reworded missions and the other order of steps are ours. Rooms without distractors are BALROG's
@@ -18,6 +20,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,7 +43,8 @@ from trainers.records.run_folder import machine
 from trainers.rollout import Actor, collect_rollout
 
 TRAIN, TEST = "envs:BabyAI-MixedTrainLocal-v0", "envs:BabyAI-MixedTestLocal-v0"
-MOST_STEPS = 64
+MOST_STEPS, MOST_ALLOWED = 64, 128
+"""Of an episode, unless asked for otherwise; and BabyAI's own limit."""
 
 
 class Reworded(BabyAITextCodec):
@@ -137,7 +141,7 @@ def success(
     nobody = np.full((worlds, env.agents), -1) if bare else None
     options = dict(env.options) | {"fewest_dists": None, "expert": False} | dict(condition.options)
     for task in TASKS:
-        place = condition.world, options | {"task": task}, env.agents, min(env.max_steps, MOST_STEPS)
+        place = condition.world, options | {"task": task}, env.agents, env.max_steps
         with closing(GymWorld(*place, renews=False, is_shared=False)) as world:
             seeds, rng = held_out_seeds(worlds, 0), np.random.default_rng(0)
             won = collect_rollout(policy, codec, world, seeds, rng, adapter_ids=nobody).outcome.figures[SUCCESS]
@@ -156,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     require_installed("benchmarks.babyai_words", "worlds", "minigrid")
     population, config, generation = open_run(options.run_dir, options.generation)
+    env = replace(config.env, max_steps=options.max_steps or min(config.env.max_steps, MOST_STEPS))
     trained = _codec_of(options, config, population)
     print(f"generation {generation}, which learned with {config.env.options}; success in per cent, with 95 % intervals")
     names = (name.replace("pickup_then_goto", "pick, go") for name in ("all", *TASKS))
@@ -168,11 +173,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         policy.network.bank.values.copy_(population.policy.network.bank.values)
         for who in ("agents", "frozen", *(["random"] if name == "as trained" else [])):
             actor = Chance() if who == "random" else policy
-            found = success(actor, codec, config.env, condition, options.episodes, bare=who == "frozen")
+            found = success(actor, codec, env, condition, options.episodes, bare=who == "frozen")
             results[f"{name}, {who}"] = {task: one._asdict() for task, one in found.items()}
             print(row(f"{name}, {who}", found), flush=True)
     if options.json:
         about = {"machine": machine(), "generation": generation, "options": config.env.options}
+        about |= {"max_steps": env.max_steps}
         options.json.write_text(json.dumps(about | {"found": results}, indent=1))
 
 
@@ -193,9 +199,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--generation", type=int)
     parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--max-steps", type=int)
     parser.add_argument("--only", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
+    if options.max_steps is not None and not 1 <= options.max_steps <= MOST_ALLOWED:
+        parser.error(f"--max-steps {options.max_steps}: must be between 1 and {MOST_ALLOWED}")
     if options.episodes < 1:
         parser.error(f"--episodes {options.episodes}: must be 1 or more")
     if options.json and not options.json.parent.is_dir():

@@ -150,6 +150,17 @@ def test_agents_the_bare_model_and_chance_play_each_task(run, tmp_path, capsys, 
     assert [place[1]["task"] for place, _ in rooms] == [*TASKS] * len(found)
 
 
+def test_episodes_last_as_long_as_asked_for(run, tmp_path, monkeypatch):
+    world, lasting = babyai_words.GymWorld, []
+    monkeypatch.setattr(
+        babyai_words, "GymWorld", lambda *place, **more: lasting.append(place[3]) or world(*place, **more)
+    )
+    file = tmp_path / "found.json"
+    babyai_words.main([run, "--episodes", "1", "--only", "as trained", "--max-steps", "11", "--json", str(file)])
+    assert set(lasting) == {11}
+    assert json.loads(file.read_text())["max_steps"] == 11
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -186,6 +197,8 @@ def test_more_episodes_than_there_are_held_out_rooms_are_refused(run):
     ("words", "said"),
     [
         (["run", "--episodes", "0"], "--episodes 0: must be 1 or more"),
+        (["run", "--max-steps", "0"], "--max-steps 0: must be between 1 and 128"),
+        (["run", "--max-steps", "129"], "--max-steps 129: must be between 1 and 128"),
         (["run", "--only", "trained"], "argument --only: invalid choice: 'trained'"),
         (["run", "--json", "nowhere/found.json"], "--json nowhere/found.json: must be in a folder that exists"),
         ([], "the following arguments are required: run_dir"),

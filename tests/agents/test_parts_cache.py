@@ -209,8 +209,8 @@ def test_on_another_device_come_the_same_answers_and_gradients(tiny_model, devic
             logits = network.action_logits(TEXTS * 4, torch.arange(4))
             logits[:, 1].sum().backward()
         found.append((logits.detach(), network.features(TEXTS), gradients.cpu().clone()))
-    for here, there in zip(*found, strict=True):
-        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+    for here, there in zip(*found, strict=True):  # small gradients are what is left of large sums
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=2e-4 * float(here.abs().max()))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
