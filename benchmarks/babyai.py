@@ -31,7 +31,7 @@ from agents.policy import Policy, make_policy
 from agents.types import AdapterConfig, Dtype, ModelConfig
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
-from trainers.cli.command_line import run_command
+from trainers.cli.command_line import refuse_no_folder, run_command
 from trainers.comparison import held_out_seeds
 from trainers.records.run_folder import machine
 from trainers.rollout import collect_rollout
@@ -179,8 +179,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     for layers in getattr(options, "top_layers", []):
         if not 1 <= layers <= LAYERS:
             parser.error(f"--top-layers {layers}: must be between 1 and {LAYERS}")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: must be in a folder that exists")
+    refuse_no_folder(parser, options.json)
     return options
 
 

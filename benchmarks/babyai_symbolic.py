@@ -26,11 +26,11 @@ from gymnasium.spaces import Box
 
 from agents.backends import require_installed
 from agents.codecs.babyai import MISSION_WORDS, mission_words
-from benchmarks.babyai_words import MOST_STEPS, TRAIN, WIDTH, Counted, row
+from benchmarks.babyai_words import HEADER, MOST_STEPS, TRAIN, Counted, row
 from envs.babyai import TASKS
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
-from trainers.cli.command_line import run_command
+from trainers.cli.command_line import refuse_no_folder, run_command
 from trainers.comparison import held_out_seeds
 from trainers.config import MAX_HELD_OUT
 from trainers.records.run_folder import machine
@@ -53,8 +53,6 @@ PPO_SETTINGS: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [256, 256]},
     "device": "cpu",
 }
-
-
 ALLOWED = {
     "steps": (1, 100_000_000),
     "every": (1, 100_000_000),
@@ -91,10 +89,8 @@ class Symbolic(gymnasium.ObservationWrapper):
 
 def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What the expert sees, (count, SIZE), and does, (count,), in new rooms, one after the other."""
-    env, rng = (
-        gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True),
-        np.random.default_rng(seed),
-    )
+    env = gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True)
+    rng = np.random.default_rng(seed)
     seen, did = list[torch.Tensor](), list[int]()
     info = observation = dict[str, Any]()
     while len(did) < count:
@@ -128,8 +124,8 @@ def success(model: Any, episodes: int, num_dists: int) -> dict[str, Counted]:
             seen = world.reset(seeds)
             while world.is_playing.any():
                 actions = np.zeros(seen.shape, int)
-                texts = np.stack([encoded(one) for one in seen[world.is_playing]])
-                actions[world.is_playing] = model.predict(texts)[0]
+                views = np.stack([encoded(one) for one in seen[world.is_playing]])
+                actions[world.is_playing] = model.predict(views)[0]
                 seen = world.step(actions).observation
             won = world.figures()[SUCCESS]
         found[task] = Counted(int(won.sum()), won.size)
@@ -147,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     make = lambda: Symbolic(gymnasium.make(TRAIN, num_dists=options.num_dists, max_steps=MOST_STEPS))  # noqa: E731
     copies = make_vec_env(make, COPIES, seed=options.seed)
     model = PPO("MlpPolicy", copies, seed=options.seed, **PPO_SETTINGS)
-    print(" " * WIDTH + "".join(f" {name.replace('pickup_then_goto', 'pick, go'):>14s}" for name in ("all", *TASKS)))
+    print(HEADER)
     results, start = {}, perf_counter()
     if options.demonstrations:
         clone(model, *demonstrations(options.demonstrations, options.num_dists, options.seed), options.passes)
@@ -178,10 +174,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     for name, (least, most) in ALLOWED.items():
         if not least <= getattr(options, name) <= most:
-            allowed = f"{least} to {most:,}"
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {allowed}")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: must be in a folder that exists")
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} to {most:,}")
+    refuse_no_folder(parser, options.json)
     return options
 
 

@@ -33,7 +33,7 @@ from agents.types import UserError, require
 from envs.babyai import TASKS
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
-from trainers.cli.command_line import run_command
+from trainers.cli.command_line import refuse_no_folder, run_command
 from trainers.comparison import Chance, held_out_seeds
 from trainers.config import MAX_HELD_OUT, TrainConfig
 from trainers.env_config import EnvConfig
@@ -99,6 +99,7 @@ CONDITIONS: dict[str, Condition] = {
 """By name."""
 WIDTH = max(map(len, CONDITIONS)) + len(", agents")
 """Of the table's first column."""
+HEADER = " " * WIDTH + "".join(f" {task.replace('pickup_then_goto', 'pick, go'):>14s}" for task in ("all", *TASKS))
 
 
 class Counted(NamedTuple):
@@ -163,8 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     env = replace(config.env, max_steps=options.max_steps or min(config.env.max_steps, MOST_STEPS))
     trained = _codec_of(options, config, population)
     print(f"generation {generation}, which learned with {config.env.options}; success in per cent, with 95 % intervals")
-    names = (name.replace("pickup_then_goto", "pick, go") for name in ("all", *TASKS))
-    print(" " * WIDTH + "".join(f" {name:>14s}" for name in names))
+    print(HEADER)
     results: dict[str, Any] = {}
     for name in options.only:
         condition = CONDITIONS[name]
@@ -207,8 +207,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--max-steps {options.max_steps}: must be between 1 and {MOST_ALLOWED}")
     if options.episodes < 1:
         parser.error(f"--episodes {options.episodes}: must be 1 or more")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: must be in a folder that exists")
+    refuse_no_folder(parser, options.json)
     return options
 
 

@@ -71,6 +71,17 @@ def test_answers_are_those_of_the_network(network, adapters, at_once):
     np.testing.assert_allclose(answers, expected, **NEAR)
 
 
+def test_only_so_many_texts_are_held_together(network, monkeypatch):
+    network.rows_at_once, onnx, asked = 5, Onnx(network), []
+    recall = onnx.cache.recall
+    monkeypatch.setattr(onnx.cache, "recall", lambda texts: asked.append(len(texts)) or recall(texts))
+    onnx.answer(TEXTS[:4] * 3, np.repeat([0, 1, 2], 4))
+    assert asked == [3] * 4
+    asked.clear()
+    onnx.answer(TEXTS * 4, np.full(len(TEXTS) * 4, -1))
+    assert max(asked) <= 5
+
+
 def test_answers_do_not_depend_on_what_was_read_before_or_beside(network):
     onnx, agents = Onnx(network), np.array([2, 0, 1, 2, 5])
     alone = [onnx.answer([text], agent[None])[0] for text, agent in zip(TEXTS, agents, strict=True)]

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 
 from envs import HELD_OUT
 from envs.worlds.faults import WorldFault
-from envs.worlds.foreign import derived
+from envs.worlds.foreign import Conduct, derived
 from envs.worlds.gym_world import NO_ADVICE, GymWorld, make_gym
 
 LEFT, DOWN, RIGHT, UP = range(4)
@@ -192,6 +192,23 @@ def test_an_experts_advice_is_about_what_is_seen_now(monkeypatch, renews, after)
     assert world.advice().tolist() == [[2, 2]]
     world.step(np.zeros((1, 2), int))
     assert world.advice().tolist() == [[after, after]]
+
+
+def test_a_copy_that_is_made_anew_has_the_advice_of_its_first_observation(monkeypatch):
+    class Fails(Advised):
+        def step(self, action):
+            if self.steps == 1:
+                raise ValueError("no more")
+            return super().step(action)
+
+    monkeypatch.setattr("envs.worlds.gym_world.make_gym", lambda *_: Fails())
+    world = GymWorld("advised", {}, 2, 9, renews=True, conduct=Conduct(restarts=True))
+    world.reset(np.array([0]))
+    world.step(np.zeros((1, 2), int))
+    assert world.advice().tolist() == [[2, 2]]
+    world.step(np.zeros((1, 2), int))
+    assert world.is_void.all()
+    assert world.advice().tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("wrong", [0, 8, "left", 5.5])

@@ -25,6 +25,17 @@ def tiny_arguments(tiny_model: Path) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def arguments(tiny_model: Path) -> list[str]:
+    """Command line of a run of five agents on a tiny model in any world."""
+    return [
+        *("--model.name", str(tiny_model), "--model.dtype", "float32", "--model.device", "cpu"),
+        *("--env.agents", "5", "--adapter.top_layers", "2", "--adapter.rank", "2"),
+        *("--env.max_steps", "12", "--evolution.parents", "2", "--evolution.elites", "2", "--evolution.episodes", "2"),
+        *("--held_out_episodes", "2", "--log.episode_every", "1"),
+    ]
+
+
 @pytest.fixture
 def tiny_config(tiny_arguments: list[str], tmp_path: Path) -> TrainConfig:
     """The same as a config, with a run folder of its own."""

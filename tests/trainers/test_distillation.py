@@ -256,6 +256,10 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
         ),
         ([*DISTIL[:2], "--distillation.teacher", "planner", "--distillation.trains", "model"], "must be false with"),
         (
+            [*DISTIL, "--distillation.teacher", "planner", "--distillation.trains", "model", "--learn.pool", "true"],
+            "learn.pool = True: must be false with distillation.trains = model",
+        ),
+        (
             [*DISTIL, "--distillation.teacher", "planner", "--env.also", "[maze]", "--worlds", "2"],
             "env.also = .*: must be empty",
         ),

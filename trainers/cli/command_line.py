@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from agents.types import UserError, log
@@ -39,6 +40,12 @@ class ToStandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print it at once."""
         print(self.format(record), file=sys.stderr, flush=True)
+
+
+def refuse_no_folder(parser: argparse.ArgumentParser, json_file: Path | None) -> None:
+    """End with one sentence where the file of --json would be in a folder that does not exist."""
+    if json_file and not json_file.parent.is_dir():
+        parser.error(f"--json {json_file}: must be in a folder that exists")
 
 
 def run_command(command: Callable[[], object]) -> None:
