@@ -108,15 +108,22 @@ class Asking(NamedTuple):
         return torch.cat(seen)
 
 
-class Recollection(NamedTuple):
-    """What answer tokens may look at: the instructions and a text, as remembered, of T texts C tokens each.
+class Told(NamedTuple):
+    """T texts, as remembered, of S tokens each, and who asks about them.
 
-    Row c * T + t of B = C * T asks about text t.
+    rows: (C * T,) among all B, or all of them; the one at c * T + t asks about text t.
     """
 
-    instructions: list[KeysValues]  # per adapted layer (V, I, d) twice
+    rows: Tensor | slice
     texts: list[KeysValues]  # per adapted layer (V, T, S, d) twice
     is_padding: Tensor  # (T, S), True where a shorter text has no token
+
+
+class Recollection(NamedTuple):
+    """What answer tokens may look at: the instructions and a text, as remembered, and themselves."""
+
+    instructions: list[KeysValues]  # per adapted layer (V, I, d) twice
+    told: list[Told]  # in which each of the B rows is once
     first_layer: int
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
@@ -125,27 +132,64 @@ class Recollection(NamedTuple):
         The g query heads of a key-value head, and all who ask about a text, are rows of one product, so nothing is
         repeated in memory.
         """
-        remembered = *self.instructions[layer - self.first_layer], *self.texts[layer - self.first_layer]
+        at = layer - self.first_layer
         if torch.is_grad_enabled() and q.requires_grad:
-            seen: Tensor = _Recollected.apply(q, k, v, remembered, self.is_padding, scaling)
+            seen: Tensor = _Recollected.apply(q, k, v, self, at, scaling)
             return seen
-        return _recollected(q, k, v, remembered, self.is_padding, scaling)[0]
+        return self.seen_of_all(q, k, v, at, scaling)[0]
+
+    def seen_of_all(self, q: Tensor, k: Tensor, v: Tensor, at: int, scaling: float) -> tuple[Tensor, list["_Attended"]]:
+        """What is seen in an adapted layer, (B, H, 1, d), and what went into it."""
+        seen, kept = torch.empty_like(q), []
+        for told in self.told:
+            rows, instructions = told.rows, self.instructions[at]
+            seen[rows], some = _attended(q[rows], k[rows], v[rows], instructions, told, at, scaling)
+            kept.append(some)
+        return seen, kept
 
 
-def _recollected(
-    q: Tensor, k: Tensor, v: Tensor, remembered: tuple[Tensor, ...], is_padding: Tensor, scaling: float
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What is seen, (B, H, 1, d), and by text: scaled q, k, v and the weights (V, T, C * g, I + S + 1)."""
-    ik, iv, tk, tv = remembered
+class _Attended(NamedTuple):
+    """By text: scaled q, k, v, and the weights (V, T, C * g, I + S + 1)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    weights: Tensor
+
+
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, instructions: KeysValues, told: Told, at: int, scaling: float
+) -> tuple[Tensor, _Attended]:
+    """What those who ask about some texts see, (C * T, H, 1, d)."""
+    (ik, iv), (tk, tv) = instructions, told.texts[at]
     q, k, v = (_by_text(x, tk) for x in (q * scaling, k, v))
     asking = q.flatten(2, 3)  # (V, T, C * g, d)
     to_instructions = (asking.flatten(1, 2) @ ik.mT).view(*asking.shape[:3], -1)  # (V, T, C * g, I)
-    to_text = (asking @ tk.mT).masked_fill(is_padding[:, None], -torch.inf)  # (V, T, C * g, S)
+    to_text = (asking @ tk.mT).masked_fill(told.is_padding[:, None], -torch.inf)  # (V, T, C * g, S)
     to_itself = (q * k).sum(-1).flatten(2)[..., None]  # (V, T, C * g, 1)
     weights = torch.cat([to_instructions, to_text, to_itself], dim=-1).softmax(-1)
     wi, wt, ws = weights.split([ik.shape[1], tk.shape[2], 1], dim=-1)
     seen = (wi.flatten(1, 2) @ iv).view(asking.shape).add_(wt @ tv).view(q.shape)
-    return _by_row(seen.add_(ws.reshape(*q.shape[:-1], 1) * v)), (q, k, v, weights)
+    return _by_row(seen.add_(ws.reshape(*q.shape[:-1], 1) * v)), _Attended(q, k, v, weights)
+
+
+def _attended_back(
+    gradient: Tensor, kept: _Attended, instructions: KeysValues, told: Told, at: int, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A gradient with respect to what is seen, (C * T, H, 1, d), as one with respect to q, k and v."""
+    q, k, v, weights = kept
+    (ik, iv), (tk, tv) = instructions, told.texts[at]
+    gradient = _by_text(gradient, tk)
+    of_seen = gradient.flatten(2, 3)  # (V, T, C * g, d)
+    of_instructions = (of_seen.flatten(1, 2) @ iv.mT).view(*of_seen.shape[:3], -1)
+    of_weights = torch.cat([of_instructions, of_seen @ tv.mT, (gradient * v).sum(-1).flatten(2)[..., None]], dim=-1)
+    of_scores = weights * (of_weights - (weights * of_weights).sum(-1, keepdim=True))
+    si, st, ss = of_scores.split([ik.shape[1], tk.shape[2], 1], dim=-1)
+    ss = ss.reshape(*q.shape[:-1], 1)
+    to_q = (si.flatten(1, 2) @ ik).view(of_seen.shape).add_(st @ tk).view(q.shape).add_(ss * k)
+    to_k = (ss * q).sum(3, keepdim=True)
+    to_v = (weights[..., -1:].reshape(ss.shape) * gradient).sum(3, keepdim=True)
+    return _by_row(to_q.mul_(scaling)), _by_row(to_k), _by_row(to_v)
 
 
 class _Recollected(torch.autograd.Function):
@@ -153,28 +197,22 @@ class _Recollected(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, remembered: tuple[Tensor, ...], is_padding: Tensor, scaling: float
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, recollection: Recollection, at: int, scaling: float
     ) -> Tensor:
-        seen, kept = _recollected(q, k, v, remembered, is_padding, scaling)
-        ctx.save_for_backward(*kept)
-        ctx.rest = remembered, scaling
+        seen, kept = recollection.seen_of_all(q, k, v, at, scaling)
+        ctx.save_for_backward(*(x for some in kept for x in some))
+        ctx.rest, ctx.shapes = (recollection, at, scaling), (q.shape, k.shape, v.shape)
         return seen
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        q, k, v, weights = ctx.saved_tensors
-        (ik, iv, tk, tv), scaling = ctx.rest
-        gradient = _by_text(gradient, tk)
-        of_seen = gradient.flatten(2, 3)  # (V, T, C * g, d)
-        of_instructions = (of_seen.flatten(1, 2) @ iv.mT).view(*of_seen.shape[:3], -1)
-        of_weights = torch.cat([of_instructions, of_seen @ tv.mT, (gradient * v).sum(-1).flatten(2)[..., None]], dim=-1)
-        of_scores = weights * (of_weights - (weights * of_weights).sum(-1, keepdim=True))
-        si, st, ss = of_scores.split([ik.shape[1], tk.shape[2], 1], dim=-1)
-        ss = ss.reshape(*q.shape[:-1], 1)
-        to_q = (si.flatten(1, 2) @ ik).view(of_seen.shape).add_(st @ tk).view(q.shape).add_(ss * k)
-        to_k = (ss * q).sum(3, keepdim=True)
-        to_v = (weights[..., -1:].reshape(ss.shape) * gradient).sum(3, keepdim=True)
-        return _by_row(to_q.mul_(scaling)), _by_row(to_k), _by_row(to_v), None, None, None
+        recollection, at, scaling = ctx.rest
+        to_q, to_k, to_v = (gradient.new_empty(shape) for shape in ctx.shapes)
+        for number, told in enumerate(recollection.told):
+            kept = _Attended(*ctx.saved_tensors[4 * number : 4 * number + 4])
+            own = _attended_back(gradient[told.rows], kept, recollection.instructions[at], told, at, scaling)
+            to_q[told.rows], to_k[told.rows], to_v[told.rows] = own
+        return to_q, to_k, to_v, *[None] * 3
 
 
 def _by_text(x: Tensor, texts: Tensor) -> Tensor:

@@ -110,10 +110,14 @@ class StackedAdam:
 
 def share_mean(gradients: Tensor, rows: Tensor) -> Tensor:
     """Make all of the gradients (P, F) the mean of those of `rows` (G,) that are finite; return which are not, (G,)."""
-    own = gradients[rows.to(gradients.device)]
-    is_sound = own.isfinite().all(dim=1)
-    gradients[:] = own[is_sound].mean(dim=0)
-    return ~is_sound.cpu()
+    is_sound = gradients.sum(dim=1).isfinite()  # one pass; a sum may only be large
+    if not is_sound.all():
+        is_sound = gradients.isfinite().all(dim=1)
+    is_sound = is_sound.cpu()[rows]
+    is_everybody = len(rows) == len(gradients) and bool(is_sound.all())
+    own = gradients if is_everybody else gradients[rows[is_sound].to(gradients.device)]
+    gradients.copy_(own.mean(dim=0))
+    return ~is_sound
 
 
 class Row(NamedTuple):

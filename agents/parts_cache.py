@@ -86,12 +86,9 @@ class PartsCache:
     def recall(self, texts: Sequence[str]) -> Recalled:
         """What the base made of B texts, reading what is new."""
         known = self._know(texts)
-        number = {text: i for i, text in enumerate(known)}
-        rows = torch.tensor([number[text] for text in texts])
-        of_parts = [text.parts for text in known.values()]
-        tokens, lengths = self._parts.joined(of_parts, rows, slice(self._below, None))
-        entering = torch.stack([text.entering for text in known.values()])[rows]
-        return Recalled(tokens, entering, lengths, torch.tensor([text.place for text in known.values()])[rows])
+        blocks = self._parts.in_blocks([known[text].parts for text in texts], slice(self._below, None))
+        entering = torch.stack([known[text].entering for text in texts])
+        return Recalled(blocks, entering, torch.tensor([known[text].place for text in texts]))
 
     def entering(self, texts: Sequence[str]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
@@ -131,7 +128,7 @@ class PartsCache:
         lengths = {text: sum(map(self._parts.length, parts)) for text, parts in placed.items()}
         in_order = sorted(placed, key=lengths.__getitem__)
         tokens = [
-            self._parts.joined([placed[text] for text in alike], torch.arange(len(alike)), slice(self._below))[0]
+            self._parts.joined([placed[text] for text in alike], slice(self._below))
             for alike in (list(some) for _, some in groupby(in_order, key=lengths.__getitem__))
         ]
         places = {text: parts[-1].place + self._parts.length(parts[-1]) for text, parts in placed.items()}

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.attention import Recollection, Rereading
+from agents.attention import Recollection, Rereading, Told
 from agents.codecs.codec import TextCodec, part_end_of
 from agents.formats.peft import load_adapter, save_adapter
 from agents.layers import is_known
 from agents.lora import AdapterBank
 from agents.parts_cache import Part, PartsCache, cut
-from agents.prefix_cache import PrefixCache, ReadText, Recalled
+from agents.prefix_cache import MOST_BLOCKS, PrefixCache, ReadText, Recalled
 from agents.reading import TextReader
 from agents.types import UserError
 from agents.weights.base_model import BaseModel
@@ -115,14 +115,15 @@ class PolicyNetwork:
         """
         positions = (len(self.instruction_ids) + recalled.places).repeat(copies)[:, None]
         entering = recalled.entering.repeat(copies, 1)[:, None]
-        return self.reader.top(entering, positions, self._recollection(recalled))[:, 0]
+        return self.reader.top(entering, positions, self._recollection(recalled, copies))[:, 0]
 
     def _along_texts(self, recalled: Recalled) -> Tensor:
         """The same where all tokens go through them: short texts are filled up behind, where nobody looks."""
-        rows, longest, _ = recalled.tokens.shape
+        (block,) = recalled.blocks
+        rows, longest, _ = block.tokens.shape
         positions = torch.arange(longest)[None] + len(self._front_ids)
-        hidden = self.reader.top(recalled.tokens, positions, Rereading(self.reader.instructions, recalled.lengths))
-        return hidden[torch.arange(rows), recalled.lengths - 1]
+        hidden = self.reader.top(block.tokens, positions, Rereading(self.reader.instructions, block.lengths))
+        return hidden[torch.arange(rows), block.lengths - 1]
 
     @torch.no_grad()
     def answer(self, texts: Sequence[str], adapters: np.ndarray, values: Tensor | None = None) -> np.ndarray:
@@ -273,7 +274,8 @@ class PolicyNetwork:
             return PartsCache(parts, partial(self.reader.enter, self.answer_id), self.first_layer, self.part_end)
         keys_values = (self.bank.config.top_layers, 2, heads, width)
         shape = (self.width,) if self._acts_on_text else keys_values
-        return PrefixCache(self._read, shape, max_bytes, device=self.device)
+        blocks = 1 if self._acts_on_text else MOST_BLOCKS
+        return PrefixCache(self._read, shape, max_bytes, device=self.device, most_blocks=blocks)
 
     @contextmanager
     def _plain_attention(self) -> Iterator[None]:
@@ -284,14 +286,13 @@ class PolicyNetwork:
         finally:
             self.base.causal_lm.set_attn_implementation("terrarium")
 
-    def _recollection(self, recalled: Recalled) -> Recollection:
-        longest = recalled.tokens.shape[-2]
-        return Recollection(
-            instructions=self.reader.instructions[self.first_layer :],
-            texts=[(layer[0], layer[1]) for layer in recalled.tokens],
-            is_padding=(torch.arange(longest) >= recalled.lengths[:, None]).to(self.device),
-            first_layer=self.first_layer,
-        )
+    def _recollection(self, recalled: Recalled, copies: int) -> Recollection:
+        rows, told = torch.arange(copies * len(recalled.entering)).view(copies, -1), []
+        for block in recalled.blocks:
+            is_padding = (torch.arange(block.tokens.shape[-2]) >= block.lengths[:, None]).to(self.device)
+            asking = rows[:, block.rows].flatten().to(self.device) if len(recalled.blocks) > 1 else slice(None)
+            told.append(Told(asking, [(layer[0], layer[1]) for layer in block.tokens], is_padding))
+        return Recollection(self.reader.instructions[self.first_layer :], told, self.first_layer)
 
     def _read(self, texts: Sequence[str]) -> list[ReadText]:
         """What the bare base makes of texts."""

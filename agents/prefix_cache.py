@@ -24,6 +24,11 @@ Text = TypeVar("Text", bound=Hashable)
 """A text, or whatever says what is to be read."""
 
 
+FEWEST_ROWS, MOST_BLOCKS = 32, 4
+"""Rows in a block of texts of about one length, and how many blocks there are at most. 160 of BabyAI-Text's texts have
+95 tokens on average and 160 at most."""
+
+
 class ReadText(NamedTuple):
     """What the base made of one text of S tokens."""
 
@@ -31,12 +36,19 @@ class ReadText(NamedTuple):
     entering: Tensor  # (D,), the answer token's hidden state before the first adapted layer; of a part (0,)
 
 
-class Recalled(NamedTuple):
-    """What is remembered of B texts, padded to the longest."""
+class Block(NamedTuple):
+    """What is remembered of the tokens of some of B texts, padded to the longest of them."""
 
-    tokens: Tensor  # (..., B, S, d)
+    rows: Tensor  # (T,) which texts, on the CPU
+    lengths: Tensor  # (T,) tokens kept of each, on the CPU
+    tokens: Tensor  # (..., T, S, d)
+
+
+class Recalled(NamedTuple):
+    """What is remembered of B texts, those of about one length together."""
+
+    blocks: list[Block]
     entering: Tensor  # (B, D)
-    lengths: Tensor  # (B,) tokens kept of each text, on the CPU
     places: Tensor  # (B,) how far behind the instructions the answer token stands, on the CPU
 
 
@@ -49,7 +61,7 @@ class PrefixCache(Generic[Text]):
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
     `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token, on `device`.
-    The bound gives way only to a single call whose own texts need more.
+    most_blocks: of texts of about one length. The bound gives way only to a single call whose own texts need more.
     """
 
     def __init__(
@@ -59,10 +71,11 @@ class PrefixCache(Generic[Text]):
         max_bytes: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device = CPU,
+        most_blocks: int = MOST_BLOCKS,
     ):
         self.bytes_per_token = prod(shape) * dtype.itemsize
         self._max_tokens = max_bytes // self.bytes_per_token
-        self._read = read
+        self._read, self._most_blocks = read, most_blocks
         self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype, device=device)
         self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[Text, _Entry] = OrderedDict()
@@ -100,9 +113,9 @@ class PrefixCache(Generic[Text]):
         distinct = self.know(texts)
         number = {text: i for i, text in enumerate(distinct)}
         rows = torch.tensor([number[t] for t in texts])
-        tokens, lengths = self.joined([[t] for t in distinct], rows)
         entering = torch.stack([self._entries[t].entering for t in distinct])[rows]
-        return Recalled(tokens, entering, lengths, lengths)
+        places = torch.tensor([self.length(t) for t in distinct])[rows]
+        return Recalled(self.in_blocks([[t] for t in texts]), entering, places)
 
     def entering(self, texts: Sequence[Text]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
@@ -126,19 +139,25 @@ class PrefixCache(Generic[Text]):
         """How many tokens are kept of a text that is known."""
         return len(self._entries[text].slots)
 
-    def joined(
-        self, texts: Sequence[Sequence[Text]], rows: Tensor, first: slice = slice(None)
-    ) -> tuple[Tensor, Tensor]:
-        """What is kept of the tokens of known texts, some of them one behind the other, padded to the longest row.
+    def joined(self, texts: Sequence[Sequence[Text]], first: slice = slice(None)) -> Tensor:
+        """What is kept of the tokens of known texts, some of them one behind the other, for each of B rows.
 
-        texts: those of each distinct row. rows: (B,) which of these. first: some of the first axis of what is kept.
-        Returns (..., B, S, d), and how many tokens there are in each row, (B,), on the CPU.
+        first: some of the first axis of what is kept. Returns (..., B, S, d), padded to the longest row.
         """
         slots = [torch.cat([self._entries[t].slots for t in some]) for some in texts]
-        places = pad_sequence(slots, batch_first=True)[rows]  # (B, S)
+        places = pad_sequence(slots, batch_first=True)  # (B, S)
         at = places.flatten().to(self._arena.device)
-        tokens = self._arena[first].index_select(-2, at).unflatten(-2, places.shape)
-        return tokens, torch.tensor([len(some) for some in slots])[rows]
+        return self._arena[first].index_select(-2, at).unflatten(-2, places.shape)
+
+    def in_blocks(self, texts: Sequence[Sequence[Text]], first: slice = slice(None)) -> list[Block]:
+        """The same, rows of about one length together where there are many: padding costs as much as tokens."""
+        lengths = torch.tensor([sum(map(self.length, some)) for some in texts])
+        count = max(1, min(self._most_blocks, len(texts) // FEWEST_ROWS))
+        in_order = lengths.argsort(stable=True) if count > 1 else torch.arange(len(texts))
+        return [
+            Block(rows, lengths[rows], self.joined([texts[i] for i in rows.tolist()], first))
+            for rows in in_order.tensor_split(count)
+        ]
 
     def _keep(self, read: dict[Text, ReadText], protected: set[Text]) -> None:
         self._make_room(sum(tokens.shape[-2] for tokens, _ in read.values()), protected)

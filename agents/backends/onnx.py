@@ -39,7 +39,8 @@ class Onnx:
             del self._reader  # first, so that the next two lie in the memory that it leaves
             self._reader = _session(quantised_folder(network) / "read.onnx")
         self._answerer = _session(graphs / "answer.onnx")
-        self.cache = PrefixCache(self._read, (layers - network.first_layer, two, heads, width), prefix_cache_mb << 20)
+        shape = (layers - network.first_layer, two, heads, width)
+        self.cache = PrefixCache(self._read, shape, prefix_cache_mb << 20, most_blocks=1)
 
     def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
         """Logits (B, A), float32, of the action words after B texts; adapters (B,): rows of the bank, -1: bare base."""
@@ -61,11 +62,12 @@ class Onnx:
     def _answer(self, texts: Sequence[str], rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Logits (G, R, A) without the head's bias; rows: (G, R), which of the texts each of G adapters answers."""
         recalled = self.cache.recall([texts[row] for row in rows.flatten().tolist()])
+        (block,) = recalled.blocks
         inputs = {
             "entering": recalled.entering.numpy(),
-            "lengths": recalled.lengths.numpy(),
+            "lengths": block.lengths.numpy(),
             "instructions": self._instructions[self.network.first_layer :],
-            "texts": recalled.tokens.numpy(),
+            "texts": block.tokens.numpy(),
             "adapters": self._adapters(groups),
             "head": self.network.head.numpy(),
         }

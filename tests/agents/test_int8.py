@@ -135,7 +135,8 @@ def test_what_is_read_is_the_same_to_the_last_bit_in_any_company(tiny_model):
         for first in range(0, 20, size):
             company = texts[first : first + size]
             recalled = memory.recall(company)
+            (block,) = recalled.blocks
             for row, text in enumerate(company):
-                read = recalled.tokens[..., row, : recalled.lengths[row], :], recalled.entering[row]
+                read = block.tokens[..., row, : block.lengths[row], :], recalled.entering[row]
                 before = known.setdefault(text, read)
                 assert all(torch.equal(now, then) for now, then in zip(read, before, strict=True))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from agents import prefix_cache
 from agents.backends import BACKENDS, open_backend
 from agents.codecs.codec import PlainCodec
 from agents.codecs.forage import ForageCodec
@@ -119,8 +120,9 @@ def test_what_is_read_of_a_text_is_the_same_to_the_last_bit_in_any_order_and_com
         for first in range(0, 16, size):
             company = [texts[i] for i in rng.permutation(16)[first : first + size]]
             recalled = memory.recall(company)
+            (block,) = recalled.blocks
             for row, text in enumerate(company):
-                read = recalled.tokens[..., row, : recalled.lengths[row], :], recalled.entering[row]
+                read = block.tokens[..., row, : block.lengths[row], :], recalled.entering[row]
                 before = known.setdefault(text, read)
                 assert all(torch.equal(now, then) for now, then in zip(read, before, strict=True))
     assert len(known) == 16
@@ -191,6 +193,21 @@ def test_gradients_are_those_of_the_plain_way(network):
 
     slope = (losses(bank.values + step * along) - losses(bank.values - step * along)) / (2 * step)
     torch.testing.assert_close((ours * along).sum(1).double(), slope, rtol=0.02, atol=0.02)
+
+
+def test_texts_of_about_one_length_may_be_asked_about_together(network, monkeypatch):
+    bank, groups, found = network.bank, torch.arange(4), []
+    texts = [text for shift in range(4) for text in TEXTS[shift:] + TEXTS[:shift]]
+    for fewest in (1000, 5):
+        monkeypatch.setattr(prefix_cache, "FEWEST_ROWS", fewest)
+        with bank.gathering(slice(0, 4)) as gradients:
+            logits = network.action_logits(texts, groups)
+            logits.square().sum().backward()
+            found.append((logits.detach(), gradients.clone()))
+    assert len(network.cache.recall(texts).blocks) == 4
+    (one, its_gradient), (other, other_gradient) = found
+    torch.testing.assert_close(other, one, **NEAR)
+    torch.testing.assert_close(other_gradient, its_gradient, rtol=1e-3, atol=1e-4 * float(its_gradient.abs().max()))
 
 
 def test_features_are_the_answer_tokens_hidden_state_below_the_adapters(network):

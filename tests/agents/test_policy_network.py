@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from agents import layers
+from agents import layers, prefix_cache
 from agents.backends import BACKENDS, open_backend
 from agents.codecs.forage import ForageCodec
 from agents.policy import Policy, make_policy
@@ -127,8 +127,9 @@ def test_what_is_read_of_a_text_is_the_same_to_the_last_bit_in_any_order_and_com
         for first in range(0, 20, size):
             company = [texts[i] for i in rng.permutation(20)[first : first + size]]
             recalled = memory.recall(company)
+            (block,) = recalled.blocks
             for row, text in enumerate(company):
-                read = recalled.tokens[..., row, : recalled.lengths[row], :], recalled.entering[row]
+                read = block.tokens[..., row, : block.lengths[row], :], recalled.entering[row]
                 before = known.setdefault(text, read)
                 assert all(torch.equal(now, then) for now, then in zip(read, before, strict=True))
     assert len(known) == 20
@@ -188,6 +189,21 @@ def test_groups_may_have_more_or_fewer_texts(network, groups):
         torch.testing.assert_close(together, torch.cat(alone), **NEAR)
         torch.testing.assert_close(found, gradients, rtol=1e-3, atol=1e-4 * float(gradients.abs().max()))
     assert (found.norm(dim=1) > 0).nonzero()[:, 0].tolist() == sorted(set(groups))
+
+
+@pytest.mark.parametrize("groups", [[4, 0, 5], [1]])
+def test_texts_of_about_one_length_may_be_asked_about_together(network, groups, monkeypatch):
+    bank, texts, found = network.bank, [*TEXTS, " no food"] * len(groups), []
+    for fewest in (1000, 2):
+        monkeypatch.setattr(prefix_cache, "FEWEST_ROWS", fewest)
+        with bank.gathering(slice(0, 6)) as gradients:
+            logits = network.action_logits(texts, torch.tensor(groups))
+            logits.square().sum().backward()
+            found.append((logits.detach(), gradients.clone()))
+    assert len(network.cache.recall(texts[:6]).blocks) == (3 if network.bank.config.tokens == "answer" else 1)
+    (one, its_gradient), (other, other_gradient) = found
+    torch.testing.assert_close(other, one, **NEAR)
+    torch.testing.assert_close(other_gradient, its_gradient, rtol=1e-3, atol=1e-4 * float(its_gradient.abs().max()))
 
 
 def test_gradients_flow_to_the_adapters_asked(network):

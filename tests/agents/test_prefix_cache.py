@@ -1,6 +1,7 @@
 """What is recalled is what was read, and the memory keeps to its bound. A fake `read` stands for the model."""
 
 import zlib
+from itertools import pairwise
 from math import prod
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.prefix_cache import PrefixCache, ReadText
+from agents.prefix_cache import FEWEST_ROWS, MOST_BLOCKS, PrefixCache, ReadText
 
 KEYS_VALUES = (2, 2, 3, 4)  # layers, two, heads, width: what is kept of a token
 STATE = (6,)  # width: the same where adapters act on the whole text
@@ -42,11 +43,16 @@ def memory_of(places: int, shape: tuple[int, ...] = KEYS_VALUES) -> tuple[Prefix
 
 def check_recalled(memory: PrefixCache, reader: Reader, texts: list[str]) -> None:
     recalled = memory.recall(texts)
-    assert recalled.lengths.tolist() == [len(text) for text in texts]
     *others, width = reader.shape
-    assert recalled.tokens.shape == (*others, len(texts), max(map(len, texts)), width)
+    asked = torch.cat([block.rows for block in recalled.blocks])
+    assert sorted(asked.tolist()) == list(range(len(texts)))
+    for block in recalled.blocks:
+        own = [texts[i] for i in block.rows.tolist()]
+        assert block.lengths.tolist() == [len(text) for text in own]
+        assert block.tokens.shape == (*others, len(own), max(map(len, own)), width)
+        for row, text in enumerate(own):
+            assert torch.equal(block.tokens[..., row, : len(text), :], reader.truth[text].tokens)
     for row, text in enumerate(texts):
-        assert torch.equal(recalled.tokens[..., row, : len(text), :], reader.truth[text].tokens)
         assert torch.equal(recalled.entering[row], reader.truth[text].entering)
 
 
@@ -118,6 +124,20 @@ def test_bytes_stay_within_the_bound(shape, sequence):
         assert memory.bytes_used == token * sum(map(len, held(memory)))
         assert memory.bytes_used <= PLACES * token
         assert set(texts) <= set(held(memory))
+
+
+def test_many_texts_are_recalled_in_blocks_of_about_one_length():
+    memory, reader = memory_of(500)
+    texts = ["abcdefghijkl"[i % 12] * (1 + i % 12) for i in range(FEWEST_ROWS * 3)]
+    check_recalled(memory, reader, texts)
+    lengths = [block.lengths for block in memory.recall(texts).blocks]
+    assert [len(some) for some in lengths] == [FEWEST_ROWS] * 3
+    assert all(a.max() <= b.min() for a, b in pairwise(lengths))
+    assert len(memory.recall(texts[: 2 * FEWEST_ROWS - 1]).blocks) == 1
+    assert len(memory.recall(texts * 9).blocks) == MOST_BLOCKS
+    alone = PrefixCache(reader, KEYS_VALUES, 500 * TOKEN, most_blocks=1)
+    (block,) = alone.recall(texts).blocks
+    assert block.rows.tolist() == list(range(len(texts))), "as they were asked for"
 
 
 def test_a_call_that_alone_exceeds_the_bound_still_works():

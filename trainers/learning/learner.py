@@ -253,8 +253,8 @@ class Learner:
 
     def _bound_kl(self, groups: Tensor, kl: Tensor, chunk: slice, acted: Tensor, is_stopped: Tensor) -> None:
         """Project adapters with too much KL to the trust region around those that acted, and stop them."""
-        before = acted[groups - chunk.start]
-        is_stopped[groups] |= project_to_trust_region(self.policy.network.bank, groups, kl, before, self.config.max_kl)
+        bank, most = self.policy.network.bank, self.config.max_kl
+        is_stopped[groups] |= project_to_trust_region(bank, groups, kl, acted, most, chunk.start)
 
 
 def _joined(found: Sequence[tuple[Tensor, Change]]) -> tuple[Tensor, Change]:
@@ -285,16 +285,20 @@ def minibatches(
             yield Minibatch(torch.tensor(list(there)), torch.from_numpy(samples), keep)
 
 
-def project_to_trust_region(bank: AdapterBank, groups: Tensor, kl: Tensor, before: Tensor, max_kl: float) -> Tensor:
+def project_to_trust_region(
+    bank: AdapterBank, groups: Tensor, kl: Tensor, before: Tensor, max_kl: float, first: int = 0
+) -> Tensor:
     """Bring adapters with too much KL back towards `before`; return which those are, (G,) bool.
 
     Each goes back on the straight line to where it was, as far as would leave it at `max_kl` if KL grew with the square
     of the distance (as it does near the start, Schulman et al. 2015, arXiv:1502.05477). One whose KL or weights are
-    not finite goes back all the way. groups: (G,) rows of the bank. kl: (G,). before: (G, F), where the bank is.
+    not finite goes back all the way. groups: (G,) rows of the bank. kl: (G,). before: rows of the bank as they
+    were, from row `first` on, (P, F), where the bank is.
     """
     exceeded = ~(kl <= max_kl)  # true for NaN
     if exceeded.any():
-        rows, start = groups[exceeded], before[exceeded]
+        rows = groups[exceeded]
+        start = before[rows - first]
         share = (max_kl / kl[exceeded]).sqrt()[:, None].to(start.device)
         shortened = start + share * (bank.values[rows] - start)
         bank.values[rows] = torch.where(shortened.isfinite(), shortened, start)
