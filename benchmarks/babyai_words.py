@@ -18,7 +18,7 @@ Wilson's (1927), of 95 %. Needs the extra `worlds`.
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +53,9 @@ class Reworded(BabyAITextCodec):
     missions: ClassVar[Mapping[str, str]] = {}
     words: ClassVar[Mapping[str, str]] = {}
 
-    def phrases(self, observation: dict[str, Any]) -> list[str]:
+    def phrases(self, observation: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
         """As the codec has them, in other words."""
-        *view, mission = super().phrases(observation)
+        *view, mission = super().phrases(observation, names)
         for pattern, other in self.missions.items():
             mission = re.sub(pattern, other, mission)
         return [" ".join(self.words.get(word, word) for word in phrase.split()) for phrase in (*view, mission)]

@@ -20,6 +20,7 @@ Needs the extra `worlds` (`pip install -e '.[worlds]'`).
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from gymnasium.spaces import Discrete
@@ -61,7 +62,7 @@ class BabyAITextEnv(RoomGridLevel):
 
     def __init__(
         self,
-        task: str = MIXED,
+        task: str | Sequence[str] = MIXED,
         num_dists: int = 8,
         max_steps: int | None = None,
         render_mode: str | None = None,
@@ -71,14 +72,16 @@ class BabyAITextEnv(RoomGridLevel):
     ) -> None:
         """Make an environment; `reset` begins an episode.
 
-        task: one of `TASKS`, or "mixed": one of them, drawn at every reset. num_dists: how many things lie around
-        beside those that matter (the named ones, the key), 0 to 12. max_steps: after how many steps an episode is
-        truncated; None for BabyAI's own limit, which is 64 for goto and pickup, else 128. held_out: whether missions
-        name the things of `HELD_OUT_WORDS`, else all others. fewest_dists: where given, how many other things lie
-        around is drawn at every reset, from this up to `num_dists`. expert: whether infos have "expert_action". Raises
-        ValueError for an impossible value.
+        task: one of `TASKS`; or several, or "mixed" for all: one of them, drawn at every reset. num_dists: how many
+        things lie around beside those that matter (the named ones, the key), 0 to 12. max_steps: after how many steps
+        an episode is truncated; None for BabyAI's own limit, which is 64 for goto and pickup, else 128. held_out:
+        whether missions name the things of `HELD_OUT_WORDS`, else all others. fewest_dists: where given, how many other
+        things lie around is drawn at every reset, from this up to `num_dists`. expert: whether infos have
+        "expert_action". Raises ValueError for an impossible value.
         """
-        _check("task", task, task in (MIXED, *TASKS), f"one of {', '.join((MIXED, *TASKS))}")
+        tasks = TASKS if task == MIXED else tuple(task) if isinstance(task, list | tuple) else (task,)
+        is_known = len(tasks) > 0 and all(one in TASKS for one in tasks) and len(set(tasks)) == len(tasks)
+        _check("task", task, is_known, f"one of {', '.join((MIXED, *TASKS))}, or a list of tasks, each once")
         few = f"an integer between 0 and {_MOST_DISTRACTORS}"
         _check("num_dists", num_dists, _is_whole(num_dists) and 0 <= num_dists <= _MOST_DISTRACTORS, few)
         _check(
@@ -94,8 +97,8 @@ class BabyAITextEnv(RoomGridLevel):
         _check("fewest_dists", fewest_dists, is_fewer, f"None or an integer between 0 and num_dists = {num_dists}")
         _check("expert", expert, isinstance(expert, bool), "true or false")
         self._fewest, self._most, self._is_advised = int(fewest), int(num_dists), expert
-        self.num_dists, self._choice, self._held_out = self._most, task, held_out
-        self.task = TASKS[0] if task == MIXED else task
+        self.num_dists, self._tasks, self._held_out = self._most, tasks, held_out
+        self.task = tasks[0]
         super().__init__(
             room_size=_ROOM,
             num_rows=1,
@@ -128,8 +131,8 @@ class BabyAITextEnv(RoomGridLevel):
 
     def _gen_grid(self, width: int, height: int) -> None:
         # MiniGrid calls this at every reset; the level decides upon its width, which other levels have from birth
-        if self._choice == MIXED:
-            self.task = self._rand_elem(TASKS)
+        if len(self._tasks) > 1:
+            self.task = self._rand_elem(self._tasks)
         if self._fewest < self._most:
             self.num_dists = self._rand_int(self._fewest, self._most + 1)
         self.num_cols = 2 if self.task == "open" else 1

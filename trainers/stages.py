@@ -204,7 +204,7 @@ def collect(run: Run, generation: Generation) -> Rollout:
     population.restore_broken()
     population.learner.critic.keep_or_go_back()
     streams, states = population.streams, States()
-    learning = population.learner.start(*_hyperparameters(population))
+    learning = population.learner.start(*_hyperparameters(run))
     observers = learning + [observer for variant in run.variants for observer in variant.observers(run, generation)]
     if isinstance(world, Pictured) and (run.is_shown(generation.number) or run.config.log.recordings_mb > 0):
         observers.append(states)
@@ -237,7 +237,7 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
     t, broken = without_broken(rollout.trajectory, len(population.genomes))
     rollout = rollout._replace(trajectory=t)
     learner, rng, start = population.learner, population.streams["learner"], perf_counter()
-    experience = learner.experience(t, *_hyperparameters(population))
+    experience = learner.experience(t, *_hyperparameters(run))
     targets = _instead(run, lambda variant: variant.targets(run, rollout))
     shown = [d for variant in run.variants for d in variant.demonstrations(run, rollout, experience.returns)]
     figures = learner.learn(experience._replace(demonstrations=shown, targets=targets), rng)
@@ -287,9 +287,16 @@ def _take_restarts(run: Run) -> int:
     return count
 
 
-def _hyperparameters(population: Population) -> tuple[Any, Any]:
-    """Learning rate and entropy coefficient of each agent, (P,) both."""
-    return population.hyperparameter("learning_rate"), population.hyperparameter("entropy_coef")
+def _hyperparameters(run: Run) -> tuple[Any, Any]:
+    """Learning rate now and entropy coefficient of each agent, (P,) both."""
+    population, now = run.population, run.history.generation + 1
+    share = annealed(now, run.config.generations, run.config.learn.anneal_to)
+    return share * population.hyperparameter("learning_rate"), population.hyperparameter("entropy_coef")
+
+
+def annealed(generation: int, generations: int, last: float) -> float:
+    """Share of the learning rate in a generation: from 1 in the first evenly to `last` in the last."""
+    return 1 - (1 - last) * generation / (generations - 1) if generations > 1 else 1.0
 
 
 def _instead(run: Run, asked: Callable[[Variant], Answer | None]) -> Answer | None:

@@ -201,16 +201,22 @@ def test_a_text_reads_like_this(codec):
 def test_attributes_switch_how_things_are_said():
     class Other(BabyAITextCodec):
         part_end, link, goal_last, ahead_first, articles, echo = "", "lies", False, False, True, False
+        saw = "remember"
 
-    assert Other(begun(TRAIN)[0]).describe(SEEN) == (
+    codec = Other(begun(TRAIN)[0])
+    assert codec.describe(SEEN) == (
         " put the red ball next to a blue box, wall right two, a blue box lies right one forward one, "
         "a red ball lies left two forward one, a locked green door lies forward three, carry a blue box"
+    )
+    memory, _ = looks(codec, None, SEEN, -1)
+    assert looks(codec, memory, scene("open a red door", (3, 6, BLUE_BOX)), 0)[1] == (
+        " open a red door, carry a blue box, remember a locked green door, remember a red ball"
     )
 
 
 def test_history_tells_what_was_seen_and_done_before_and_begins_anew_with_an_episode():
     class Long(BabyAITextCodec):
-        part_end, history, echo = "", 2, False
+        part_end, history, echo, saw = "", 2, False, ""
 
     codec = Long(begun(TRAIN)[0])
     near, far = scene("go to the red ball", (3, 5, RED_BALL)), scene("go to the red ball", (3, 3, RED_BALL))
@@ -240,7 +246,7 @@ def test_history_tells_what_was_seen_and_done_before_and_begins_anew_with_an_epi
 
 def test_the_present_is_told_twice_and_the_past_once():
     class Long(BabyAITextCodec):
-        part_end, history = "", 1
+        part_end, history, saw = "", 1, ""
 
     codec, near = Long(begun(TRAIN)[0]), scene("go to the red ball", (3, 5, RED_BALL))
     memory = codec.remember(None, np.array([near], object), np.array([-1]))
@@ -249,8 +255,45 @@ def test_the_present_is_told_twice_and_the_past_once():
     assert codec.encode(np.array([near], object), memory) == [f" {told}, did left, {told} {told}, go to red ball"]
 
 
-def test_without_history_nothing_is_remembered(codec):
-    assert codec.remember(None, np.array([SEEN], object), np.array([-1])) is None
+def looks(codec, memory, observation, action):
+    """What one agent remembers, and the text that it reads."""
+    seen = np.array([observation, None], object)[:1]
+    memory = codec.remember(memory, seen, np.array([action]))
+    return memory, codec.encode(seen, memory)[0]
+
+
+def test_what_was_seen_and_is_out_of_view_is_named_until_the_episode_ends(codec):
+    left, ahead = scene("open a door", (3, 3, GREEN_DOOR), (1, 5, RED_BALL)), scene("open a door", (3, 5, RED_BALL))
+    memory, text = looks(codec, None, left, -1)
+    assert "saw" not in text
+    memory, text = looks(codec, memory, ahead, 0)
+    assert text == " red ball is forward one red ball is forward one, saw locked green door, open door"
+    memory, text = looks(codec, memory, scene("open a door", (3, 6, RED_BALL)), 3)
+    assert text == " carry red ball carry red ball, saw locked green door, open door"
+    memory, text = looks(codec, memory, scene("open a door"), 4)  # in the order of names, so that texts stay few
+    assert text == " saw locked green door, saw red ball, open door"
+    memory, text = looks(codec, memory, scene("open a door"), -1)
+    assert text == " open door"
+
+
+def test_the_past_is_told_alike_after_the_same_views_and_can_be_left_out(codec):
+    class Forgetful(BabyAITextCodec):
+        saw = ""
+
+    env = begun(TRAIN, task="open")[0]
+    forgetful, memory, told = Forgetful(env), None, 0
+    again = None
+    for action in (-1, 0, 0, 2, 1, 2, 0, 0):
+        observation = env.unwrapped.gen_obs() if action < 0 else env.step(action)[0]
+        memory, text = looks(codec, memory, observation, action)
+        again, same = looks(codec, again, observation, action)
+        assert same == text
+        told += "saw" in text
+        nothing, present = looks(forgetful, None, observation, action)
+        assert nothing is None
+        assert present == codec.describe(observation)
+        assert set(present.split(",")) <= set(text.split(","))
+    assert told > 3
 
 
 @pytest.mark.parametrize(
@@ -292,7 +335,7 @@ def test_every_word_is_one_token_of_the_real_tokenizer():
         word for _, observation in states(TRAIN, 1000) for phrase in phrases(observation) for word in phrase.split()
     }
     assert {"wall", "carry", "locked", "left", "three", "is", "put", "pick", "then", "grey"} <= said
-    for word in said | {BabyAITextCodec.did}:
+    for word in said | {BabyAITextCodec.did, BabyAITextCodec.saw}:
         base.one_token(word)
 
 

@@ -87,6 +87,11 @@ def test_a_mixed_environment_draws_each_task_alike_at_every_reset():
     assert all(50 < count < 110 for count in drawn.values())
 
 
+def test_of_several_tasks_each_reset_draws_one():
+    env = gymnasium.make(TRAIN, task=["pickup", "goto"])
+    assert {env.reset(seed=seed)[1]["task"] for seed in range(20)} == {"pickup", "goto"}
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_training_never_names_what_the_test_names_and_the_test_names_nothing_else(task):
     for name, is_test in ((TRAIN, False), (TEST, True)):
@@ -271,11 +276,18 @@ def test_without_being_asked_for_there_is_no_expert():
     assert "expert_action" not in env.step(0)[-1]
 
 
+SOME_TASKS = "one of mixed, goto, pickup, open, putnext, pickup_then_goto, or a list of tasks, each once"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"expert": 1}, "expert = 1: must be true or false"),
-        ({"task": "fly"}, "task = 'fly': must be one of mixed, goto, pickup, open, putnext, pickup_then_goto"),
+        ({"task": "fly"}, f"task = 'fly': must be {SOME_TASKS}"),
+        ({"task": 3}, f"task = 3: must be {SOME_TASKS}"),
+        ({"task": []}, f"task = []: must be {SOME_TASKS}"),
+        ({"task": ["goto", "goto"]}, f"task = ['goto', 'goto']: must be {SOME_TASKS}"),
+        ({"task": ["goto", "mixed"]}, f"task = ['goto', 'mixed']: must be {SOME_TASKS}"),
         ({"num_dists": -1}, "num_dists = -1: must be an integer between 0 and 12"),
         ({"num_dists": 13}, "num_dists = 13: must be an integer between 0 and 12"),
         ({"num_dists": 2.0}, "num_dists = 2.0: must be an integer between 0 and 12"),

@@ -17,7 +17,7 @@ from trainers.stages import Generation
 from trainers.train import train
 from trainers.variants.distillation_expert import Advice, Led
 
-SHOWN = ["--distillation.acts", "teacher", "--learn.max_kl", "1e9"]
+SHOWN = ["--distillation.led_generations", "1", "--learn.max_kl", "1e9"]
 
 
 class Watched(Observer):
@@ -37,19 +37,21 @@ def taught(arguments, world, folder, *more, **options):
     return replace(config := parse(keys)[0], env=replace(config.env, options=options))
 
 
-@pytest.mark.parametrize("acts", ["student", "teacher"])
-def test_an_expert_teaches_what_it_advised_in_each_step(arguments, tmp_path, acts, monkeypatch):
-    config = taught(arguments, BABYAI, tmp_path / "run", *(SHOWN if acts == "teacher" else []), expert=True)
-    run, watched = begin(config, None), Watched()
+@pytest.mark.parametrize(("keys", "generation", "is_led"), [([], 0, False), (SHOWN, 0, True), (SHOWN, 1, False)])
+def test_an_expert_teaches_what_it_advised_and_acts_itself_at_first(
+    arguments, tmp_path, keys, generation, is_led, monkeypatch
+):
+    run, watched = begin(taught(arguments, BABYAI, tmp_path / "run", *keys, expert=True), None), Watched()
+    run.history = replace(run.history, generation=generation - 1)
     policy, variant = run.population.policy, run.population.variants["distillation"]
     monkeypatch.setattr(variant, "observers", lambda *_: [*variant.teacher.observers, watched])
-    rollout = stages.collect(run, Generation(0))
+    rollout = stages.collect(run, Generation(generation))
     t = rollout.trajectory
     targets = variant.targets(run, rollout).probabilities.view(t.legal.shape).numpy()
     told = np.array(watched.told[:-1])
     assert len(np.unique(told)) > 3
     assert (targets == (told[..., None] == np.arange(6))).all()
-    assert (t.action == told)[told >= 0].all() == (acts == "teacher")
+    assert (t.action == told)[told >= 0].all() == is_led
     logits = policy.logits(t.texts, np.zeros(len(t.texts), int))
     log_prob = torch.from_numpy(logits).log_softmax(1).numpy()[t.text, t.action]
     np.testing.assert_allclose(t.log_prob, log_prob, rtol=1e-4)
@@ -116,15 +118,15 @@ def test_where_the_expert_has_no_advice_the_policy_acts():
 
 def test_where_the_teacher_acts_there_is_no_trust_region(arguments):
     keys = ["--learn.algorithm", "distil", "--distillation.teacher", "expert", "--env.id", BABYAI]
-    says = r"learn.max_kl = 0.15: must be 1e\+09 with distillation.acts = teacher, as KL from who acted says nothing"
+    says = r"learn.max_kl = 0.15: must be 1e\+09 with distillation.led_generations, as KL from who acted says nothing"
     with pytest.raises(UserError, match=says):
-        parse([*arguments, *keys, "--distillation.acts", "teacher"])
+        parse([*arguments, *keys, "--distillation.led_generations", "1"])
 
 
 @pytest.mark.parametrize("teacher", ["planner", "some/run"])
 def test_other_teachers_do_not_act(arguments, teacher):
-    keys = ["--learn.algorithm", "distil", "--distillation.teacher", teacher, "--distillation.acts", "teacher"]
-    says = "distillation.acts = 'teacher': must be student, unless distillation.teacher = expert"
+    keys = ["--learn.algorithm", "distil", "--distillation.teacher", teacher, "--distillation.led_generations", "1"]
+    says = "distillation.led_generations = 1: must be 0, unless distillation.teacher = expert"
     with pytest.raises(UserError, match=says):
         parse([*arguments, *keys])
 

@@ -36,6 +36,9 @@ class LearnConfig:
     names) or none (evolution only)."""
     learning_rate: float = 2e-3
     """Adam's step size for the adapter of a founder; it is inherited and mutates."""
+    anneal_to: float = 1.0
+    """Share of an adapter's learning rate that is left in the last generation of `generations`; it falls evenly from
+    the first on. 1: it stays as it is."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus for a founder; it is inherited and mutates."""
     discount: float = 0.95
@@ -71,6 +74,7 @@ class LearnConfig:
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
         for name, most in MOST.items():
             require_above_0(self, "learn.", name, most)
+        require_above_0(self, "learn.", "anneal_to", 1)
         for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, f"learn.{name}", getattr(self, name), "between 0 and 1")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")

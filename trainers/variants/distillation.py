@@ -1,8 +1,9 @@
 """Distillation: a teacher takes the place of the reward. It judges what the student read itself.
 
-The student acts, unless `acts` says otherwise: one that only watches never sees where its own mistakes lead. The
-teacher says of each text that was met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686). Adapters
-learn by `trainers.learning.distil`, or all weights of the model by `distillation_model`.
+The student acts, as one that only watches never sees where its own mistakes lead; in the first `led_generations` the
+teacher does, as one that knows nothing meets nothing worth a lesson. The teacher says of each text that was met what
+should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686, whose beta is 1 and then 0). Adapters learn by
+`trainers.learning.distil`, or all weights of the model by `distillation_model`.
 """
 
 from pathlib import Path
@@ -53,8 +54,8 @@ class Distillation(Variant):
         return list(self.teacher.observers)
 
     def actor(self, run: Run) -> Actor | None:
-        """The teacher, where it is to act."""
-        if self.settings.acts == "student":
+        """The teacher, while it is to act."""
+        if run.history.generation + 1 >= self.settings.led_generations:
             return None
         assert isinstance(self.teacher, ExpertTeacher)
         return self.teacher.acting_for(self.population.policy)

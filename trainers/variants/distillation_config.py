@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.types import UserError, expand_user, is_number, require, require_word
+from agents.types import UserError, expand_user, is_number, require, require_at_least, require_word
 from envs.bots.planner import MAX_CELLS
-from trainers.config import TrainConfig
+from trainers.config import MOST, TrainConfig
 from trainers.records.manifest import by_generation
 from trainers.records.sealed import check_folder
 from trainers.variants.variant import VariantConfig, is_on
@@ -15,7 +15,6 @@ NO_TRUST_REGION = 1e9
 """The largest `learn.max_kl`."""
 
 Trained = Literal["adapters", "model"]
-Acting = Literal["student", "teacher"]
 PLANNER, EXPERT = "planner", "expert"
 """Teachers that are no runs: of the forage world, and of a Gymnasium world whose infos say what an expert would do."""
 
@@ -31,17 +30,21 @@ class DistillationConfig(VariantConfig):
     """How soft the distributions of teacher and student are made before they are compared."""
     trains: Trained = "adapters"
     """What learns: adapters; or model, all weights of the model, which all agents then share."""
-    acts: Acting = "student"
-    """Who acts in rollouts: the student, who meets what its own mistakes lead to; or the teacher, with teacher =
-    expert, who shows how it is done. There is no trust region then: set learn.max_kl to 1e9."""
+    led_generations: int = 0
+    """In so many generations, from the first, the teacher acts in the students' place and shows how it is done, with
+    teacher = expert; after them they act, and meet what their own mistakes lead to. While the teacher acts there is no
+    trust region: set learn.max_kl to 1e9."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         expand_user(self, "distillation.", "teacher")
         require_word(self, "distillation", "trains", Trained)
-        require_word(self, "distillation", "acts", Acting)
-        is_able = self.acts == "student" or self.teacher == EXPERT
-        require(is_able, "distillation.acts", self.acts, "student, unless distillation.teacher = expert")
+        require_at_least(self, "distillation.", "led_generations", 0, MOST, "the students always act")
+        is_able, allowed = (
+            self.led_generations == 0 or self.teacher == EXPERT,
+            f"0, unless distillation.teacher = {EXPERT}",
+        )
+        require(is_able, "distillation.led_generations", self.led_generations, allowed)
         is_fine = is_number(self.temperature) and 0.01 <= self.temperature <= 1000
         require(is_fine, "distillation.temperature", self.temperature, "finite and above 0, between 0.01 and 1,000")
         is_plain = self.teacher not in (PLANNER, EXPERT) or self.temperature == 1
@@ -71,8 +74,8 @@ class DistillationConfig(VariantConfig):
         if self.teacher == EXPERT:
             allowed = "a Gymnasium world whose infos have expert_action with distillation.teacher = expert"
             require(not (config.env.is_forage or config.env.is_team), "env.id", config.env.id, allowed)
-        if self.acts == "teacher":
-            allowed = f"{NO_TRUST_REGION:g} with distillation.acts = teacher, as KL from who acted says nothing then"
+        if self.led_generations:
+            allowed = f"{NO_TRUST_REGION:g} with distillation.led_generations, as KL from who acted says nothing then"
             require(config.learn.max_kl == NO_TRUST_REGION, "learn.max_kl", config.learn.max_kl, allowed)
 
     def _check_model(self, config: TrainConfig) -> None:
@@ -81,6 +84,9 @@ class DistillationConfig(VariantConfig):
         for name in ("social", "replay"):
             require(not is_on(config, name), name, getattr(config, name, None), f"left out {condition}")
         require(not config.learn.pool, "learn.pool", True, f"false {condition}: it is of adapters")
+        require(
+            config.learn.anneal_to == 1, "learn.anneal_to", config.learn.anneal_to, f"1 {condition}: it is of adapters"
+        )
         require(not config.init_from, "init_from", config.init_from, f"empty {condition}: it brings adapters")
         require(model.weight_storage == "full", "model.weight_storage", model.weight_storage, f"full {condition}")
         require(model.trunk == "same", "model.trunk", model.trunk, f"same {condition}")

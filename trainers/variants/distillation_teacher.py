@@ -1,7 +1,6 @@
 """Who shows how it is done: the planner, a world's own expert, or the best agent of another run.
 
-The student acts, unless `distillation.acts` says otherwise: one that only watches never sees where its own mistakes
-lead. The teacher says of each text that was met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686).
+A teacher says of each text that was met what should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686).
 
 Symbols: T steps, M agents, K distinct texts, A actions.
 """
