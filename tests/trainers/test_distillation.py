@@ -260,6 +260,10 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
             "learn.pool = True: must be false with distillation.trains = model",
         ),
         (
+            [*DISTIL, "--distillation.teacher", "planner", "--distillation.trains", "model", "--learn.anneal_to", "0.5"],
+            "learn.anneal_to = 0.5: must be 1 with distillation.trains = model",
+        ),
+        (
             [*DISTIL, "--distillation.teacher", "planner", "--env.also", "[maze]", "--worlds", "2"],
             "env.also = .*: must be empty",
         ),

@@ -67,6 +67,27 @@ def test_each_learns_at_the_rate_that_it_inherited(begun):
     assert (bank.values != before).any(dim=1).tolist() == [True, True, False, True, True, True]
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "online"])
+def test_the_learning_rate_falls_evenly_to_its_share_in_the_last_generation(begun, monkeypatch, algorithm):
+    run = begun("--learn.anneal_to", "0.2", "--generations", "5", "--learn.algorithm", algorithm)
+    learner, rates = run.population.learner, []
+    experience = learner.experience
+    monkeypatch.setattr(learner, "start", lambda rate, _: rates.append(rate) or [])
+    monkeypatch.setattr(learner, "experience", lambda t, rate, e: rates.append(rate) or experience(t, rate, e))
+    for generation in range(5):
+        run.history = replace(run.history, generation=generation - 1)
+        rollout = stages.collect(run, Generation(generation))
+        if algorithm == "ppo":
+            stages.learn(run, rollout)
+    own, each = run.population.hyperparameter("learning_rate"), 2 if algorithm == "ppo" else 1
+    expected = [share for share in (1.0, 0.8, 0.6, 0.4, 0.2) for _ in range(each)]
+    torch.testing.assert_close(torch.stack(rates), torch.tensor(expected)[:, None] * own)
+
+
+def test_in_an_only_generation_the_learning_rate_is_whole():
+    assert stages.annealed(0, 1, 0.1) == 1
+
+
 def test_agents_live_and_are_judged_in_as_many_worlds_as_asked_for(begun):
     run = begun("--worlds", "2", "--evolution.episodes", "4")
     assert stages.collect(run, Generation(0)).outcome.lifetime.shape == (2, 6)

@@ -40,10 +40,8 @@ class DistillationConfig(VariantConfig):
         expand_user(self, "distillation.", "teacher")
         require_word(self, "distillation", "trains", Trained)
         require_at_least(self, "distillation.", "led_generations", 0, MOST, "the students always act")
-        is_able, allowed = (
-            self.led_generations == 0 or self.teacher == EXPERT,
-            f"0, unless distillation.teacher = {EXPERT}",
-        )
+        is_able = self.led_generations == 0 or self.teacher == EXPERT
+        allowed = f"0, unless distillation.teacher = {EXPERT}"
         require(is_able, "distillation.led_generations", self.led_generations, allowed)
         is_fine = is_number(self.temperature) and 0.01 <= self.temperature <= 1000
         require(is_fine, "distillation.temperature", self.temperature, "finite and above 0, between 0.01 and 1,000")
