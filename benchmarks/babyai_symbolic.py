@@ -4,7 +4,8 @@
         [--demonstrations N] [--passes P] [--json FILE]
 
 It sees each cell of the view as one-hot kind, colour and state, and the mission as one-hot words by place, so it must
-find out from reward alone what each word means. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
+find out from reward alone what each word means. Of the past it is told what the agents are: which things it has seen
+that are out of view, and what it did last. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
 from 32 copies of 40 steps (GLAM's), discount .99 and entropy .01. After every N agent-steps each task is played in the
 held-out rooms of `benchmarks.babyai_words`, "as trained", within 64 steps.
 With --demonstrations it first learns N actions of MiniGrid's bot (`envs.babyai_expert`) by cross-entropy, in P passes.
@@ -13,7 +14,7 @@ Needs the extras `worlds` and `sb3`.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
@@ -25,9 +26,9 @@ import torch
 from gymnasium.spaces import Box
 
 from agents.backends import require_installed
-from agents.codecs.babyai import MISSION_WORDS, mission_words
+from agents.codecs.babyai import COLOURS, MISSION_WORDS, STATES, BabyAITextCodec, Past, mission_words, names_in
 from benchmarks.babyai_words import HEADER, MOST_STEPS, TRAIN, Counted, row
-from envs.babyai import TASKS
+from envs.babyai import ACTIONS, TASKS
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
 from trainers.cli.command_line import refuse_no_folder, run_command
@@ -40,7 +41,10 @@ NUMBERS = (11, 6, 3)
 VIEW, LONGEST = 7, 16
 """Cells along a side of the view, and the most words of a mission of the five tasks."""
 NUMBER_OF = {word: number for number, word in enumerate(sorted(MISSION_WORDS))}
-SIZE = VIEW * VIEW * sum(NUMBERS) + LONGEST * len(NUMBER_OF)
+THINGS = [f"{colour} {kind}" for colour in COLOURS for kind in ("key", "ball", "box")]
+THINGS += [f"{state} {colour} door" for colour in COLOURS for state in STATES]
+DONE = [f"{BabyAITextCodec.did} {word}" for word in BabyAITextCodec.action_words[:ACTIONS]]
+SIZE = VIEW * VIEW * sum(NUMBERS) + LONGEST * len(NUMBER_OF) + len(THINGS) + len(DONE)
 COPIES, AT_ONCE = 32, 20  # rooms side by side in which it learns, and of a held-out world
 PPO_SETTINGS: dict[str, Any] = {
     "n_steps": 40,
@@ -65,43 +69,68 @@ ALLOWED = {
 """The least and the most of each option."""
 
 
-def encoded(observation: dict[str, Any]) -> np.ndarray:
-    """An observation as (SIZE,) zeros and ones."""
+def encoded(observation: dict[str, Any], names: Iterable[str] = (), did: str = "") -> np.ndarray:
+    """An observation, the names of all that was seen, and what was done last, as (SIZE,) zeros and ones."""
     image = observation["image"]
     cells = [np.eye(count, dtype=np.float32)[image[..., i]].ravel() for i, count in enumerate(NUMBERS)]
     words = np.zeros((LONGEST, len(NUMBER_OF)), np.float32)
     for place, word in enumerate(mission_words(observation["mission"]).split()):
         words[place, NUMBER_OF[word]] = 1
-    return np.concatenate([*cells, words.ravel()])
+    gone = set(names) - names_in(observation)
+    past = np.array([*(thing in gone for thing in THINGS), *(did == done for done in DONE)], np.float32)
+    return np.concatenate([*cells, words.ravel(), past])
 
 
-class Symbolic(gymnasium.ObservationWrapper):
+class Symbolic(gymnasium.Wrapper):
     """A level whose observations are `encoded`."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self.observation_space = Box(0, 1, (SIZE,), np.float32)
+        self._eyes = Eyes(env)
 
-    def observation(self, observation: dict[str, Any]) -> np.ndarray:
-        """Zeros and ones, (SIZE,)."""
-        return encoded(observation)
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(**options)
+        return self._eyes.look([observation], np.array([-1]))[0], info
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Act."""
+        observation, reward, is_done, is_late, info = self.env.step(action)
+        return self._eyes.look([observation], np.array([action]))[0], reward, is_done, is_late, info
+
+
+class Eyes:
+    """See for M agents, who remember what the language models do."""
+
+    def __init__(self, env: gymnasium.Env):
+        self._codec = BabyAITextCodec(env.unwrapped)
+        self._memory: Past | None = None
+
+    def look(self, observations: Sequence[Any], action: np.ndarray) -> list[np.ndarray]:
+        """What each sees, (SIZE,), after it did `action` (M,); -1 where an episode begins. None sees nothing."""
+        seen = np.fromiter(observations, object, len(observations))
+        memory = self._memory = self._codec.remember(self._memory, seen, action)
+        assert memory is not None
+        told = zip(seen, memory.names, memory.did, strict=True)
+        return [np.zeros(SIZE, np.float32) if one[0] is None else encoded(*one) for one in told]
 
 
 def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What the expert sees, (count, SIZE), and does, (count,), in new rooms, one after the other."""
-    env = gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True)
+    env = Symbolic(gymnasium.make(TRAIN, num_dists=num_dists, max_steps=MOST_STEPS, expert=True))
     rng = np.random.default_rng(seed)
-    seen, did = list[torch.Tensor](), list[int]()
-    info = observation = dict[str, Any]()
+    shown, did = list[torch.Tensor](), list[int]()
+    info, seen = dict[str, Any](), np.zeros(0)
     while len(did) < count:
         if "expert_action" not in info:
-            observation, info = env.reset(seed=int(rng.integers(2**31)))
-        seen.append(torch.from_numpy(encoded(observation)))
+            seen, info = env.reset(seed=int(rng.integers(2**31)))
+        shown.append(torch.from_numpy(seen))
         did.append(info["expert_action"])
-        observation, _, is_done, is_late, info = env.step(did[-1])
+        seen, _, is_done, is_late, info = env.step(did[-1])
         info = {} if is_done or is_late else info
     env.close()
-    return torch.stack(seen), torch.tensor(did)
+    return torch.stack(shown), torch.tensor(did)
 
 
 def clone(model: Any, seen: torch.Tensor, did: torch.Tensor, passes: int) -> None:
@@ -121,11 +150,11 @@ def success(model: Any, episodes: int, num_dists: int) -> dict[str, Counted]:
     for task in TASKS:
         options = {"task": task, "num_dists": num_dists}
         with closing(GymWorld(TRAIN, options, AT_ONCE, MOST_STEPS, renews=False, is_shared=False)) as world:
-            seen = world.reset(seeds)
+            seen, eyes = world.reset(seeds), Eyes(gymnasium.make(TRAIN))
+            actions = np.full(seen.shape, -1)
             while world.is_playing.any():
-                actions = np.zeros(seen.shape, int)
-                views = np.stack([encoded(one) for one in seen[world.is_playing]])
-                actions[world.is_playing] = model.predict(views)[0]
+                views = np.stack(eyes.look(seen.ravel().tolist(), actions.ravel())).reshape(*seen.shape, SIZE)
+                actions[world.is_playing] = model.predict(views[world.is_playing])[0]
                 seen = world.step(actions).observation
             won = world.figures()[SUCCESS]
         found[task] = Counted(int(won.sum()), won.size)

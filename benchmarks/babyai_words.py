@@ -53,9 +53,9 @@ class Reworded(BabyAITextCodec):
     missions: ClassVar[Mapping[str, str]] = {}
     words: ClassVar[Mapping[str, str]] = {}
 
-    def phrases(self, observation: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
+    def phrases(self, observation: dict[str, Any], past: Iterable[str] = ()) -> list[str]:
         """As the codec has them, in other words."""
-        *view, mission = super().phrases(observation, names)
+        *view, mission = super().phrases(observation, past)
         for pattern, other in self.missions.items():
             mission = re.sub(pattern, other, mission)
         return [" ".join(self.words.get(word, word) for word in phrase.split()) for phrase in (*view, mission)]

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.codecs.babyai import mission_words
 from benchmarks import babyai_symbolic, babyai_words
-from benchmarks.babyai_symbolic import LONGEST, NUMBER_OF, NUMBERS, SIZE, Symbolic, encoded, success
+from benchmarks.babyai_symbolic import DONE, LONGEST, NUMBER_OF, NUMBERS, SIZE, THINGS, Symbolic, encoded, success
 from envs.babyai import TASKS
 from trainers.comparison import Chance
 
@@ -27,7 +27,8 @@ def test_all_that_is_seen_and_said_can_be_read_back(task):
         numbers = encoded(observation)
         assert numbers.shape == (SIZE,)
         ends = np.cumsum([49 * count for count in NUMBERS])
-        *parts, said = np.split(numbers, ends)
+        *parts, said, past = np.split(numbers, [*ends, ends[-1] + LONGEST * len(NUMBER_OF)])
+        assert not past.any()
         for number, part in enumerate(parts):
             cells = part.reshape(7, 7, -1)
             assert (cells.sum(axis=2) == 1).all()
@@ -37,10 +38,23 @@ def test_all_that_is_seen_and_said_can_be_read_back(task):
         assert mission == mission_words(observation["mission"]).split()
 
 
-def test_a_level_has_these_observations():
-    env = Symbolic(gymnasium.make(babyai_words.TRAIN))
-    assert env.observation_space.contains(env.reset(seed=0)[0])
-    assert env.observation_space.contains(env.step(0)[0])
+def test_a_level_has_these_observations_with_what_the_agents_remember():
+    plain, env = (
+        gymnasium.make(babyai_words.TRAIN, task="open"),
+        Symbolic(gymnasium.make(babyai_words.TRAIN, task="open")),
+    )
+    codec, memory, met = babyai_words.BabyAITextCodec(plain.unwrapped), None, set()
+    for action in (-1, 0, 0, 2, 1, -1, 1):
+        views = [one.reset(seed=0)[0] if action < 0 else one.step(action)[0] for one in (plain, env)]
+        assert env.observation_space.contains(views[1])
+        seen = np.array([views[0], None], object)[:1]
+        memory = codec.remember(memory, seen, np.array([action]))
+        known = [*THINGS, *DONE]
+        told = {known[i] for i in views[1][-len(known) :].nonzero()[0]}
+        parts = [part.strip() for part in codec.encode(seen, memory)[0].split(",")]
+        assert told == {part.removeprefix("saw ") for part in parts if part.startswith(("saw", "did"))}
+        met |= told
+    assert len(met) > 4
 
 
 def test_it_is_judged_in_the_rooms_of_the_language_models():
@@ -78,7 +92,8 @@ def test_demonstrations_are_those_of_the_expert_and_can_be_cloned(capsys):
     env = gymnasium.make(babyai_words.TRAIN, num_dists=0, max_steps=64, expert=True)
     observation, info = env.reset(seed=int(np.random.default_rng(3).integers(2**31)))
     for numbers, action in zip(seen[:2].numpy(), did[:2].tolist(), strict=True):
-        assert (numbers == encoded(observation)).all()
+        past = len(THINGS) + len(DONE)
+        assert (numbers[:-past] == encoded(observation)[:-past]).all()
         assert action == info["expert_action"]
         observation, *_, info = env.step(action)
 

@@ -13,9 +13,9 @@ observation and nothing is worked out: no way, no choice of what matters, no act
 - The instructions do not only list the actions, they say what each is for, the same in all rooms. Without that
   SmolLM2-135M picks up, drops and toggles so seldom that a reward for it hardly ever comes (docs/log.md). Their last
   words show how an answer looks for the three that are rare.
-- Of the past is told what the agent has seen in this episode and sees no more ("saw red ball"), by name alone: it has
-  nothing else to go by where "open the door" does not name the key's colour. `history` = 2 tells what BabyAI-Text tells
-  of the past: two observations before the present one, and what was done then.
+- Of the past is told what the agent did last ("did left"), and what it has seen in this episode and sees no more ("saw
+  red ball"), by name alone: it has nothing else to go by where "open the door" does not name the key's colour. Instead,
+  `history` = 2 tells what BabyAI-Text tells: two observations before the present one, and what was done then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,6 +50,7 @@ class Past(NamedTuple):
     before: np.ndarray  # (M, history) object: what was seen and then done, latest last; "" where nothing was
     seen: np.ndarray  # (M,) object: what is seen now
     names: np.ndarray  # (M,) object: frozenset of the names of all that was seen in this episode, up to now
+    did: np.ndarray  # (M,) object: what was done last, in words; "" at the beginning of an episode
 
 
 class BabyAITextCodec(PlainCodec):
@@ -70,6 +71,7 @@ class BabyAITextCodec(PlainCodec):
     echo = True  # what is in view and carried now is told twice; the past and the mission once
     saw = "saw"  # before what has been seen in this episode and is not in view now; empty where that is not told
     did = "did"  # before an action of the past
+    last = True  # what was done last is told; with a history it is anyway
     history = 0  # how many observations before the present one are told, each with the action that followed
     goal_last = True  # the mission comes last, else first
     ahead_first = True  # "forward two left one", else "left one forward two"
@@ -86,51 +88,56 @@ class BabyAITextCodec(PlainCodec):
 
     def describe(self, observation: dict[str, Any]) -> str:
         """All that is told of an observation, without the past."""
-        return self._text([], frozenset(), observation)
+        return self._text(observation)
 
     def allowed(self, observation: dict[str, Any]) -> list[bool]:
         """All but done, which changes nothing."""
         return [word != "done" for word in self.action_words]
 
     def remember(self, memory: Past | None, observation: np.ndarray, action: np.ndarray) -> Past | None:  # type: ignore[override]
-        """The last `history` observations of M agents with what they did, and the names of all that they have seen.
+        """The last `history` observations of M agents with what they did, the names of all that they have seen, and
+        what they did last.
 
         None where nothing of the past is told.
         """
-        if not (self.history or self.saw):
+        if not (self.history or self.saw or self.last):
             return None
-        seen, names = np.empty(len(action), object), np.empty(len(action), object)
-        before = np.full((len(action), self.history), "", object)
+        everybody = len(action)
+        seen, names, acted = (np.empty(everybody, object) for _ in range(3))
+        before = np.full((everybody, self.history), "", object)
         for m, (one, done) in enumerate(zip(observation, action.tolist(), strict=True)):
             seen[m] = "" if one is None or not self.history else ", ".join(self.phrases(one)[:-1])
-            names[m] = frozenset() if one is None else _names(one)
+            names[m] = frozenset() if one is None else names_in(one)
+            acted[m] = "" if done < 0 else f"{self.did} {self.action_words[done]}"
             if memory is not None and done >= 0:
-                told = f"{self.did} {self.action_words[done]}"
                 names[m] |= memory.names[m]
                 if self.history:
-                    before[m, :-1], before[m, -1] = memory.before[m, 1:], _joined([memory.seen[m], told])
-        return Past(before, seen, names)
+                    before[m, :-1], before[m, -1] = memory.before[m, 1:], _joined([memory.seen[m], acted[m]])
+        return Past(before, seen, names, acted)
 
     def encode(self, observation: np.ndarray, memory: Past | None) -> list[str]:  # type: ignore[override]
         """M texts."""
-        everybody = range(len(observation))
-        pasts = [[] for _ in everybody] if memory is None else memory.before.tolist()
-        names = [frozenset[str]() for _ in everybody] if memory is None else memory.names
-        return [self._text(*told) for told in zip(pasts, names, observation, strict=True)]
+        if memory is None:
+            return [self.describe(one) for one in observation]
+        told = zip(observation, memory.before.tolist(), memory.names, memory.did, strict=True)
+        return [self._text(*one) for one in told]
 
-    def phrases(self, observation: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
-        """What is told of an observation and of the names of what was seen, the mission last; see `phrases` below."""
+    def phrases(self, observation: dict[str, Any], past: Iterable[str] = ()) -> list[str]:
+        """What is told of an observation, then phrases of the past, then the mission; see `phrases` below."""
         *view, mission = phrases(observation, link=self.link, ahead_first=self.ahead_first, articles=self.articles)
-        article = "a " if self.articles else ""
-        return [*view, *(f"{self.saw} {article}{name}" for name in sorted(names)), mission]
+        return [*view, *past, mission]
 
-    def _text(self, past: list[str], names: frozenset[str], observation: dict[str, Any]) -> str:
-        gone = names - _names(observation) if self.saw else ()
-        *now, mission = self.phrases(observation, gone)
+    def _text(
+        self, observation: dict[str, Any], before: Sequence[str] = (), names: Iterable[str] = (), did: str = ""
+    ) -> str:
+        gone = sorted(set(names) - names_in(observation)) if self.saw else []
+        article = "a " if self.articles else ""
+        past = [*(f"{self.saw} {article}{name}" for name in gone), *([did] if self.last and not self.history else [])]
+        *now, mission = self.phrases(observation, past)
         if self.echo:
-            twice = len(now) - len(gone)
+            twice = len(now) - len(past)
             now[:twice] = [f"{phrase} {phrase}" for phrase in now[:twice]]
-        told = [*past, *now]
+        told = [*before, *now]
         return " " + _joined([*told, mission] if self.goal_last else [mission, *told])
 
 
@@ -165,6 +172,11 @@ def phrases(
     return [*told, mission_words(observation["mission"], articles)]
 
 
+def names_in(observation: dict[str, Any]) -> frozenset[str]:
+    """The names of all things that are in view or carried."""
+    return frozenset(_name(cell) for column in observation["image"].tolist() for cell in column if cell[0] in KINDS)
+
+
 @lru_cache(maxsize=4096)
 def mission_words(mission: str, articles: bool = False) -> str:
     """A mission without comma and, unless wanted, articles. UserError for one that is not in BabyAI's language."""
@@ -188,11 +200,6 @@ def _things(image: list[list[list[int]]], middle: int, last: int) -> list[tuple[
     seen = [(i, j) for i, cells in enumerate(image) for j, (kind, _, _) in enumerate(cells) if kind in KINDS]
     ranked = sorted((last - j + abs(i - middle), i, j) for i, j in seen if (i, j) != (middle, last))
     return [(i, j) for _, i, j in ranked]
-
-
-def _names(observation: dict[str, Any]) -> frozenset[str]:
-    """Of all things that are in view or carried."""
-    return frozenset(_name(cell) for column in observation["image"].tolist() for cell in column if cell[0] in KINDS)
 
 
 def _name(cell: list[int]) -> str:

@@ -210,7 +210,7 @@ def test_attributes_switch_how_things_are_said():
     )
     memory, _ = looks(codec, None, SEEN, -1)
     assert looks(codec, memory, scene("open a red door", (3, 6, BLUE_BOX)), 0)[1] == (
-        " open a red door, carry a blue box, remember a locked green door, remember a red ball"
+        " open a red door, carry a blue box, remember a locked green door, remember a red ball, did left"
     )
 
 
@@ -262,23 +262,23 @@ def looks(codec, memory, observation, action):
     return memory, codec.encode(seen, memory)[0]
 
 
-def test_what_was_seen_and_is_out_of_view_is_named_until_the_episode_ends(codec):
+def test_what_was_done_last_and_what_was_seen_is_told_until_the_episode_ends(codec):
     left, ahead = scene("open a door", (3, 3, GREEN_DOOR), (1, 5, RED_BALL)), scene("open a door", (3, 5, RED_BALL))
     memory, text = looks(codec, None, left, -1)
     assert "saw" not in text
     memory, text = looks(codec, memory, ahead, 0)
-    assert text == " red ball is forward one red ball is forward one, saw locked green door, open door"
+    assert text == " red ball is forward one red ball is forward one, saw locked green door, did left, open door"
     memory, text = looks(codec, memory, scene("open a door", (3, 6, RED_BALL)), 3)
-    assert text == " carry red ball carry red ball, saw locked green door, open door"
+    assert text == " carry red ball carry red ball, saw locked green door, did pick, open door"
     memory, text = looks(codec, memory, scene("open a door"), 4)  # in the order of names, so that texts stay few
-    assert text == " saw locked green door, saw red ball, open door"
+    assert text == " saw locked green door, saw red ball, did drop, open door"
     memory, text = looks(codec, memory, scene("open a door"), -1)
     assert text == " open door"
 
 
 def test_the_past_is_told_alike_after_the_same_views_and_can_be_left_out(codec):
     class Forgetful(BabyAITextCodec):
-        saw = ""
+        saw, last = "", False
 
     env = begun(TRAIN, task="open")[0]
     forgetful, memory, told = Forgetful(env), None, 0

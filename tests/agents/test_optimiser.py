@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agents import optimiser as module
-from agents.optimiser import StackedAdam, fused_step, has_fused
+from agents.optimiser import StackedAdam, fused_step, has_fused, share_mean
 
 ROWS, NUMBERS, MAX_NORM = 4, 7, 0.5
 ALL, EVERYONE = slice(0, ROWS), torch.ones(ROWS, dtype=torch.bool)
@@ -160,3 +160,20 @@ def test_a_rate_beyond_all_bounds_moves_nobody(bank, rate):
     norms = StackedAdam(bank).step(ALL, gradients(1)[0], torch.tensor([0.01, rate, 0.01, 0.01]), MAX_NORM, EVERYONE)
     assert norms.isfinite().tolist() == [True, False, True, True]
     assert (bank.values != before).any(dim=1).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0], [0, 1, 2, 3]])
+@pytest.mark.parametrize("strange", [None, float("nan"), float("inf")])
+def test_the_mean_is_of_the_finite_gradients_of_those_who_learn(rows, strange):
+    gradients = torch.arange(12.0).view(4, 3) ** 2
+    if strange:
+        gradients[2, 1] = strange
+    sound = [row for row in rows if not (strange and row == 2)]
+    mean = gradients[sound].mean(dim=0)
+    assert share_mean(gradients, torch.tensor(rows)).tolist() == [row not in sound for row in rows]
+    torch.testing.assert_close(gradients, mean.expand(4, 3))
+
+
+def test_large_finite_gradients_are_finite_though_their_sum_is_not():
+    gradients = torch.full((2, 3), 3e38)
+    assert not share_mean(gradients, torch.tensor([0, 1])).any()

@@ -260,7 +260,15 @@ def test_a_resumed_student_is_the_same(tiny_arguments, whole_run, tmp_path):
             "learn.pool = True: must be false with distillation.trains = model",
         ),
         (
-            [*DISTIL, "--distillation.teacher", "planner", "--distillation.trains", "model", "--learn.anneal_to", "0.5"],
+            [
+                *DISTIL,
+                "--distillation.teacher",
+                "planner",
+                "--distillation.trains",
+                "model",
+                "--learn.anneal_to",
+                "0.5",
+            ],
             "learn.anneal_to = 0.5: must be 1 with distillation.trains = model",
         ),
         (
