@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.device import CPU
+from agents.reused import Reused
 
 Text = TypeVar("Text", bound=Hashable)
 """A text, or whatever says what is to be read."""
@@ -77,6 +78,7 @@ class PrefixCache(Generic[Text]):
         self._max_tokens = max_bytes // self.bytes_per_token
         self._read, self._most_blocks = read, most_blocks
         self._arena = torch.empty(*shape[:-1], self._max_tokens, shape[-1], dtype=dtype, device=device)
+        self._reused = Reused()
         self._free = list(range(self._max_tokens - 1, -1, -1))
         self._entries: OrderedDict[Text, _Entry] = OrderedDict()
         self._asked = self._misses = 0
@@ -146,8 +148,10 @@ class PrefixCache(Generic[Text]):
         """
         slots = [torch.cat([self._entries[t].slots for t in some]) for some in texts]
         places = pad_sequence(slots, batch_first=True)  # (B, S)
-        at = places.flatten().to(self._arena.device)
-        return self._arena[first].index_select(-2, at).unflatten(-2, places.shape)
+        kept, at = self._arena[first], places.flatten().to(self._arena.device)
+        is_plain = kept.device == CPU and kept.dtype == torch.float32
+        found = self._reused.empty(*kept.shape[:-2], len(at), kept.shape[-1]) if is_plain else None
+        return torch.index_select(kept, -2, at, out=found).unflatten(-2, places.shape)
 
     def in_blocks(self, texts: Sequence[Sequence[Text]], first: slice = slice(None)) -> list[Block]:
         """The same, rows of about one length together where there are many: padding costs as much as tokens."""
