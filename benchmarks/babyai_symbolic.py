@@ -4,8 +4,8 @@
         [--demonstrations N] [--passes P] [--json FILE]
 
 It sees each cell of the view as one-hot kind, colour and state, and the mission as one-hot words by place, so it must
-find out from reward alone what each word means. Of the past it is told what the agents are: which things it has seen
-that are out of view, and what it did last. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
+find out from reward alone what each word means. Of the past it is told what the agents are: in which directions things
+are that it has seen, and what it did last. A perceptron with two layers of 256 learns by Stable-Baselines3's PPO
 from 32 copies of 40 steps (GLAM's), discount .99 and entropy .01. After every N agent-steps each task is played in the
 held-out rooms of `benchmarks.babyai_words`, "as trained", within 64 steps.
 With --demonstrations it first learns N actions of MiniGrid's bot (`envs.babyai_expert`) by cross-entropy, in P passes.
@@ -14,8 +14,9 @@ Needs the extras `worlds` and `sb3`.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +27,8 @@ import torch
 from gymnasium.spaces import Box
 
 from agents.backends import require_installed
-from agents.codecs.babyai import COLOURS, MISSION_WORDS, STATES, BabyAITextCodec, Past, mission_words, names_in
+from agents.codecs.babyai import MISSION_WORDS, mission_words
+from agents.codecs.babyai_map import NOTHING, Map, looked
 from benchmarks.babyai_words import HEADER, MOST_STEPS, TRAIN, Counted, row
 from envs.babyai import ACTIONS, TASKS
 from envs.worlds.gym_world import GymWorld
@@ -41,10 +43,10 @@ NUMBERS = (11, 6, 3)
 VIEW, LONGEST = 7, 16
 """Cells along a side of the view, and the most words of a mission of the five tasks."""
 NUMBER_OF = {word: number for number, word in enumerate(sorted(MISSION_WORDS))}
-THINGS = [f"{colour} {kind}" for colour in COLOURS for kind in ("key", "ball", "box")]
-THINGS += [f"{state} {colour} door" for colour in COLOURS for state in STATES]
-DONE = [f"{BabyAITextCodec.did} {word}" for word in BabyAITextCodec.action_words[:ACTIONS]]
-SIZE = VIEW * VIEW * sum(NUMBERS) + LONGEST * len(NUMBER_OF) + len(THINGS) + len(DONE)
+WAYS = 9
+"""Directions of what is remembered: ahead, behind or neither, and left, right or neither."""
+HIDDEN = (WAYS, *NUMBERS)
+SIZE = VIEW * VIEW * sum(NUMBERS) + LONGEST * len(NUMBER_OF) + prod(HIDDEN) + ACTIONS
 COPIES, AT_ONCE = 32, 20  # rooms side by side in which it learns, and of a held-out world
 PPO_SETTINGS: dict[str, Any] = {
     "n_steps": 40,
@@ -69,16 +71,18 @@ ALLOWED = {
 """The least and the most of each option."""
 
 
-def encoded(observation: dict[str, Any], names: Iterable[str] = (), did: str = "") -> np.ndarray:
-    """An observation, the names of all that was seen, and what was done last, as (SIZE,) zeros and ones."""
+def encoded(observation: dict[str, Any], known: Map = NOTHING, action: int = -1) -> np.ndarray:
+    """An observation, what is remembered and not in view, and what was done last, as (SIZE,) zeros and ones."""
     image = observation["image"]
     cells = [np.eye(count, dtype=np.float32)[image[..., i]].ravel() for i, count in enumerate(NUMBERS)]
     words = np.zeros((LONGEST, len(NUMBER_OF)), np.float32)
     for place, word in enumerate(mission_words(observation["mission"]).split()):
         words[place, NUMBER_OF[word]] = 1
-    gone = set(names) - names_in(observation)
-    past = np.array([*(thing in gone for thing in THINGS), *(did == done for done in DONE)], np.float32)
-    return np.concatenate([*cells, words.ravel(), past])
+    hidden = np.zeros(HIDDEN, np.float32)
+    for (ahead, right), cell in known.hidden.items():
+        hidden[3 * (np.sign(ahead) + 1) + np.sign(right) + 1, *cell] = 1
+    done = np.arange(ACTIONS) == action
+    return np.concatenate([*cells, words.ravel(), hidden.ravel(), done.astype(np.float32)])
 
 
 class Symbolic(gymnasium.Wrapper):
@@ -87,33 +91,33 @@ class Symbolic(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self.observation_space = Box(0, 1, (SIZE,), np.float32)
-        self._eyes = Eyes(env)
+        self._eyes = Eyes(1)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
         observation, info = self.env.reset(**options)
-        return self._eyes.look([observation], np.array([-1]))[0], info
+        return self._eyes.look([observation], [-1])[0], info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Act."""
         observation, reward, is_done, is_late, info = self.env.step(action)
-        return self._eyes.look([observation], np.array([action]))[0], reward, is_done, is_late, info
+        return self._eyes.look([observation], [int(action)])[0], reward, is_done, is_late, info
 
 
 class Eyes:
     """See for M agents, who remember what the language models do."""
 
-    def __init__(self, env: gymnasium.Env):
-        self._codec = BabyAITextCodec(env.unwrapped)
-        self._memory: Past | None = None
+    def __init__(self, agents: int):
+        self._known = [NOTHING] * agents
 
-    def look(self, observations: Sequence[Any], action: np.ndarray) -> list[np.ndarray]:
-        """What each sees, (SIZE,), after it did `action` (M,); -1 where an episode begins. None sees nothing."""
-        seen = np.fromiter(observations, object, len(observations))
-        memory = self._memory = self._codec.remember(self._memory, seen, action)
-        assert memory is not None
-        told = zip(seen, memory.names, memory.did, strict=True)
-        return [np.zeros(SIZE, np.float32) if one[0] is None else encoded(*one) for one in told]
+    def look(self, observations: Sequence[Any], actions: Sequence[int]) -> list[np.ndarray]:
+        """What each sees, (SIZE,), after its action; -1 where an episode begins. None sees nothing."""
+        told = list(zip(self._known, observations, actions, strict=True))
+        self._known = [NOTHING if seen is None else looked(known, seen, action) for known, seen, action in told]
+        return [
+            np.zeros(SIZE, np.float32) if seen is None else encoded(seen, known, action)
+            for known, (_, seen, action) in zip(self._known, told, strict=True)
+        ]
 
 
 def demonstrations(count: int, num_dists: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,10 +154,10 @@ def success(model: Any, episodes: int, num_dists: int) -> dict[str, Counted]:
     for task in TASKS:
         options = {"task": task, "num_dists": num_dists}
         with closing(GymWorld(TRAIN, options, AT_ONCE, MOST_STEPS, renews=False, is_shared=False)) as world:
-            seen, eyes = world.reset(seeds), Eyes(gymnasium.make(TRAIN))
+            seen, eyes = world.reset(seeds), Eyes(world.is_playing.size)
             actions = np.full(seen.shape, -1)
             while world.is_playing.any():
-                views = np.stack(eyes.look(seen.ravel().tolist(), actions.ravel())).reshape(*seen.shape, SIZE)
+                views = np.stack(eyes.look(seen.ravel().tolist(), actions.ravel().tolist())).reshape(*seen.shape, SIZE)
                 actions[world.is_playing] = model.predict(views[world.is_playing])[0]
                 seen = world.step(actions).observation
             won = world.figures()[SUCCESS]

@@ -13,9 +13,10 @@ observation and nothing is worked out: no way, no choice of what matters, no act
 - The instructions do not only list the actions, they say what each is for, the same in all rooms. Without that
   SmolLM2-135M picks up, drops and toggles so seldom that a reward for it hardly ever comes (docs/log.md). Their last
   words show how an answer looks for the three that are rare.
-- Of the past is told what the agent did last ("did left"), and what it has seen in this episode and sees no more ("saw
-  red ball"), by name alone: it has nothing else to go by where "open the door" does not name the key's colour. Instead,
-  `history` = 2 tells what BabyAI-Text tells: two observations before the present one, and what was done then.
+- Of the past is told what the agent did last ("did left"), and what it has seen in this episode and sees no more, with
+  the direction in which it is now ("behind left saw red ball"). So it need not look for the same thing again, and knows
+  the key's colour where the mission is "open the door". Instead, `history` = 2 tells what BabyAI-Text tells: two
+  observations before the present one, and what was done then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,13 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agents.codecs.babyai_map import DOOR, EMPTY, KINDS, NOTHING, UNSEEN, Map, looked
 from agents.codecs.codec import NUMBERS, PlainCodec
 from agents.types import UserError
 
 COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
-KINDS = {3: "floor", 4: "door", 5: "key", 6: "ball", 7: "box", 8: "goal", 9: "lava"}
 STATES = ("open", "closed", "locked")
-"""What MiniGrid's numbers in an image mean; a cell is (kind, colour, state), and only doors have a state to tell."""
+"""What MiniGrid's numbers in an image mean, beside `KINDS`; only doors have a state to tell."""
 
 LONGEST_MISSION = 72
 """Words. BabyAI's language makes none longer: four clauses of up to 17 words ("put the red ball in front of you next to
@@ -41,7 +42,7 @@ MISSION_WORDS = frozenset(
     f"door key ball box {' '.join(COLOURS)}".split()
 )
 """All words of BabyAI's language."""
-_WALL, _DOOR, _CLEAR = 2, 4, (0, 1)  # the last are unseen and empty
+_WALL, _CLEAR = 2, (UNSEEN, EMPTY)
 
 
 class Past(NamedTuple):
@@ -49,7 +50,7 @@ class Past(NamedTuple):
 
     before: np.ndarray  # (M, history) object: what was seen and then done, latest last; "" where nothing was
     seen: np.ndarray  # (M,) object: what is seen now
-    names: np.ndarray  # (M,) object: frozenset of the names of all that was seen in this episode, up to now
+    map: np.ndarray  # (M,) object: `Map` of all that was seen in this episode
     did: np.ndarray  # (M,) object: what was done last, in words; "" at the beginning of an episode
 
 
@@ -95,31 +96,28 @@ class BabyAITextCodec(PlainCodec):
         return [word != "done" for word in self.action_words]
 
     def remember(self, memory: Past | None, observation: np.ndarray, action: np.ndarray) -> Past | None:  # type: ignore[override]
-        """The last `history` observations of M agents with what they did, the names of all that they have seen, and
-        what they did last.
+        """The last `history` observations of M agents and what they did, a map of what they have seen, and what they
+        did last.
 
         None where nothing of the past is told.
         """
         if not (self.history or self.saw or self.last):
             return None
-        everybody = len(action)
-        seen, names, acted = (np.empty(everybody, object) for _ in range(3))
-        before = np.full((everybody, self.history), "", object)
+        seen, maps, did = (np.empty(len(action), object) for _ in range(3))
+        before = np.full((len(action), self.history), "", object)
         for m, (one, done) in enumerate(zip(observation, action.tolist(), strict=True)):
             seen[m] = "" if one is None or not self.history else ", ".join(self.phrases(one)[:-1])
-            names[m] = frozenset() if one is None else names_in(one)
-            acted[m] = "" if done < 0 else f"{self.did} {self.action_words[done]}"
-            if memory is not None and done >= 0:
-                names[m] |= memory.names[m]
-                if self.history:
-                    before[m, :-1], before[m, -1] = memory.before[m, 1:], _joined([memory.seen[m], acted[m]])
-        return Past(before, seen, names, acted)
+            did[m] = "" if done < 0 else f"{self.did} {self.action_words[done]}"
+            maps[m] = NOTHING if one is None else looked(memory.map[m] if memory else NOTHING, one, done)
+            if memory and self.history and done >= 0:
+                before[m, :-1], before[m, -1] = memory.before[m, 1:], _joined([memory.seen[m], did[m]])
+        return Past(before, seen, maps, did)
 
     def encode(self, observation: np.ndarray, memory: Past | None) -> list[str]:  # type: ignore[override]
         """M texts."""
         if memory is None:
             return [self.describe(one) for one in observation]
-        told = zip(observation, memory.before.tolist(), memory.names, memory.did, strict=True)
+        told = zip(observation, memory.before.tolist(), memory.map, memory.did, strict=True)
         return [self._text(*one) for one in told]
 
     def phrases(self, observation: dict[str, Any], past: Iterable[str] = ()) -> list[str]:
@@ -127,12 +125,22 @@ class BabyAITextCodec(PlainCodec):
         *view, mission = phrases(observation, link=self.link, ahead_first=self.ahead_first, articles=self.articles)
         return [*view, *past, mission]
 
-    def _text(
-        self, observation: dict[str, Any], before: Sequence[str] = (), names: Iterable[str] = (), did: str = ""
-    ) -> str:
-        gone = sorted(set(names) - names_in(observation)) if self.saw else []
+    def hidden(self, known: Map) -> list[str]:
+        """What is told of things that are not in view, in the order of the alphabet, so that texts stay few."""
         article = "a " if self.articles else ""
-        past = [*(f"{self.saw} {article}{name}" for name in gone), *([did] if self.last and not self.history else [])]
+        return sorted(
+            {
+                f"{_way(*place, self.ahead_first)} {self.saw} {article}{_name(cell)}"
+                for place, cell in known.hidden.items()
+            }
+        )
+
+    def _text(
+        self, observation: dict[str, Any], before: Sequence[str] = (), known: Map = NOTHING, did: str = ""
+    ) -> str:
+        past = self.hidden(known) if self.saw else []
+        if self.last and not self.history:
+            past.append(did)
         *now, mission = self.phrases(observation, past)
         if self.echo:
             twice = len(now) - len(past)
@@ -172,11 +180,6 @@ def phrases(
     return [*told, mission_words(observation["mission"], articles)]
 
 
-def names_in(observation: dict[str, Any]) -> frozenset[str]:
-    """The names of all things that are in view or carried."""
-    return frozenset(_name(cell) for column in observation["image"].tolist() for cell in column if cell[0] in KINDS)
-
-
 @lru_cache(maxsize=4096)
 def mission_words(mission: str, articles: bool = False) -> str:
     """A mission without comma and, unless wanted, articles. UserError for one that is not in BabyAI's language."""
@@ -202,14 +205,20 @@ def _things(image: list[list[list[int]]], middle: int, last: int) -> list[tuple[
     return [(i, j) for _, i, j in ranked]
 
 
-def _name(cell: list[int]) -> str:
+def _name(cell: Sequence[int]) -> str:
     kind, colour, state = cell
-    return (f"{STATES[state]} " if kind == _DOOR else "") + f"{COLOURS[colour]} {KINDS[kind]}"
+    return (f"{STATES[state]} " if kind == DOOR else "") + f"{COLOURS[colour]} {KINDS[kind]}"
 
 
 def _place(ahead: int, aside: int, ahead_first: bool) -> str:
     steps = [(ahead, "forward"), (abs(aside), "right" if aside > 0 else "left")]
     return " ".join(f"{way} {NUMBERS[count]}" for count, way in (steps if ahead_first else steps[::-1]) if count)
+
+
+def _way(ahead: int, aside: int, ahead_first: bool) -> str:
+    """A direction: of what is remembered, only that is told."""
+    words = ["forward" if ahead > 0 else "behind"] * (ahead != 0), ["right" if aside > 0 else "left"] * (aside != 0)
+    return " ".join(word for some in (words if ahead_first else words[::-1]) for word in some)
 
 
 def _joined(parts: list[str]) -> str:

@@ -160,10 +160,10 @@ def test_what_is_in_view_changes_the_text():
         before = codec.describe(observation)
 
 
-def scene(mission: str, *cells: tuple[int, int, tuple[int, int, int]]) -> dict:
-    """An observation of an empty plain with some cells: (column, row, (kind, colour, state))."""
+def scene(mission: str, *cells: tuple[int, int, tuple[int, int, int]], is_dark: bool = False) -> dict:
+    """An observation of an empty plain, or of unseen cells, with some cells: (column, row, (kind, colour, state))."""
     image = np.zeros((7, 7, 3), np.uint8)
-    image[..., 0] = 1
+    image[..., 0] = not is_dark
     for column, row, cell in cells:
         image[column, row] = cell
     return {"image": image, "direction": 0, "mission": mission}
@@ -209,8 +209,9 @@ def test_attributes_switch_how_things_are_said():
         "a red ball lies left two forward one, a locked green door lies forward three, carry a blue box"
     )
     memory, _ = looks(codec, None, SEEN, -1)
-    assert looks(codec, memory, scene("open a red door", (3, 6, BLUE_BOX)), 0)[1] == (
-        " open a red door, carry a blue box, remember a locked green door, remember a red ball, did left"
+    assert looks(codec, memory, scene("open a red door", (3, 6, BLUE_BOX), is_dark=True), 0)[1] == (
+        " open a red door, carry a blue box, right behind remember a blue box, "
+        "right forward remember a red ball, right remember a locked green door, did left"
     )
 
 
@@ -263,16 +264,22 @@ def looks(codec, memory, observation, action):
 
 
 def test_what_was_done_last_and_what_was_seen_is_told_until_the_episode_ends(codec):
-    left, ahead = scene("open a door", (3, 3, GREEN_DOOR), (1, 5, RED_BALL)), scene("open a door", (3, 5, RED_BALL))
-    memory, text = looks(codec, None, left, -1)
+    def dark(*cells):
+        return scene("open a door", *cells, is_dark=True)
+
+    memory, text = looks(codec, None, dark((3, 3, GREEN_DOOR), (1, 5, RED_BALL)), -1)
     assert "saw" not in text
-    memory, text = looks(codec, memory, ahead, 0)
-    assert text == " red ball is forward one red ball is forward one, saw locked green door, did left, open door"
-    memory, text = looks(codec, memory, scene("open a door", (3, 6, RED_BALL)), 3)
-    assert text == " carry red ball carry red ball, saw locked green door, did pick, open door"
-    memory, text = looks(codec, memory, scene("open a door"), 4)  # in the order of names, so that texts stay few
-    assert text == " saw locked green door, saw red ball, did drop, open door"
-    memory, text = looks(codec, memory, scene("open a door"), -1)
+    memory, text = looks(codec, memory, dark((3, 5, RED_BALL)), 0)
+    seen = "forward right saw red ball, right saw locked green door"  # in the order of the alphabet: texts stay few
+    assert text == f" red ball is forward one red ball is forward one, {seen}, did left, open door"
+    memory, text = looks(codec, memory, dark((3, 5, (1, 0, 0)), (3, 6, RED_BALL)), 3)
+    assert text == f" carry red ball carry red ball, {seen}, did pick, open door"
+    memory, text = looks(codec, memory, dark(), 2)
+    told = " behind right saw locked green door, forward right saw red ball, did forward, open door"
+    assert text == told
+    _, text = looks(codec, memory, dark((4, 5, (1, 0, 0))), 5)
+    assert text == " behind right saw locked green door, did toggle, open door", "where it was there is nothing now"
+    _, text = looks(codec, memory, dark(), -1)
     assert text == " open door"
 
 
