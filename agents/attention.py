@@ -108,7 +108,7 @@ class Asking(NamedTuple):
         return torch.cat(seen)
 
 
-class Told(NamedTuple):
+class TextBlock(NamedTuple):
     """T texts, as remembered, of S tokens each, and who asks about them.
 
     rows: (C * T,) among all B, or all of them; the one at c * T + t asks about text t.
@@ -123,7 +123,7 @@ class Recollection(NamedTuple):
     """What answer tokens may look at: the instructions and a text, as remembered, and themselves."""
 
     instructions: list[KeysValues]  # per adapted layer (V, I, d) twice
-    told: list[Told]  # in which each of the B rows is once
+    blocks: list[TextBlock]  # in which each of the B rows is once
     first_layer: int
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
@@ -141,9 +141,9 @@ class Recollection(NamedTuple):
     def seen_of_all(self, q: Tensor, k: Tensor, v: Tensor, at: int, scaling: float) -> tuple[Tensor, list["_Attended"]]:
         """What is seen in an adapted layer, (B, H, 1, d), and what went into it."""
         seen, kept = torch.empty_like(q), []
-        for told in self.told:
-            rows, instructions = told.rows, self.instructions[at]
-            seen[rows], some = _attended(q[rows], k[rows], v[rows], instructions, told, at, scaling)
+        for block in self.blocks:
+            rows = block.rows
+            seen[rows], some = _attended(q[rows], k[rows], v[rows], self.instructions[at], block, at, scaling)
             kept.append(some)
         return seen, kept
 
@@ -158,14 +158,14 @@ class _Attended(NamedTuple):
 
 
 def _attended(
-    q: Tensor, k: Tensor, v: Tensor, instructions: KeysValues, told: Told, at: int, scaling: float
+    q: Tensor, k: Tensor, v: Tensor, instructions: KeysValues, block: TextBlock, at: int, scaling: float
 ) -> tuple[Tensor, _Attended]:
     """What those who ask about some texts see, (C * T, H, 1, d)."""
-    (ik, iv), (tk, tv) = instructions, told.texts[at]
+    (ik, iv), (tk, tv) = instructions, block.texts[at]
     q, k, v = (_by_text(x, tk) for x in (q * scaling, k, v))
     asking = q.flatten(2, 3)  # (V, T, C * g, d)
     to_instructions = (asking.flatten(1, 2) @ ik.mT).view(*asking.shape[:3], -1)  # (V, T, C * g, I)
-    to_text = (asking @ tk.mT).masked_fill(told.is_padding[:, None], -torch.inf)  # (V, T, C * g, S)
+    to_text = (asking @ tk.mT).masked_fill(block.is_padding[:, None], -torch.inf)  # (V, T, C * g, S)
     to_itself = (q * k).sum(-1).flatten(2)[..., None]  # (V, T, C * g, 1)
     weights = torch.cat([to_instructions, to_text, to_itself], dim=-1).softmax(-1)
     wi, wt, ws = weights.split([ik.shape[1], tk.shape[2], 1], dim=-1)
@@ -174,11 +174,11 @@ def _attended(
 
 
 def _attended_back(
-    gradient: Tensor, kept: _Attended, instructions: KeysValues, told: Told, at: int, scaling: float
+    gradient: Tensor, kept: _Attended, instructions: KeysValues, block: TextBlock, at: int, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A gradient with respect to what is seen, (C * T, H, 1, d), as one with respect to q, k and v."""
     q, k, v, weights = kept
-    (ik, iv), (tk, tv) = instructions, told.texts[at]
+    (ik, iv), (tk, tv) = instructions, block.texts[at]
     gradient = _by_text(gradient, tk)
     of_seen = gradient.flatten(2, 3)  # (V, T, C * g, d)
     of_instructions = (of_seen.flatten(1, 2) @ iv.mT).view(*of_seen.shape[:3], -1)
@@ -208,10 +208,10 @@ class _Recollected(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         recollection, at, scaling = ctx.rest
         to_q, to_k, to_v = (gradient.new_empty(shape) for shape in ctx.shapes)
-        for number, told in enumerate(recollection.told):
+        for number, block in enumerate(recollection.blocks):
             kept = _Attended(*ctx.saved_tensors[4 * number : 4 * number + 4])
-            own = _attended_back(gradient[told.rows], kept, recollection.instructions[at], told, at, scaling)
-            to_q[told.rows], to_k[told.rows], to_v[told.rows] = own
+            own = _attended_back(gradient[block.rows], kept, recollection.instructions[at], block, at, scaling)
+            to_q[block.rows], to_k[block.rows], to_v[block.rows] = own
         return to_q, to_k, to_v, *[None] * 3
 
 

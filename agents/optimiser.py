@@ -109,8 +109,11 @@ class StackedAdam:
 
 
 def share_mean(gradients: Tensor, rows: Tensor) -> Tensor:
-    """Make all of the gradients (P, F) the mean of those of `rows` (G,) that are finite; return which are not, (G,)."""
-    is_sound = gradients.sum(dim=1).isfinite()  # one pass; a sum may only be large
+    """Make all of the gradients (P, F) the mean of those of `rows` that are finite; return which are not, (G,).
+
+    rows: (G,), on the CPU, each once.
+    """
+    is_sound = gradients.sum(dim=1).isfinite()  # one pass; the sum of finite numbers may overflow, so look again then
     if not is_sound.all():
         is_sound = gradients.isfinite().all(dim=1)
     is_sound = is_sound.cpu()[rows]

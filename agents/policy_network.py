@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.attention import Recollection, Rereading, Told
+from agents.attention import Recollection, Rereading, TextBlock
 from agents.codecs.codec import TextCodec, part_end_of
 from agents.formats.peft import load_adapter, save_adapter
 from agents.layers import is_known
@@ -287,12 +287,13 @@ class PolicyNetwork:
             self.base.causal_lm.set_attn_implementation("terrarium")
 
     def _recollection(self, recalled: Recalled, copies: int) -> Recollection:
-        rows, told = torch.arange(copies * len(recalled.entering)).view(copies, -1), []
+        rows, blocks = torch.arange(copies * len(recalled.entering)).view(copies, -1), []
+        is_one = len(recalled.blocks) == 1  # of all rows, in their order
         for block in recalled.blocks:
             is_padding = (torch.arange(block.tokens.shape[-2]) >= block.lengths[:, None]).to(self.device)
-            asking = rows[:, block.rows].flatten().to(self.device) if len(recalled.blocks) > 1 else slice(None)
-            told.append(Told(asking, [(layer[0], layer[1]) for layer in block.tokens], is_padding))
-        return Recollection(self.reader.instructions[self.first_layer :], told, self.first_layer)
+            asking = slice(None) if is_one else rows[:, block.rows].flatten().to(self.device)
+            blocks.append(TextBlock(asking, [(layer[0], layer[1]) for layer in block.tokens], is_padding))
+        return Recollection(self.reader.instructions[self.first_layer :], blocks, self.first_layer)
 
     def _read(self, texts: Sequence[str]) -> list[ReadText]:
         """What the bare base makes of texts."""

@@ -26,8 +26,8 @@ Text = TypeVar("Text", bound=Hashable)
 
 
 FEWEST_ROWS, MOST_BLOCKS = 32, 4
-"""Rows in a block of texts of about one length, and how many blocks there are at most. 160 of BabyAI-Text's texts have
-95 tokens on average and 160 at most."""
+"""Rows in a block of texts of about one length, at least, and how many blocks there are at most. Of 160 of
+BabyAI-Text's texts the longest has 160 tokens, and the mean 95."""
 
 
 class ReadText(NamedTuple):
@@ -62,7 +62,8 @@ class PrefixCache(Generic[Text]):
     """A least-recently-used cache of read texts in an arena of token places, bounded in bytes.
 
     `read` maps new texts to a `ReadText` each. `shape`: (..., d), of what is kept of a token, on `device`.
-    most_blocks: of texts of about one length. The bound gives way only to a single call whose own texts need more.
+    The bound gives way only to a single call whose own texts need more. most_blocks: into how many blocks of about one
+    length `recall` may divide its texts. Beside the arena stands the memory of what was recalled last (`reused`).
     """
 
     def __init__(
@@ -109,15 +110,12 @@ class PrefixCache(Generic[Text]):
         """Forget all texts."""
         for text in list(self._entries):
             self._forget(text)
+        self._reused.clear()
 
     def recall(self, texts: Sequence[Text]) -> Recalled:
         """What the base made of B texts, reading those that are new."""
-        distinct = self.know(texts)
-        number = {text: i for i, text in enumerate(distinct)}
-        rows = torch.tensor([number[t] for t in texts])
-        entering = torch.stack([self._entries[t].entering for t in distinct])[rows]
-        places = torch.tensor([self.length(t) for t in distinct])[rows]
-        return Recalled(self.in_blocks([[t] for t in texts]), entering, places)
+        entering = self.entering(texts)
+        return Recalled(self.in_blocks([[t] for t in texts]), entering, torch.tensor([self.length(t) for t in texts]))
 
     def entering(self, texts: Sequence[Text]) -> Tensor:
         """The hidden states (B, D) with which the answer tokens of B texts enter the adapted layers."""
@@ -154,7 +152,10 @@ class PrefixCache(Generic[Text]):
         return torch.index_select(kept, -2, at, out=found).unflatten(-2, places.shape)
 
     def in_blocks(self, texts: Sequence[Sequence[Text]], first: slice = slice(None)) -> list[Block]:
-        """The same, rows of about one length together where there are many: padding costs as much as tokens."""
+        """The same, rows of about one length together where there are many: padding costs as much as tokens.
+
+        A single block has the rows in the order of `texts`.
+        """
         lengths = torch.tensor([sum(map(self.length, some)) for some in texts])
         count = max(1, min(self._most_blocks, len(texts) // FEWEST_ROWS))
         in_order = lengths.argsort(stable=True) if count > 1 else torch.arange(len(texts))

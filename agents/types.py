@@ -78,7 +78,8 @@ class ModelConfig:
     """How the layers below the adapted ones multiply: same, as dtype says; or int8, which reads many new texts faster
     where the processor has AVX512-VNNI, and a little less exactly."""
     prefix_cache_mb: int = 64
-    """Bound, in MiB, on what is cached of texts already read."""
+    """Bound, in MiB, on what is cached of texts already read. Up to 512 more stay for putting together what is asked of
+    them."""
     device: Device = "auto"
     """Where the model and its adapters are, and compute: cpu, cuda, mps, or auto, which is cuda if there is one."""
     threads: int = 0

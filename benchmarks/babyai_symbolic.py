@@ -94,12 +94,12 @@ class Symbolic(gymnasium.Wrapper):
         self._eyes = Eyes(1)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode."""
+        """Begin an episode; return the observation, (SIZE,), and the info."""
         observation, info = self.env.reset(**options)
         return self._eyes.look([observation], [-1])[0], info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        """Act."""
+        """Act; return the observation, (SIZE,), the reward, whether it is done or late, and the info."""
         observation, reward, is_done, is_late, info = self.env.step(action)
         return self._eyes.look([observation], [int(action)])[0], reward, is_done, is_late, info
 

@@ -60,7 +60,7 @@ def demonstrations(count: int, num_dists: int, seed: int) -> Iterator[tuple[str,
         if "expert_action" not in info:
             observation, info = env.reset(seed=int(rng.integers(2**31)))
             action = -1
-        seen = np.array([observation, None], object)[:1]
+        seen = np.fromiter([observation], object, 1)
         memory = codec.remember(memory, seen, np.array([action]))
         action = info["expert_action"]
         yield codec.encode(seen, memory)[0], action

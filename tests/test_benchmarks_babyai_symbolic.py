@@ -14,6 +14,7 @@ pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.codecs.babyai import mission_words
+from agents.codecs.babyai_map import NOTHING, looked
 from benchmarks import babyai_symbolic, babyai_words
 from benchmarks.babyai_symbolic import HIDDEN, LONGEST, NUMBER_OF, NUMBERS, SIZE, Symbolic, encoded, success
 from envs.babyai import ACTIONS, TASKS
@@ -91,9 +92,11 @@ def test_demonstrations_are_those_of_the_expert_and_can_be_cloned(capsys):
     assert seen.shape == (300, SIZE)
     env = gymnasium.make(babyai_words.TRAIN, num_dists=0, max_steps=64, expert=True)
     observation, info = env.reset(seed=int(np.random.default_rng(3).integers(2**31)))
-    for numbers, action in zip(seen[:2].numpy(), did[:2].tolist(), strict=True):
-        past = prod(HIDDEN) + ACTIONS
-        assert (numbers[:-past] == encoded(observation)[:-past]).all()
+    known, last = NOTHING, -1
+    for numbers, action in zip(seen[:4].numpy(), did[:4].tolist(), strict=True):
+        known = looked(known, observation, last)
+        assert (numbers == encoded(observation, known, last)).all()
+        last = action
         assert action == info["expert_action"]
         observation, *_, info = env.step(action)
 

@@ -15,8 +15,8 @@ observation and nothing is worked out: no way, no choice of what matters, no act
   words show how an answer looks for the three that are rare.
 - Of the past is told what the agent did last ("did left"), and what it has seen in this episode and sees no more, with
   the direction in which it is now ("behind left saw red ball"). So it need not look for the same thing again, and knows
-  the key's colour where the mission is "open the door". Instead, `history` = 2 tells what BabyAI-Text tells: two
-  observations before the present one, and what was done then.
+  the key's colour where the mission is "open the door". With `history` = 2 and `saw` = "" the past is told as
+  there: two observations before the present one, and what was done then.
 """
 
 from collections.abc import Iterable, Sequence

@@ -18,10 +18,10 @@ LEFT, RIGHT, FORWARD = 0, 1, 2
 
 
 class Map(NamedTuple):
-    """All things that were seen in this episode."""
+    """What was seen in this episode."""
 
-    things: dict[Place, Cell]
-    hidden: dict[Place, Cell]  # those of them that are not in view now
+    things: dict[Place, Cell]  # all of them, also what the agent stands on, as in an open door
+    hidden: dict[Place, Cell]  # those that are neither in view now nor under the agent
     can_go: bool  # nothing is in the way of a step forward
 
 
@@ -40,11 +40,12 @@ def looked(before: Map, observation: dict[str, Any], action: int) -> Map:
         if cell[0] != UNSEEN
     }
     known = moved(before, action) if action >= 0 else {}
-    hidden = {place: cell for place, cell in known.items() if place not in view}
+    hidden = {place: cell for place, cell in known.items() if place not in view and place != (0, 0)}
     seen = {place: cell for place, cell in view.items() if cell[0] in KINDS and place != (0, 0)}  # there it carries
     kind, _, state = view.get((1, 0), (UNSEEN, 0, 0))
+    under = {(0, 0): known[0, 0]} if (0, 0) in known else {}
     can_go = kind in (EMPTY, FLOOR, GOAL, LAVA) or (kind == DOOR and state == 0)
-    return Map(hidden | seen, hidden, can_go)
+    return Map(hidden | seen | under, hidden, can_go)
 
 
 def moved(before: Map, action: int) -> dict[Place, Cell]:

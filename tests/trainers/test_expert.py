@@ -118,7 +118,7 @@ def test_where_the_expert_has_no_advice_the_policy_acts():
 
 def test_where_the_teacher_acts_there_is_no_trust_region(arguments):
     keys = ["--learn.algorithm", "distil", "--distillation.teacher", "expert", "--env.id", BABYAI]
-    says = r"learn.max_kl = 0.15: must be 1e\+09 with distillation.led_generations, as KL from who acted says nothing"
+    says = r"learn.max_kl = 0.15: must be 1e\+09 with distillation.led_generations above 0, as KL from who acted says"
     with pytest.raises(UserError, match=says):
         parse([*arguments, *keys, "--distillation.led_generations", "1"])
 

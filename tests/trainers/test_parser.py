@@ -16,6 +16,7 @@ from trainers.cli import parser
 from trainers.cli.help import SECTIONS
 from trainers.cli.parser import config_from_file, config_to_yaml, parse, read_config
 from trainers.evaluate import main as evaluate
+from trainers.records.run_folder import write_config
 from trainers.records.sealed import sealed_text
 from trainers.train import main as train
 from trainers.variants import FullConfig
@@ -90,6 +91,11 @@ def test_no_config_is_printed_that_would_be_refused(capsys):
             ["--inheritance.kind", "baldwinian", "--replay", "8"],
             ["replay", "on", "left out", "baldwinian", "rollouts_per_generation = 1"],
         ),
+        (
+            ["--learn.anneal_to", "0.1", "--trainer", "none"],
+            ["learn.anneal_to", "0.1", "1 with learn.algorithm = none"],
+        ),
+        (["--learn.anneal_to", "0"], ["learn.anneal_to", "0", "above 0, at most 1"]),
         (["--inheritance.kind", "baldwinian", "--evolution.enabled", "false"], ["evolution.enabled", "true with"]),
         (
             ["--env.height", "80", "--env.width", "80", "--trainer", "distil", "--distillation.teacher", "planner"],
@@ -112,6 +118,19 @@ def test_a_mistake_is_one_sentence_that_names_key_value_and_what_is_allowed(argu
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in says), message
+
+
+@pytest.mark.parametrize("anneal_to", [1.0, 0.5])
+def test_a_run_whose_rate_falls_keeps_its_number_of_generations(tmp_path, anneal_to):
+    config = parse(["--learn.anneal_to", str(anneal_to), "--generations", "4", "--run_dir", str(tmp_path)])[0]
+    write_config(tmp_path, config)
+    resume = ["--resume", str(tmp_path), "--generations"]
+    assert parse([*resume, "4"])[0].generations == 4
+    if anneal_to == 1:
+        assert parse([*resume, "8"])[0].generations == 8
+        return
+    with pytest.raises(UserError, match=r"^--generations = 8: must be 4, as it was, since learn.anneal_to = 0.5"):
+        parse([*resume, "8"])
 
 
 def test_where_nobody_breeds_even_one_agent_is_enough():

@@ -277,5 +277,8 @@ def _parse_resume(argv: list[str]) -> tuple[TrainConfig, Path]:
     moved = {key: value for key in ("name", "device") if (value := getattr(options, key)) is not None}
     config = replace(config, model=replace(config.model, **moved))
     if options.generations is not None:
+        is_same = options.generations == config.generations or config.learn.anneal_to == 1
+        allowed = f"{config.generations}, as it was, since learn.anneal_to = {config.learn.anneal_to} counts on it"
+        require(is_same, "--generations", options.generations, allowed)
         config = replace(config, generations=options.generations)
     return config, options.resume

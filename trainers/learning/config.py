@@ -38,7 +38,7 @@ class LearnConfig:
     """Adam's step size for the adapter of a founder; it is inherited and mutates."""
     anneal_to: float = 1.0
     """Share of an adapter's learning rate that is left in the last generation of `generations`; it falls evenly from
-    the first on. 1: it stays as it is."""
+    the first on, so a run that is resumed must keep its number of generations. 1: it stays as it is."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus for a founder; it is inherited and mutates."""
     discount: float = 0.95
@@ -75,6 +75,8 @@ class LearnConfig:
         for name, most in MOST.items():
             require_above_0(self, "learn.", name, most)
         require_above_0(self, "learn.", "anneal_to", 1)
+        is_learning = self.algorithm != "none" or self.anneal_to == 1
+        require(is_learning, "learn.anneal_to", self.anneal_to, "1 with learn.algorithm = none")
         for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, f"learn.{name}", getattr(self, name), "between 0 and 1")
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")

@@ -2,8 +2,8 @@
 
 The student acts, as one that only watches never sees where its own mistakes lead; in the first `led_generations` the
 teacher does, as one that knows nothing meets nothing worth a lesson. The teacher says of each text that was met what
-should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686, whose beta is 1 and then 0). Adapters learn by
-`trainers.learning.distil`, or all weights of the model by `distillation_model`.
+should have been done (DAgger, Ross et al. 2011, arXiv:1011.0686, with the teacher's share of acting 1 and then 0).
+Adapters learn by `trainers.learning.distil`, or all weights of the model by `distillation_model`.
 """
 
 from pathlib import Path

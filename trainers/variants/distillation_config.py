@@ -31,9 +31,9 @@ class DistillationConfig(VariantConfig):
     trains: Trained = "adapters"
     """What learns: adapters; or model, all weights of the model, which all agents then share."""
     led_generations: int = 0
-    """In so many generations, from the first, the teacher acts in the students' place and shows how it is done, with
-    teacher = expert; after them they act, and meet what their own mistakes lead to. While the teacher acts there is no
-    trust region: set learn.max_kl to 1e9."""
+    """In the first so many generations the teacher acts in the students' place and shows how it is done, with teacher =
+    expert; after them they act, and meet what their own mistakes lead to. While the teacher acts there is no trust
+    region: set learn.max_kl to 1e9."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
@@ -73,7 +73,9 @@ class DistillationConfig(VariantConfig):
             allowed = "a Gymnasium world whose infos have expert_action with distillation.teacher = expert"
             require(not (config.env.is_forage or config.env.is_team), "env.id", config.env.id, allowed)
         if self.led_generations:
-            allowed = f"{NO_TRUST_REGION:g} with distillation.led_generations, as KL from who acted says nothing then"
+            allowed = (
+                f"{NO_TRUST_REGION:g} with distillation.led_generations above 0, as KL from who acted says nothing then"
+            )
             require(config.learn.max_kl == NO_TRUST_REGION, "learn.max_kl", config.learn.max_kl, allowed)
 
     def _check_model(self, config: TrainConfig) -> None:
