@@ -81,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = success(table, codec, env, CONDITIONS["as trained"], options.episodes)
     print(HEADER)
     print(row(f"{options.demonstrations:,} steps of the bot", found))
-    print(
-        f"{len(table.counts):,} texts; of {table.asked:,} in held-out rooms {table.known / table.asked:.0%} were known"
-    )
+    print(f"{len(table.counts):,} texts; of {table.asked:,} in held-out rooms {table.known:,} were known")
     if options.json:
         counted = {"texts": len(table.counts), "asked": table.asked, "known": table.known}
         about = {"machine": machine(), "options": {k: v for k, v in vars(options).items() if k != "json"}}

@@ -118,7 +118,7 @@ def test_an_advantage_that_is_not_finite_stays_with_its_agent(ppo):
     population = ppo.population
     before = population.policy.network.bank.values.clone()
     t = stages.collect(ppo, Generation(0)).trajectory
-    experience = population.learner.experience(t, *stages._hyperparameters(population))
+    experience = population.learner.experience(t, *stages._hyperparameters(ppo))
     advantage = experience.advantage.clone()
     advantage.view(len(t.reward), 6)[:, BROKEN] = torch.inf
     figures = population.learner.learn(experience._replace(advantage=advantage), population.streams["learner"])
