@@ -9,7 +9,7 @@ observation and nothing is worked out: no way, no choice of what matters, no act
   There, steps aside come first, things come by columns of the view, and what is carried comes before all.
 - Whatever is in view or carried now is told twice. At the second reading the model has seen already how the phrase
   ends, as in "Repetition improves language model embeddings" (Springer et al. 2024, arXiv:2402.15449). SmolLM2-135M
-  succeeds in 61 % of "go to" without training where it is told twice, in 30 % where once (`benchmarks.babyai`).
+  succeeds in 50 % of "go to" without training where it is told twice, in 25 % where once (`benchmarks.babyai`).
 - The instructions do not only list the actions, they say what each is for, the same in all rooms. Without that
   SmolLM2-135M picks up, drops and toggles so seldom that a reward for it hardly ever comes (docs/log.md). Their last
   words show how an answer looks for the three that are rare.
