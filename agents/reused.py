@@ -30,7 +30,7 @@ class Reused:
         free = sorted((memory for memory, _, is_free in asked if is_free), key=len)
         held = [(memory, user) for memory, user, is_free in asked if not is_free]
         place = next((i for i, memory in enumerate(free) if len(memory) >= size), None)
-        memory = _fresh(min(size + size // 4, MOST_BYTES // 4)) if place is None else free.pop(place)
+        memory = _fresh(min(size + size // 8, MOST_BYTES // 4)) if place is None else free.pop(place)
         kept = memory.nbytes + sum(other.nbytes for other, _ in held)
         while free and kept + sum(other.nbytes for other in free) > MOST_BYTES:
             free.pop(0)

@@ -22,7 +22,7 @@ def test_memory_is_used_again_when_the_array_is_gone():
     place = where(first)
     del first
     assert where(lender.empty(2, 2)) == place
-    assert where(lender.empty(15)) == place, "there is a quarter more than was asked for"
+    assert where(lender.empty(13)) == place, "there is an eighth more than was asked for"
     assert lender.empty(0).shape == (0,)
 
 
