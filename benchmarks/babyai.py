@@ -9,7 +9,7 @@ random actions. Of N episodes nineteen times of twenty the share is within 1 / s
 clone: one adapter learns the actions of MiniGrid's BabyAIBot in the five tasks with 8 distractors, by
 cross-entropy, and guesses them in situations that it has not seen: of all; and of those of "go to" and "pick up" in
 which the named thing is in view beside the agent, where the bot nearly always turns. The bot sees what the agent sees
-and remembers more. --once tells things once. Needs the extra `worlds`.
+and remembers more; here the texts tell the present only. --once tells things once. Needs the extra `worlds`.
 """
 
 import argparse

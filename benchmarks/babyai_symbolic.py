@@ -33,7 +33,7 @@ from benchmarks.babyai_words import HEADER, MOST_STEPS, TRAIN, Counted, row
 from envs.babyai import ACTIONS, TASKS
 from envs.worlds.gym_world import GymWorld
 from envs.worlds.successes import SUCCESS
-from trainers.cli.command_line import refuse_no_folder, run_command
+from trainers.cli.command_line import refuse_no_folder, refuse_out_of_range, run_command
 from trainers.comparison import held_out_seeds
 from trainers.config import MAX_HELD_OUT
 from trainers.records.run_folder import machine
@@ -205,9 +205,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    for name, (least, most) in ALLOWED.items():
-        if not least <= getattr(options, name) <= most:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} to {most:,}")
+    refuse_out_of_range(parser, options, ALLOWED)
     refuse_no_folder(parser, options.json)
     return options
 

@@ -22,15 +22,20 @@ from agents.codecs.babyai import BabyAITextCodec
 from agents.policy import Decision
 from benchmarks.babyai_words import CONDITIONS, HEADER, MOST_STEPS, TRAIN, row, success
 from envs.babyai import ACTIONS
-from trainers.cli.command_line import refuse_no_folder, run_command
+from trainers.cli.command_line import refuse_no_folder, refuse_out_of_range, run_command
 from trainers.comparison import Chance
-from trainers.config import MAX_HELD_OUT
+from trainers.config import MAX_HELD_OUT, SEEDS
 from trainers.env_config import EnvConfig
 from trainers.records.run_folder import machine
 
 AGENTS = 20
 """In a held-out world, each in a room of its own."""
-ALLOWED = {"demonstrations": (1, 10_000_000), "num_dists": (0, 12), "episodes": (1, AGENTS * MAX_HELD_OUT)}
+ALLOWED = {
+    "demonstrations": (1, 10_000_000),
+    "num_dists": (0, 12),
+    "episodes": (1, AGENTS * MAX_HELD_OUT),
+    "seed": (0, SEEDS - 1),
+}
 """The least and the most of each option."""
 
 
@@ -97,11 +102,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    for name, (least, most) in ALLOWED.items():
-        if not least <= getattr(options, name) <= most:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} to {most:,}")
-    if options.seed < 0:
-        parser.error(f"--seed {options.seed}: must be 0 or more")
+    refuse_out_of_range(parser, options, ALLOWED)
     refuse_no_folder(parser, options.json)
     return options
 

@@ -61,7 +61,7 @@ def test_it_is_judged_and_written(tmp_path, capsys):
     [
         (["--demonstrations", "0"], "--demonstrations 0: must be 1 to 10,000,000"),
         (["--num-dists", "13"], "--num-dists 13: must be 0 to 12"),
-        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--seed", "-1"], "--seed -1: must be 0 to 4,294,967,295"),
     ],
 )
 def test_bad_options_are_named(arguments, says, capsys):

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,6 +46,15 @@ def refuse_no_folder(parser: argparse.ArgumentParser, json_file: Path | None) ->
     """End with one sentence where the file of --json would be in a folder that does not exist."""
     if json_file and not json_file.parent.is_dir():
         parser.error(f"--json {json_file}: must be in a folder that exists")
+
+
+def refuse_out_of_range(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, allowed: Mapping[str, tuple[int, int]]
+) -> None:
+    """End with one sentence where an option is below its least or above its most value. allowed: both, by name."""
+    for name, (least, most) in allowed.items():
+        if not least <= getattr(options, name) <= most:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: must be {least} to {most:,}")
 
 
 def run_command(command: Callable[[], object]) -> None:
