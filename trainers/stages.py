@@ -246,7 +246,8 @@ def learn(run: Run, rollout: Rollout) -> dict[str, float]:
     for variant in run.variants:
         figures |= variant.after_learning(rollout, experience.returns)
     figures["learn_s"] = perf_counter() - start
-    if figures["ratio_error"] > MAX_RATIO_ERROR:
+    has_acted = _instead(run, lambda variant: variant.actor(run)) is None  # else the rollout is somebody else's
+    if has_acted and figures["ratio_error"] > MAX_RATIO_ERROR:
         raise RuntimeError(
             f"self-test: before the first update a log-ratio is {figures['ratio_error']:.3f}: must be 0; "
             "what learns is not what acted"

@@ -54,6 +54,8 @@ def test_an_expert_teaches_what_it_advised_and_acts_itself_at_first(
     assert (t.action == told)[told >= 0].all() == is_led
     logits = policy.logits(t.texts, np.zeros(len(t.texts), int))
     log_prob = torch.from_numpy(logits).log_softmax(1).numpy()[t.text, t.action]
+    if is_led:
+        log_prob[told >= 0] = 0  # the expert is sure
     np.testing.assert_allclose(t.log_prob, log_prob, rtol=1e-4)
 
 
@@ -102,18 +104,31 @@ def test_who_learns_from_an_expert_comes_nearer_to_it(arguments, tmp_path):
     assert distance[-1] < 0.9 * distance[0]
 
 
-def test_where_the_expert_has_no_advice_the_policy_acts():
-    class Fixed:
-        def act(self, texts, adapters, legal, rng):
-            log_probs = np.log(np.array([[0.5, 0.3, 0.2]] * len(texts), np.float32))
-            return Decision(np.zeros(len(texts), int), log_probs[:, 0], np.zeros(len(texts), np.float32), log_probs)
+class Fixed:
+    """Acts as if by a policy; notes what it is asked."""
 
-    advice = Advice()
+    def __init__(self):
+        self.asked = []
+
+    def act(self, texts, adapters, legal, rng):
+        self.asked += zip(texts, adapters.tolist(), strict=True)
+        log_probs = np.log(np.array([[0.5, 0.3, 0.2]] * len(texts), np.float32))
+        return Decision(np.zeros(len(texts), int), log_probs[:, 0], self.values(texts), log_probs)
+
+    def values(self, texts):
+        return np.array([ord(text) for text in texts], np.float32)
+
+
+def test_where_the_expert_has_no_advice_the_policy_acts():
+    policy, advice = Fixed(), Advice()
     advice.now = np.array([2, -1, 1])
     legal = np.array([[True, True, True], [True, True, True], [True, False, True]])
-    decision = Led(Fixed(), advice).act(["a", "b", "c"], np.zeros(3, int), legal, None)
+    decision = Led(policy, advice).act(["a", "b", "c"], np.arange(3), legal, None)
     assert decision.action.tolist() == [2, 0, 0], "nor where its advice is not allowed"
-    np.testing.assert_allclose(np.exp(decision.log_prob), [0.2, 0.5, 0.5], rtol=1e-6)
+    assert policy.asked == [("b", 1), ("c", 2)], "a forward pass is saved where the expert acts"
+    assert decision.value.tolist() == [97, 98, 99]
+    np.testing.assert_allclose(np.exp(decision.log_prob), [1, 0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(decision.log_probs), [[0, 0, 1], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], rtol=1e-6)
 
 
 def test_where_the_teacher_acts_there_is_no_trust_region(arguments):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.learning.health import decisions, health
+from trainers.learning.health import MOST_STEPS, decisions, health, sampled
 from trainers.rollout import Trajectory
 
 TEXTS = [" food north", " food south", " no food"]
@@ -38,14 +38,27 @@ def test_the_same_text_is_another_decision_where_other_actions_are_allowed():
     assert share.tolist() == [0.25, 0.75]
 
 
+def test_a_sample_is_of_each_agents_own_steps_from_first_to_last():
+    alive = np.ones((300, 4), bool)  # two worlds of two agents
+    alive[5:, 1::2] = False  # the second agent lives shortly
+    kept = sampled(alive, agents=2)
+    assert kept[:, 0::2].sum() == MOST_STEPS
+    assert kept[[0, -1], [0, 2]].all()
+    np.testing.assert_array_equal(kept[:, 1::2], alive[:, 1::2])
+    early = kept[:150, 0::2].sum()
+    assert abs(early - MOST_STEPS / 2) <= 1, "evenly"
+    alive[:, 1::2] = False
+    assert not sampled(alive, agents=2)[:, 1::2].any()
+
+
 def test_health_is_what_one_finds_by_hand(tiny_policy):
-    text = np.random.default_rng(0).integers(3, size=(20, 6))
+    text = np.random.default_rng(0).integers(3, size=(MOST_STEPS, 6))
     figures = health(tiny_policy, read(text))
     information, divergence = [], []
     for agent in range(6):
         p = torch.tensor(tiny_policy.logits(TEXTS, np.full(3, agent))).softmax(1).double().numpy()
         base = torch.tensor(tiny_policy.logits(TEXTS, np.full(3, -1))).softmax(1).double().numpy()
-        weight = np.bincount(text[:, agent], minlength=3) / 20
+        weight = np.bincount(text[:, agent], minlength=3) / MOST_STEPS
         marginal = weight @ p
         information.append(-(marginal * np.log(marginal)).sum() + (weight[:, None] * p * np.log(p)).sum())
         divergence.append((weight[:, None] * p * np.log(p / base)).sum())

@@ -75,18 +75,22 @@ class ExpertTeacher:
 
 
 class Led:
-    """Acts as an expert advises, and by a policy where it has no advice; the policy's probabilities are noted."""
+    """Acts as an expert advises, and by a policy where it has no advice."""
 
     def __init__(self, policy: Actor, advice: Advice):
         self.policy, self._advice = policy, advice
 
     def act(self, texts: list[str], adapters: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> Decision:
-        """An action for each of R texts; adapters (R,), legal (R, A)."""
-        decision, advised = self.policy.act(texts, adapters, legal, rng), self._advice.now
-        is_led = (advised != NO_ADVICE) & legal[np.arange(len(legal)), advised]
-        action = np.where(is_led, advised, decision.action)
-        log_prob = np.take_along_axis(decision.log_probs, action[:, None], axis=1)[:, 0]
-        return decision._replace(action=action, log_prob=log_prob)
+        """An action for each of R texts; adapters (R,), legal (R, A). What is advised has probability 1."""
+        action = self._advice.now.copy()
+        is_led = (action != NO_ADVICE) & legal[np.arange(len(legal)), action]
+        log_probs = np.where(action[:, None] == np.arange(legal.shape[1]), np.float32(0), np.float32(-np.inf))
+        if not is_led.all():  # the policy is not asked for the others: a forward pass for each text
+            rest = np.flatnonzero(~is_led)
+            decision = self.policy.act([texts[i] for i in rest], adapters[rest], legal[rest], rng)
+            action[rest], log_probs[rest] = decision.action, decision.log_probs
+        log_prob = np.take_along_axis(log_probs, action[:, None], axis=1)[:, 0]
+        return Decision(action, log_prob, self.policy.values(texts), log_probs)
 
     def values(self, texts: list[str]) -> np.ndarray:
         """The policy's critic's estimate of the return after each text, (R,)."""
