@@ -108,9 +108,13 @@ class Counted(NamedTuple):
     won: int
     episodes: int
 
+    def interval(self) -> tuple[float, float]:
+        """Of the share that succeeds."""
+        return wilson(self.won, self.episodes)
+
     def text(self) -> str:
         """As "83 [79, 86]", in per cent."""
-        low, high = wilson(self.won, self.episodes)
+        low, high = self.interval()
         return f"{100 * self.won / self.episodes:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
@@ -161,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     require_installed("benchmarks.babyai_words", "worlds", "minigrid")
     population, config, generation = open_run(options.run_dir, options.generation)
-    env = replace(config.env, max_steps=options.max_steps or min(config.env.max_steps, MOST_STEPS))
-    trained = _codec_of(options, config, population)
+    env = held_out_env(config, options.max_steps)
+    trained = trained_codec(options.run_dir, population, config, options.episodes)
     print(f"generation {generation}, which learned with {config.env.options}; success in per cent, with 95 % intervals")
     print(HEADER)
     results: dict[str, Any] = {}
@@ -182,15 +186,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(about | {"found": results}, indent=1))
 
 
-def _codec_of(options: argparse.Namespace, config: TrainConfig, population: Population) -> BabyAITextCodec:
-    """The run's codec; UserError for a run that learned elsewhere, or more episodes than there are held-out rooms."""
-    run = f"run_dir = {str(options.run_dir)!r}"
+def held_out_env(config: TrainConfig, max_steps: int | None = None) -> EnvConfig:
+    """The worlds of a run with so many steps; None: with its own, but at most `MOST_STEPS`."""
+    return replace(config.env, max_steps=max_steps or min(config.env.max_steps, MOST_STEPS))
+
+
+def trained_codec(run_dir: Path, population: Population, config: TrainConfig, episodes: int) -> BabyAITextCodec:
+    """The codec of an open run; UserError for one that learned elsewhere, or more episodes than held-out rooms."""
+    run = f"run_dir = {str(run_dir)!r}"
     if config.env.id != TRAIN or config.env.options.get("held_out"):
         raise UserError(f"{run}: must be a run in {TRAIN} without the option held_out, not in {config.env.id}")
     if not isinstance(population.codec, BabyAITextCodec):
         raise UserError(f"{run}: must be a run with BabyAITextCodec or a subclass, not {config.env.codec}")
     most = MAX_HELD_OUT * config.env.agents
-    require(options.episodes <= most, "--episodes", options.episodes, f"at most {most} with {config.env.agents} agents")
+    require(episodes <= most, "--episodes", episodes, f"at most {most} with {config.env.agents} agents")
     return population.codec
 
 
