@@ -6,6 +6,7 @@ A new operator is a function in `evolution.crossover` (or `selection`, `mutation
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+Strategy = Literal["genetic", "es"]
 Selection = Literal["truncation", "rank", "tournament", "random"]
 Crossover = Literal["mean", "uniform_layers", "uniform_components", "merge", "clone"]
 Mutation = Literal["noise", "safe"]
@@ -25,6 +26,10 @@ class EvolutionConfig:
     enabled: bool = True
     """false: the founders live on and only learn. So does one agent alone (env.agents = 1), which has nobody to breed
     with; parents and elites then mean nothing."""
+    strategy: Strategy = "genetic"
+    """How a generation follows another: genetic (the fittest breed), or es (an evolution strategy: one mean adapter
+    moves towards what its samples did better; nobody learns, and the rest of this section but episodes means nothing).
+    """
     selection: Selection = "truncation"
     """How parents are selected: truncation (the fittest few, all equally likely), rank (the fittest few, the better
     the likelier), tournament (the fittest of a few drawn at random), or random (fitness counts for nothing; the
@@ -49,7 +54,12 @@ class EvolutionConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, its value and what is allowed, for a value that is impossible."""
-        for name, words in (("selection", Selection), ("crossover", Crossover), ("mutation", Mutation)):
+        for name, words in (
+            ("strategy", Strategy),
+            ("selection", Selection),
+            ("crossover", Crossover),
+            ("mutation", Mutation),
+        ):
             value = getattr(self, name)
             new_name = RENAMED.get(name, {}).get(str(value))
             hint = f" ({value} is now called {new_name})" if new_name else ""

@@ -39,6 +39,7 @@ KINDS = {
     "reptile": ["--inheritance.kind", "reptile"],
     "steady state": ["--steady_state.enabled", "true", "--env.energy_start", "3"],
     "safe mutation": ["--evolution.mutation", "safe"],
+    "evolution strategy": ["--evolution.strategy", "es", "--learn.algorithm", "none"],
     "coevolution": [*RIVALS, "--coevolution.enabled", "true", "--coevolution.hall_of_fame_episodes", "1"],
     "a planner teaches": DISTIL,
     "a planner teaches the model": [*DISTIL, "--distillation.trains", "model", "--evolution.enabled", "false"],

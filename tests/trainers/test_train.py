@@ -268,6 +268,7 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
         "--learn.algorithm online --learn.learning_rate 0.001",
         "--replay.steps 30",
         "--steady_state.enabled true",
+        "--evolution.strategy es --learn.algorithm none",
     ],
 )
 def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):

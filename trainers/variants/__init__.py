@@ -26,6 +26,7 @@ VARIANTS = {
     "social": "Social",
     "inheritance": "Inheritance",
     "coevolution": "Coevolution",
+    "es": "ES",
 }
 """By the names of their sections: `social` has the section `SocialConfig` in social_config.py, and the hooks `Social`
 in social.py."""

@@ -18,8 +18,7 @@ class CoevolutionConfig(VariantConfig):
     hall_of_fame_episodes: int = 0
     """Of the worlds in which fitness is measured, how many are shared with past champions of the other populations."""
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """As `enabled` says."""
         return self.enabled
 

@@ -49,8 +49,7 @@ class DistillationConfig(VariantConfig):
         allowed = f"1 with the {self.teacher}, which has no doubts to soften"
         require(is_plain, "distillation.temperature", self.temperature, allowed)
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """Whether there is a teacher."""
         return bool(self.teacher.strip())
 
@@ -58,7 +57,7 @@ class DistillationConfig(VariantConfig):
         """A teacher with distil and only then, in a world that it knows; a model without heredity."""
         distils, without = config.learn.algorithm == "distil", "left out unless learn.algorithm = distil"
         allowed = f"{PLANNER}, {EXPERT} or the folder of a run with learn.algorithm = distil" if distils else without
-        require(self.is_on == distils, "distillation.teacher", self.teacher, allowed)
+        require(self.is_on(config) == distils, "distillation.teacher", self.teacher, allowed)
         require(distils or self.trains == "adapters", "distillation.trains", self.trains, f"adapters, or {without}")
         require(distils or self.temperature == 1, "distillation.temperature", self.temperature, without)
         if self.trains == "model":

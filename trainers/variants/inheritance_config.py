@@ -27,8 +27,7 @@ class InheritanceConfig(VariantConfig):
         step = self.reptile_step
         require(0 < step <= 1, "inheritance.reptile_step", step, "above 0 and at most 1")
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """Whether all begin anew each generation."""
         return self.kind in ("baldwinian", "reptile")
 
@@ -37,7 +36,7 @@ class InheritanceConfig(VariantConfig):
         learns, condition = config.learn.algorithm, f"with inheritance.kind = {self.kind}"
         if self.kind == "darwinian":
             require(learns == "none", "learn.algorithm", learns, f"none {condition}")
-        if self.is_on:
+        if self.is_on(config):
             require(config.evolution.enabled, "evolution.enabled", False, f"true {condition}")
             replays = is_on(config, "replay") and config.rollouts_per_generation == 1
             allowed = f"left out {condition} and rollouts_per_generation = 1, since all begin anew after every rollout"

@@ -18,12 +18,11 @@ class ReplayConfig(VariantConfig):
         """Reject values that are out of range."""
         require_at_least(self, "replay.", "steps", 0, 10_000_000, "none")
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """Whether anything is kept."""
         return self.steps > 0
 
     def check(self, config: TrainConfig) -> None:
         """Somebody must learn."""
         learns = config.learn.algorithm != "none"
-        require(learns or not self.is_on, "replay.steps", self.steps, "0 with learn.algorithm = none")
+        require(learns or not self.is_on(config), "replay.steps", self.steps, "0 with learn.algorithm = none")

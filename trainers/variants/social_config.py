@@ -25,14 +25,13 @@ class SocialConfig(VariantConfig):
         require_word(self, "social", "imitate", Model)
         require_at_least(self, "social.", "window", 1, 1_000_000)
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """Whether anybody is imitated."""
         return self.imitate != "nobody"
 
     def check(self, config: TrainConfig) -> None:
         """Agents must have positions, and learn; who has a slot must not change within a rollout."""
-        if self.is_on:
+        if self.is_on(config):
             learns = config.learn.algorithm != "none"
             require(learns, "social.imitate", self.imitate, "nobody with learn.algorithm = none")
             require(config.env.is_forage, "env.id", config.env.id, "forage with social.imitate")

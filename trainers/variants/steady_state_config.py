@@ -14,8 +14,7 @@ class SteadyStateConfig(VariantConfig):
     enabled: bool = False
     """Whether the slot of an agent that starves in a rollout goes to a child of two of the fittest that live."""
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: TrainConfig) -> bool:
         """As `enabled` says."""
         return self.enabled
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 class VariantConfig:
     """A section of the config, which a frozen dataclass inherits from. By default it is switched off."""
 
-    @property
-    def is_on(self) -> bool:
+    def is_on(self, config: "TrainConfig") -> bool:
         """Whether the run has this variant."""
         raise NotImplementedError
 
@@ -51,7 +50,7 @@ class VariantConfig:
 def is_on(config: "TrainConfig", name: str) -> bool:
     """Whether the variant whose section has this name is switched on; False where it was deleted."""
     section: VariantConfig | None = getattr(config, name, None)
-    return section is not None and section.is_on
+    return section is not None and section.is_on(config)
 
 
 class Variant:
