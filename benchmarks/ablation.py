@@ -38,7 +38,7 @@ CONDITIONS: dict[str, list[str]] = {
     "random parents": ["--evolution.selection", "random"],
     "2 worlds of fitness": ["--evolution.episodes", "2"],
     "mean": ["--evolution.crossover", "mean"],
-    "components": ["--evolution.crossover", "components"],
+    "components": ["--evolution.crossover", "uniform_components"],
     "merge": ["--evolution.crossover", "merge"],
     "mutation only": ["--evolution.crossover", "clone"],
     "crossover only": ["--evolution.mutation_std", "0", "--evolution.hyperparameter_factor", "1"],

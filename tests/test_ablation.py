@@ -9,6 +9,7 @@ from benchmarks import ablation, report
 from benchmarks.statistics import bootstrap, format_interval, interquartile_mean, interval, probability_of_improvement
 from benchmarks.words import SYNONYMS, Examples, Mirrored, Renamed, Reordered
 from envs import WorldConfig
+from trainers.cli.parser import parse
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end():
@@ -50,6 +51,12 @@ def test_an_interval_is_of_the_middle_half():
     assert (tasks["low"], tasks["high"], tasks["runs"]) == pytest.approx((0.1, 0.4, 6)), (
         "runs by their means over tasks"
     )
+
+
+@pytest.mark.parametrize("name", [name for name in ablation.CONDITIONS if not name.startswith(report.MLP)])
+def test_each_condition_is_a_config(name):
+    words = [word.format(random_weights="smollm2-135m") for word in ablation.CONDITIONS[name]]
+    assert parse([*words, "--run_dir", "runs/none"])[0]
 
 
 def result(condition: str, seed: int, score: float, preset: str = "meadow") -> dict:

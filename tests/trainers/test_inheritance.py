@@ -13,6 +13,7 @@ from trainers.begin import begin
 from trainers.population import Population, found_population
 from trainers.stages import Generation
 from trainers.variants import open_variants
+from trainers.variants.inheritance import Inheritance
 from trainers.variants.inheritance_config import InheritanceConfig
 
 
@@ -70,6 +71,26 @@ def test_with_reptile_the_initial_adapter_moves_to_the_mean_of_all_ends(tiny_con
     for values in (run.population.variants["inheritance"].born_with, bank.values):
         torch.testing.assert_close(values, expected.expand_as(values))
     assert (learner.optimiser.steps == 0).all()
+
+
+def test_with_weights_by_fitness_the_fitter_half_leads(tiny_config):
+    settings = InheritanceConfig(kind="reptile", reptile_weights="fitness")
+    run = begin(replace(tiny_config, inheritance=settings), None)
+    population = run.population
+    bank, inheritance = population.policy.network.bank, population.variants["inheritance"]
+    start = bank.values[0].clone()
+    moved = torch.randn(bank.values.shape, generator=torch.Generator().manual_seed(0))
+    bank.values += moved
+    fitness = [3.0, 9.0, 1.0, 5.0, 7.0, 2.0]
+    population.genomes = [replace(g, fitness=f) for g, f in zip(population.genomes, fitness, strict=True)]
+    inheritance.after_evaluation(run, Generation(0))
+    raw = np.log(3.5) - np.log([1, 2, 3])  # of agents 1, 4 and 3
+    expected = start + torch.tensor(raw / raw.sum(), dtype=torch.float32) @ moved[[1, 4, 3]]
+    tensors = {f"inheritance.{name}": tensor for name, tensor in inheritance.tensors().items()}
+    passed_on = Inheritance.passed_on(settings, tensors | {"bank": bank.values.clone()})
+    stages.evolve(run, Generation(1))
+    for values in (passed_on, inheritance.born_with, bank.values):
+        torch.testing.assert_close(values, expected.expand_as(values))
 
 
 def test_an_unknown_kind_is_refused():

@@ -1,8 +1,9 @@
 """How agents learn from a rollout. Never imports torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from agents.types import require, require_above_0, require_at_least
+from agents.types import require, require_above_0, require_at_least, require_word
 
 ALGORITHMS = {
     "ppo": "ppo.PPO",
@@ -12,6 +13,8 @@ ALGORITHMS = {
     "none": "learner.Learner",
 }
 """What `learn.algorithm` may be, and the class in `trainers.learning` that does it. A new one is a file and a line."""
+
+Advantage = Literal["gae", "group"]
 
 MOST = {
     "learning_rate": 1,
@@ -45,6 +48,9 @@ class LearnConfig:
     """Gamma: the worth of a reward one step later."""
     gae_lambda: float = 0.9
     """Lambda of generalised advantage estimation, and of online traces; REINFORCE takes whole returns, which is 1."""
+    advantage: Advantage = "gae"
+    """gae: what each step of an agent came to, against the critic's estimate. group: what all agents' steps with the
+    same text and action came to, against all with that text; for worlds in which texts come again."""
     epochs: int = 2
     """Passes of PPO over a rollout; REINFORCE makes one."""
     pool: bool = False
@@ -72,6 +78,7 @@ class LearnConfig:
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         require(self.algorithm in ALGORITHMS, "learn.algorithm", self.algorithm, f"one of {', '.join(ALGORITHMS)}")
+        require_word(self, "learn", "advantage", Advantage)
         for name, most in MOST.items():
             require_above_0(self, "learn.", name, most)
         require_above_0(self, "learn.", "anneal_to", 1)
@@ -82,4 +89,6 @@ class LearnConfig:
         require(not self.background or self.algorithm == "online", "learn.background", True, "false unless online")
         is_pooled = self.pool and self.algorithm not in ("ppo", "reinforce", "distil")
         require(not is_pooled, "learn.pool", True, f"false with learn.algorithm = {self.algorithm}")
+        is_compared = self.algorithm in ("ppo", "reinforce") or self.advantage == "gae"
+        require(is_compared, "learn.advantage", self.advantage, f"gae with learn.algorithm = {self.algorithm}")
         require_at_least(self, "learn.", "entropy_coef", 0, 1000)

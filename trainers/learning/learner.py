@@ -30,6 +30,7 @@ from agents.optimiser import StackedAdam, share_mean
 from agents.policy import Policy, chosen
 from trainers.learning.config import ALGORITHMS, LearnConfig
 from trainers.learning.critic import CriticLearner
+from trainers.learning.groups import group_advantages
 from trainers.learning.imitation import Demonstrations, imitate
 from trainers.rollout import Observer, Trajectory, gae, spread
 
@@ -145,6 +146,8 @@ class Learner:
         """What there is to learn from in a rollout; learning_rate, entropy_coef: (P,)."""
         advantage = gae(t, self.config.discount, self.gae_lambda)
         returns = advantage + t.value
+        if self.config.advantage == "group":
+            advantage = group_advantages(t, advantage)
         known = advantage[t.is_alive] if t.is_alive.any() else np.zeros(1)
         advantage = (advantage - known.mean()) / (spread(known) + 1e-8)
         return Experience(

@@ -8,6 +8,7 @@ from trainers.config import TrainConfig
 from trainers.variants.variant import VariantConfig, is_on
 
 Kind = Literal["lamarckian", "baldwinian", "darwinian", "reptile"]
+Weights = Literal["equal", "fitness"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,16 @@ class InheritanceConfig(VariantConfig):
     """lamarckian: children inherit what their parents learned. baldwinian: what their parents were born with, and all
     begin anew each generation; learning decides who breeds. darwinian: where nobody learns. reptile: nobody breeds, and
     all begin anew each generation where the last one ended up on average."""
+    reptile_weights: Weights = "equal"
+    """Whose end counts, where kind is reptile: that of all (equal), or of the fitter half, the fitter the more
+    (fitness)."""
     reptile_step: float = 1.0
     """How far the beginning moves to that end, where kind is reptile: 1 is all the way."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         require_word(self, "inheritance", "kind", Kind)
+        require_word(self, "inheritance", "reptile_weights", Weights)
         step = self.reptile_step
         require(0 < step <= 1, "inheritance.reptile_step", step, "above 0 and at most 1")
 
