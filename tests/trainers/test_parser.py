@@ -33,6 +33,14 @@ def test_any_key_can_be_overridden_on_top_of_a_file(tmp_path):
     assert (config.seed, config.learn.epochs, config.learn.clip, config.env.width) == (4, 5, 0.1, 30)
 
 
+def test_a_given_key_overrides_a_file_that_is_named_behind_it(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 4\nrun_dir: runs/there\nlearn: {clip: 0.1}\n")
+    for config in (["--config", str(file)], [f"--config={file}"]):
+        found = parse(["--run_dir", "runs/here", "--learn.clip=0.3", *config])[0]
+        assert (found.run_dir, found.learn.clip, found.seed) == ("runs/here", 0.3, 4)
+
+
 def test_two_keys_have_short_names():
     config, _ = parse(["--trainer", "online", "--replay=500"])
     assert (config.learn.algorithm, config.replay.steps) == ("online", 500)

@@ -228,14 +228,14 @@ def _whole_key(word: str) -> str:
 
 
 def _with_config_files(argv: list[str]) -> list[str]:
-    """With the paths of configs in place of their names."""
+    """With the paths of configs in place of their names, in front: a key that is given overrides a file behind it."""
     words: list[str] = []
     for word in argv:
         if words[-1:] == ["--config"]:
             words[-1] = f"--config={config_file(word)}"
         else:
             words.append(f"--config={config_file(word[9:])}" if word.startswith("--config=") else word)
-    return words
+    return sorted(words, key=lambda word: not word.startswith("--config="))
 
 
 def _instantiate(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
