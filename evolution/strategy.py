@@ -63,6 +63,7 @@ def b_mask(shapes: Mapping[str, tuple[int, int]]) -> Tensor:
 def moved(mean: Tensor, velocity: Tensor, step: float, decay: Tensor) -> Tensor:
     """The mean (F,), drawn to zero by shares `decay` (F,), and moved by `step` along a velocity (F,).
 
-    Without decay the mean drifts where fitness does not change (Anchored weight decay, arXiv:2605.30148).
+    Without decay the mean drifts where fitness does not change (arXiv:2605.30148, whose decay is towards the first
+    mean; here it is towards zero, which is the same for newborns).
     """
     return (1 - decay) * mean + step * velocity

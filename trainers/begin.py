@@ -41,6 +41,8 @@ def begin(config: TrainConfig, resume: Path | None, strict: bool = False) -> Run
     worlds, trials = (make_worlds(config.env, renews=renews) for renews in (True, False))
     roles = _roles(config.env, worlds[0])
     require(not (roles and config.learn.pool), "learn.pool", True, "false where agents differ in role")
+    is_es = config.evolution.strategy == "es"
+    require(not (roles and is_es), "evolution.strategy", "es", "genetic where agents differ in role")
     if resume is None:
         run_folder.create(run_dir, config, population.policy)
     tags = {tag: about for variant in population.variants.values() for tag, about in variant.tags.items()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.codecs.forage import ForageCodec
+from agents.guests import with_guests
 from agents.types import UserError
 from envs.types import WorldConfig
 from evolution.rating import bradley_terry
@@ -27,7 +28,6 @@ from trainers.variants.coevolution_matches import (
     play_matches,
     ratings,
     share_won,
-    with_guests,
 )
 
 WORLD = WorldConfig(height=9, width=9, agents=6, populations=2, rocks=0.1, food=12, patches=0, max_steps=20)
@@ -176,7 +176,7 @@ def test_who_walks_to_food_beats_who_does_not(tiny_policy, monkeypatch):
             logits[row, words.index(way) if is_good else 0] = 20.0
         return logits
 
-    monkeypatch.setattr("trainers.variants.coevolution_matches.Guests.answer", answer)
+    monkeypatch.setattr("agents.guests.Guests.answer", answer)
     matches = play_matches(tiny_policy, ForageCodec(WORLD.view_radius), WORLD, [(good, bad), (bad, good), (bad, bad)])
     one, other, even = np.array(matches)
     assert (one[:, 0] > one[:, 1]).all()

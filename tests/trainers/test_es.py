@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from evolution.strategy import rank_one_noise
 from trainers.begin import begin
 from trainers.cli.parser import parse
+from trainers.population import found_population
+from trainers.rollout import collect_rollout
 from trainers.stages import Generation, collect, evaluate, evolve
 from trainers.train import train
+from trainers.variants import es
 from trainers.variants.es import kl, sampled_texts
 
 ES = ["--evolution.strategy", "es", "--learn.algorithm", "none"]
@@ -26,15 +30,17 @@ def run(tiny_arguments, tmp_path):
 
 def test_samples_sit_in_the_worlds_and_the_agents_become_their_mean(run):
     run, (outcome, figures) = run
-    population, es = run.population, run.population.variants["es"]
-    founder = population.genomes[0].adapter
+    population, variant = run.population, run.population.variants["es"]
+    founder = found_population(run.config).genomes[0].adapter
     assert outcome.episode_return.shape == (3, 6)
     assert len(set(np.round(outcome.episode_return, 4).flatten())) > 1
     assert figures["es_step_kl"] > 0
+    bank = population.policy.network.bank
+    assert torch.equal(bank.values, variant.averaged.expand(6, -1)), "what the run keeps of its last generation"
+    assert torch.equal(bank.flatten(population.genomes[3].adapter), variant.averaged)
     run.history = replace(run.history, generation=0)
     evolve(run, Generation(1))
-    bank = population.policy.network.bank
-    assert torch.equal(bank.values, es.averaged.expand(6, -1))
+    assert torch.equal(bank.values, variant.averaged.expand(6, -1))
     changed = {name: not torch.equal(tensor, founder[name]) for name, tensor in bank.read(0).items()}
     assert changed == {name: "lora_B" in name for name in founder}
     assert [genome.id for genome in population.genomes] == list(range(6, 12))
@@ -53,9 +59,8 @@ def test_the_mean_moves_no_further_than_it_may(run, tiny_arguments, tmp_path):
 
 def test_noise_follows_how_far_samples_are_from_the_mean(run):
     run, (_, figures) = run
-    es = run.population.variants["es"]
     assert figures["es_sigma"] == 0.35
-    assert es.sigma == pytest.approx(0.35 * (0.5 / figures["es_noise_kl"]) ** 0.5)
+    assert run.population.variants["es"].sigma == pytest.approx(0.35 * (0.5 / figures["es_noise_kl"]) ** 0.5)
 
 
 def test_kl_is_the_mean_over_texts():
@@ -66,12 +71,32 @@ def test_kl_is_the_mean_over_texts():
     assert kl(one, other).tolist() == pytest.approx([first / 2, second / 2])
 
 
-def test_texts_that_are_read_often_come_often(run):
+def test_texts_are_those_of_steps_evenly_over_all(run, monkeypatch):
+    monkeypatch.setattr(es, "MOST_STEPS", 10)
+    trajectory = collect(run[0], Generation(0)).trajectory
+    read = trajectory.text[trajectory.is_lived]
+    steps = [len(read) - 1 if k == 9 else int(k * (len(read) - 1) / 9) for k in range(10)]
+    assert sampled_texts(trajectory) == [trajectory.texts[read[step]] for step in steps]
+
+
+def test_the_mean_moves_to_where_fitness_rises(run, monkeypatch):
     run, _ = run
-    trajectory = collect(run, Generation(0)).trajectory
-    texts, read = sampled_texts(trajectory), trajectory.text[trajectory.is_lived]
-    assert len(texts) == min(512, len(read))
-    assert sorted(texts) == sorted(trajectory.texts[i] for i in read)
+    variant = run.population.variants["es"]
+    slope = rank_one_noise(run.population.policy.network.bank.shapes, 1, seed=7)[0]
+
+    def judged(policy, *given, adapter_ids, **more):
+        rollout = collect_rollout(policy, *given, adapter_ids=adapter_ids, **more)
+        assert policy.backend.values.shape == (18, len(slope))
+        height = (policy.backend.values @ slope)[torch.from_numpy(adapter_ids)].numpy()
+        return rollout._replace(outcome=rollout.outcome._replace(episode_return=height))
+
+    monkeypatch.setattr(es, "collect_rollout", judged)
+    variant.velocity.zero_()
+    heights = [variant.mean @ slope]
+    for number in range(3):
+        evaluate(run, Generation(number))
+        heights.append(variant.mean @ slope)
+    assert heights == sorted(set(heights))
 
 
 def test_a_run_says_what_its_agents_are(tiny_arguments, tmp_path):
@@ -92,9 +117,13 @@ def test_a_run_says_what_its_agents_are(tiny_arguments, tmp_path):
     [
         (["--learn.algorithm", "ppo"], "learn.algorithm = 'ppo': must be none with evolution.strategy = es"),
         (["--env.agents", "5"], "env.agents = 5: must be even with evolution.strategy = es"),
+        (["--evolution.enabled", "false"], "evolution.enabled = False: must be true with evolution.strategy = es"),
+        (["--inheritance.kind", "baldwinian"], "inheritance.kind = 'baldwinian': must be lamarckian or darwinian with"),
+        (["--env.populations", "2"], "env.populations = 2: must be 1 with evolution.strategy = es"),
         (["--steady_state.enabled", "true"], "steady_state.enabled = True: must be false with evolution.strategy"),
         (["--evolution.strategy", "cma"], "evolution.strategy = 'cma': must be one of genetic, es"),
         (["--es.momentum", "1"], "es.momentum = 1.0: must be 0 or more and below 1"),
+        (["--es.last_kl", "0.12"], "es.last_kl = 0.12: must be at most 0.1, from which it falls to this"),
         (["--es.step_kl", "0"], "es.step_kl = 0.0: must be finite and above 0, at most 100"),
     ],
 )

@@ -1,12 +1,16 @@
 """Advantages of a group: what the same action after the same text came to for all."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from trainers.cli.parser import parse
 from trainers.learning.groups import group_advantages
+from trainers.rollout import gae
+from trainers.stages import Generation, collect
 
 
 def trajectory(text, action, is_alive):
@@ -31,6 +35,21 @@ def test_who_did_not_act_counts_for_nothing():
 def test_two_texts_with_actions_of_the_same_sum_are_kept_apart():
     t = trajectory([[0, 1, 0, 1]], [[2, 1, 0, 0]], [[True] * 4])
     assert group_advantages(t, np.array([[1.0, 10.0, 3.0, 20.0]])).tolist() == [[-1, -5, 1, 5]]
+
+
+def test_a_learner_takes_them_and_leaves_returns_as_they_are(begun):
+    run = begun("--learn.advantage", "group")
+    trajectory = collect(run, Generation(0)).trajectory
+    learner, rates = run.population.learner, (torch.ones(6), torch.zeros(6))
+    group = learner.experience(trajectory, *rates)
+    learner.config = replace(learner.config, advantage="gae")
+    own = learner.experience(trajectory, *rates)
+    assert torch.equal(group.returns, own.returns)
+    expected = group_advantages(trajectory, gae(trajectory, learner.config.discount, learner.gae_lambda))
+    known = expected[trajectory.is_alive]
+    wanted = torch.from_numpy((expected - known.mean()) / (known.std() + 1e-8)).flatten()
+    torch.testing.assert_close(group.advantage, wanted)
+    assert not torch.allclose(group.advantage, own.advantage)
 
 
 @pytest.mark.parametrize(

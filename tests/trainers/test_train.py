@@ -268,7 +268,9 @@ def test_a_finished_run_can_be_continued(finished, tmp_path, tiny_arguments):
         "--learn.algorithm online --learn.learning_rate 0.001",
         "--replay.steps 30",
         "--steady_state.enabled true",
-        "--evolution.strategy es --learn.algorithm none",
+        "--evolution.strategy es --learn.algorithm none --es.hold 1 --es.warm_up 1",
+        "--inheritance.kind reptile --inheritance.reptile_weights fitness",
+        "--learn.pool true --learn.advantage group",
     ],
 )
 def test_a_run_stopped_between_generations_goes_on_as_if_it_had_never_stopped(tiny_arguments, tmp_path, settings):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from agents.guests import with_guests
 from envs.types import WorldConfig, members
 from trainers.config import TrainConfig
 from trainers.population import Population
@@ -28,7 +29,6 @@ from trainers.variants.coevolution_matches import (
     play_matches,
     ratings,
     share_won,
-    with_guests,
 )
 from trainers.variants.variant import Variant
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from agents.codecs.codec import TextCodec
 from agents.files import whole_file
+from agents.guests import with_guests
 from agents.policy import Policy
-from agents.policy_network import PolicyNetwork
 from envs.types import WorldConfig, members
 from envs.worlds.world import ForageWorld
 from evolution.rating import bradley_terry
@@ -34,25 +34,6 @@ MATCH_SEED = 1
 """Of the held-out worlds in which matches are played."""
 MATCHES = 3
 """Champions of the past that each new one meets, besides its contemporary."""
-
-
-class Guests:
-    """Answers like a network, by adapters that need not be the bank's (`agents.backends.Backend`)."""
-
-    def __init__(self, network: PolicyNetwork, values: Tensor):
-        """values: (G, F); who answers is a row of it."""
-        self.network, self.values, self.is_batched = network, values.to(network.device), False
-
-    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Logits (B, A) of the action words after B texts; adapters (B,): rows of the guests."""
-        return self.network.answer(texts, adapters, self.values)
-
-
-def with_guests(policy: Policy, values: Tensor) -> Policy:
-    """The same policy for the adapters `values` (G, F) in place of the bank's."""
-    guests = Policy(policy.network, policy.critic)
-    guests.backend = Guests(policy.network, values)
-    return guests
 
 
 class Player(NamedTuple):

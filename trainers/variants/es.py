@@ -2,12 +2,12 @@
 
 Each generation the agents are copies of the averaged mean. They are what is shown, compared and exported. In the worlds
 in which fitness is measured each seat is a sample's: the mean plus or minus noise, the two of a pair in the same world.
+An agent's fitness is that of the samples who had its seat. At a generation's end the agents become the new mean.
 Step and noise are set by how far actions move (KL) on texts that the samples read.
 
 Symbols: n pairs, F numbers in an adapter, W worlds, N agents in each, T texts, A actions.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from agents.device import CPU
-from agents.policy import Policy
-from agents.policy_network import PolicyNetwork
+from agents.guests import with_guests
+from agents.types import require
 from evolution.events import births, deaths
 from evolution.strategy import b_mask, direction, mirrored, moved, rank_one_noise
 from trainers.config import TrainConfig
@@ -34,20 +34,7 @@ MOST_STEPS = 512
 MEMBERS = 16
 """Samples whose distance from the mean is measured."""
 STEPS = [2.0 ** (k / 2) for k in range(-12, 17)]
-"""Lengths of a step that are tried, of a direction whose numbers are of about the size of `sigma`'s noise."""
-
-
-class Samples:
-    """Answers by adapters (K, F) that are not in the bank."""
-
-    is_batched = True
-
-    def __init__(self, network: PolicyNetwork, values: Tensor):
-        self.network, self.values = network, values
-
-    def answer(self, texts: Sequence[str], adapters: np.ndarray) -> np.ndarray:
-        """Logits (B, A) after B texts; adapters (B,): rows of `values`."""
-        return self.network.answer(texts, adapters, self.values)
+"""Lengths of a step that are tried, of a direction whose numbers are about 1 / sqrt(n)."""
 
 
 class ES(Variant):
@@ -55,15 +42,19 @@ class ES(Variant):
 
     settings: ESConfig
     tags: ClassVar[dict[str, Tag]] = {
-        "es_sigma": Tag("evolution/es_sigma", "Standard deviation of the noise on B by which the samples differ."),
-        "es_noise_kl": Tag("evolution/es_noise_kl", "Mean KL of a sample's actions from the mean adapter's."),
-        "es_step_kl": Tag("evolution/es_step_kl", "KL by which the mean adapter's actions moved."),
+        "evolve/es_sigma": Tag("es_sigma", "Standard deviation of the noise on B by which the samples differ."),
+        "evolve/es_noise_kl": Tag("es_noise_kl", "Mean KL of a sample's actions from the mean adapter's."),
+        "evolve/es_step_kl": Tag("es_step_kl", "KL by which the mean adapter's actions moved."),
     }
 
     def __init__(self, settings: ESConfig, config: TrainConfig, population: Population, run_dir: Path):
         super().__init__(settings, config, population, run_dir)
         bank = population.policy.network.bank
-        start = bank.values[0].to(CPU, copy=True)  # all founders are equal, unless `init_from` brought others
+        start = bank.values[0].to(CPU, copy=True)
+        is_one = bool(
+            (bank.values == bank.values[0]).all()
+        )  # all founders are equal, unless `init_from` brought others
+        require(is_one, "init_from", config.init_from, "a run with evolution.strategy = es, whose agents are equal")
         self.decay = settings.decay * b_mask(bank.shapes)
         self.mean, self.averaged, self.velocity = start.clone(), start.clone(), torch.zeros_like(start)
         self.sigma, self.seed = settings.sigma, 0
@@ -73,9 +64,8 @@ class ES(Variant):
         network, streams, agents = self.population.policy.network, self.population.streams, len(self.population.genomes)
         self.seed = int(streams["evolution"].integers(2**31))
         noise = rank_one_noise(network.bank.shapes, len(seeds) * agents // 2, self.seed)
-        samples = Samples(network, mirrored(self.mean, noise, self.sigma))
-        policy = Policy(network, self.population.policy.critic)
-        policy.backend = samples
+        samples = mirrored(self.mean, noise, self.sigma)
+        policy = with_guests(self.population.policy, samples, is_batched=True)
         seats = np.arange(len(seeds) * agents).reshape(len(seeds), agents)
         world, shown = run.trial(generation.number), [ShowProgress(run.progress)]
         rollout = collect_rollout(
@@ -87,20 +77,21 @@ class ES(Variant):
         return rollout.outcome
 
     def after_evaluation(self, run: Run, generation: Generation) -> dict[str, float]:
-        """How far samples were from the mean, and how far it moved."""
+        """All agents become the averaged mean; return how far samples were from the mean, and how far it moved."""
+        self.population.policy.network.bank.values[:] = self.averaged
+        self.population.genomes = self.population.snapshots(self.population.genomes)
         return self.figures
 
-    def _follow(self, found: Tensor, samples: Samples, trajectory: Trajectory, generation: int) -> dict[str, float]:
-        """Move the mean in the direction (F,) that was found, and set the noise of the next samples."""
+    def _follow(self, found: Tensor, samples: Tensor, trajectory: Trajectory, generation: int) -> dict[str, float]:
+        """Move the mean in the direction (F,) that was found, and set the noise of the next samples (2n, F)."""
         own, texts = self.settings, sampled_texts(trajectory)
         self.velocity = own.momentum * self.velocity + (1 - own.momentum) * found
-        tried = torch.stack([moved(self.mean, self.velocity, step, self.decay) for step in STEPS])
-        behaviour = self._behaviour(torch.cat([self.mean[None], tried, samples.values[:MEMBERS]]), texts)
-        apart = kl(behaviour[:1], behaviour[1:])
-        steps, noise_kl = apart[: len(STEPS)], float(apart[len(STEPS) :].mean())
+        tried = torch.stack([self.mean, *(moved(self.mean, self.velocity, step, self.decay) for step in STEPS)])
+        behaviour = self._behaviour(torch.cat([tried, samples[:MEMBERS]]), texts)
+        apart = kl(behaviour[:1], behaviour)
+        steps, noise_kl = apart[: len(tried)], float(apart[len(tried) :].mean())
         allowed = max(own.last_kl, own.step_kl * own.step_fall ** max(0, generation + 1 - own.hold))
-        fitting = (steps <= allowed).nonzero()[:, 0].tolist()
-        chosen = max(fitting, default=0)
+        chosen = int((steps <= allowed).nonzero().max())  # the first, to stay, fits always
         figures = {"es_sigma": self.sigma, "es_noise_kl": noise_kl, "es_step_kl": float(steps[chosen])}
         self.mean = tried[chosen]
         share = own.average if generation + 1 >= own.hold else 0.0
@@ -120,14 +111,13 @@ class ES(Variant):
         return logits.log_softmax(1).view(len(adapters), len(distinct), -1)[:, [place[text] for text in texts]]
 
     def evolve(self, run: Run) -> dict[str, float]:
-        """All agents are born anew as the averaged mean."""
+        """All agents are born anew, as the averaged mean that they are."""
         population, before = self.population, self.population.genomes
-        adapter, first = population.policy.network.bank.unflatten(self.averaged), 1 + max(g.id for g in before)
+        first = 1 + max(genome.id for genome in before)
         after = [
             replace(
                 genome,
                 id=first + slot,
-                adapter=adapter,
                 generation=run.history.generation + 1,
                 parents=(genome.id,),
                 operator="es",

@@ -34,13 +34,16 @@ class ESConfig(VariantConfig):
     decay: float = 0.003
     """Share of the mean that each step takes away."""
     average: float = 0.7
-    """Share of the older means in what agents act by; 0: they act by the latest."""
+    """Share of the older means in what agents act by, from generation `hold` on; before it, or with 0, they act by the
+    latest."""
 
     def __post_init__(self) -> None:
         """Reject values that are out of range."""
         for name, most in (("sigma", 100), ("first_noise_kl", 100), ("noise_kl", 100), ("step_kl", 100)):
             require_above_0(self, "es.", name, most)
         require_above_0(self, "es.", "last_kl", 100)
+        least = min(self.step_kl, self.noise_kl)
+        require(self.last_kl <= least, "es.last_kl", self.last_kl, f"at most {least}, from which it falls to this")
         for name in ("noise_fall", "step_fall"):
             require_above_0(self, "es.", name, 1)
         for name in ("warm_up", "hold"):
@@ -54,9 +57,14 @@ class ESConfig(VariantConfig):
 
     def check(self, config: TrainConfig) -> None:
         """Nobody learns, and pairs sit side by side."""
-        if self.is_on(config):
+        if config.evolution.strategy == "es":
             condition, learns = "with evolution.strategy = es", config.learn.algorithm
             require(learns == "none", "learn.algorithm", learns, f"none {condition}")
+            require(config.evolution.enabled, "evolution.enabled", False, f"true {condition}")
+            populations = config.env.populations if config.env.is_forage else 1
+            require(populations == 1, "env.populations", populations, f"1 {condition}")
+            kind = getattr(getattr(config, "inheritance", None), "kind", "")
+            require(not is_on(config, "inheritance"), "inheritance.kind", kind, f"lamarckian or darwinian {condition}")
             require(config.env.agents % 2 == 0, "env.agents", config.env.agents, f"even {condition}")
             for name in ("steady_state", "coevolution"):
                 require(not is_on(config, name), f"{name}.enabled", True, f"false {condition}")

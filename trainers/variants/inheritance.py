@@ -3,7 +3,7 @@
 Baldwinian (Hinton & Nowlan 1987, "How learning can guide evolution"): what was learned decides who breeds, and is not
 passed on. Reptile (Nichol et al. 2018, arXiv:1803.02999, batched): nobody breeds; the one beginning of all moves to
 where they ended on average. With weights by fitness it is selection as well: the recombination of CMA-ES (Hansen 2016,
-arXiv:1604.00772, equation 48) of what each has learned.
+arXiv:1604.00772, equation 49) of what each has learned.
 
 Symbols: P adapters, F numbers in an adapter.
 """
