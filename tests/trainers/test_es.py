@@ -103,7 +103,9 @@ def test_a_run_says_what_its_agents_are(tiny_arguments, tmp_path):
     run_dir = tmp_path / "run"
     train(parse([*tiny_arguments, *ES, "--run_dir", str(run_dir)])[0])
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert all({"es_sigma", "es_noise_kl", "es_step_kl"} <= line.keys() for line in metrics)
+    drawn = {tag.key for tag in es.ES.tags.values()}
+    assert drawn == {"es_sigma", "es_noise_kl", "es_step_kl"}
+    assert all(drawn <= line.keys() for line in metrics)
     assert [line["diversity"] for line in metrics] == pytest.approx([0, 0, 0], abs=1e-2)
     events = [json.loads(line) for line in (run_dir / "lineage.jsonl").read_text().splitlines()]
     born = [event for event in events if event["event"] == "birth" and event["generation"] == 2]
