@@ -125,7 +125,7 @@ def test_a_run_says_what_its_agents_are(tiny_arguments, tmp_path):
         (["--steady_state.enabled", "true"], "steady_state.enabled = True: must be false with evolution.strategy"),
         (["--evolution.strategy", "cma"], "evolution.strategy = 'cma': must be one of genetic, es"),
         (["--es.momentum", "1"], "es.momentum = 1.0: must be 0 or more and below 1"),
-        (["--es.last_kl", "0.12"], "es.last_kl = 0.12: must be at most 0.1, from which it falls to this"),
+        (["--es.last_kl", "0.18"], "es.last_kl = 0.18: must be at most 0.15, from which it falls to this"),
         (["--es.step_kl", "0"], "es.step_kl = 0.0: must be finite and above 0, at most 100"),
     ],
 )

@@ -15,19 +15,19 @@ class ESConfig(VariantConfig):
     """Standard deviation of the noise on B in the first generation; then it follows noise_kl."""
     first_noise_kl: float = 0.5
     """Mean KL of a sample's actions from the mean's in the first `warm_up` generations."""
-    noise_kl: float = 0.1
+    noise_kl: float = 0.2
     """The same in the generation after; from then on it falls."""
     warm_up: int = 3
     """Generations with first_noise_kl."""
     step_kl: float = 0.15
     """KL by which the mean's actions move in a generation, at most; it falls after `hold` generations."""
-    hold: int = 6
+    hold: int = 4
     """Generations with step_kl."""
     last_kl: float = 0.02
     """Down to which both fall."""
-    noise_fall: float = 0.85
+    noise_fall: float = 0.95
     """Share of noise_kl that is left after each generation."""
-    step_fall: float = 0.75
+    step_fall: float = 0.7
     """Share of step_kl that is left after each generation."""
     momentum: float = 0.5
     """Share of the direction that was followed before."""
