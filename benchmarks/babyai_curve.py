@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from agents.backends import require_installed
 from agents.types import UserError
-from benchmarks.babyai_words import CONDITIONS, HEADER, Counted, held_out_env, row, success, trained_codec
+from benchmarks.babyai_words import CONDITIONS, HEADER, Counted, held_out_env, row, success, together, trained_codec
 from trainers.cli.command_line import refuse_no_folder, run_command
 from trainers.cli.parser import read_config
 from trainers.config import TrainConfig
@@ -33,6 +33,8 @@ from trainers.variants.distillation_config import DistillationConfig
 
 GLAM = ((250_000, 0.8), (600_000, 0.9))
 """Agent-steps and success, of reward alone."""
+PICTURES = (".png", ".svg", ".pdf")
+"""What a plot can be."""
 
 
 class Point(NamedTuple):
@@ -45,7 +47,7 @@ class Point(NamedTuple):
     @property
     def all(self) -> Counted:
         """All tasks together."""
-        return Counted(sum(one.won for one in self.found.values()), sum(one.episodes for one in self.found.values()))
+        return together(self.found)
 
 
 def points(
@@ -118,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print a table for each run, a line a generation."""
     options = _options(argv)
     require_installed("benchmarks.babyai_curve", "worlds", "minigrid")
+    if options.plot:
+        require_installed(f"--plot {options.plot}", "draw", "matplotlib")
     curves: dict[str, tuple[list[Point], list[tuple[int, float]]]] = {}
     for run_dir in options.run_dirs:
         population, config, _ = open_run(run_dir)
@@ -153,6 +157,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [run_dir.name for run_dir in options.run_dirs]
     if len(set(names)) < len(names):
         parser.error(f"RUN_DIR {' '.join(names)}: must have different names, by which curves are told apart")
+    if options.plot and options.plot.suffix not in PICTURES:
+        parser.error(f"--plot {options.plot}: must end with {', '.join(PICTURES)}")
     refuse_no_folder(parser, options.json)
     refuse_no_folder(parser, options.plot)
     return options

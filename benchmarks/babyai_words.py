@@ -156,8 +156,12 @@ def success(
 
 def row(name: str, found: Mapping[str, Counted]) -> str:
     """A line of the table: all tasks together, then each."""
-    together = Counted(sum(one.won for one in found.values()), sum(one.episodes for one in found.values()))
-    return name.ljust(WIDTH) + "".join(f" {one.text():>14s}" for one in (together, *found.values()))
+    return name.ljust(WIDTH) + "".join(f" {one.text():>14s}" for one in (together(found), *found.values()))
+
+
+def together(found: Mapping[str, Counted]) -> Counted:
+    """All tasks as one."""
+    return Counted(sum(one.won for one in found.values()), sum(one.episodes for one in found.values()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -73,6 +73,7 @@ def test_founders_that_are_gone_are_named(folder, tmp_path):
     [
         (["run", "--episodes", "0"], "--episodes 0: must be 1 or more"),
         (["a/run", "b/run"], "RUN_DIR run run: must have different names, by which curves are told apart"),
+        (["run", "--plot", "curve.foo"], "--plot curve.foo: must end with .png, .svg, .pdf"),
     ],
 )
 def test_bad_options_are_named(words, said, capsys):

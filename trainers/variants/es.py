@@ -51,9 +51,7 @@ class ES(Variant):
         super().__init__(settings, config, population, run_dir)
         bank = population.policy.network.bank
         start = bank.values[0].to(CPU, copy=True)
-        is_one = bool(
-            (bank.values == bank.values[0]).all()
-        )  # all founders are equal, unless `init_from` brought others
+        is_one = bool((bank.values == bank.values[0]).all())  # not so where `init_from` brought others
         require(is_one, "init_from", config.init_from, "a run with evolution.strategy = es, whose agents are equal")
         self.decay = settings.decay * b_mask(bank.shapes)
         self.mean, self.averaged, self.velocity = start.clone(), start.clone(), torch.zeros_like(start)
@@ -112,13 +110,13 @@ class ES(Variant):
 
     def evolve(self, run: Run) -> dict[str, float]:
         """All agents are born anew, as the averaged mean that they are."""
-        population, before = self.population, self.population.genomes
+        population, before, number = self.population, self.population.genomes, run.history.generation + 1
         first = 1 + max(genome.id for genome in before)
         after = [
             replace(
                 genome,
                 id=first + slot,
-                generation=run.history.generation + 1,
+                generation=number,
                 parents=(genome.id,),
                 operator="es",
                 seed=self.seed,
@@ -127,7 +125,6 @@ class ES(Variant):
             for slot, genome in enumerate(before)
         ]
         population.replace_slots(after)
-        number = run.history.generation + 1
         run.log.events(deaths(before, after, number, cause="mean moved") + births(before, after, run.roles))
         return {}
 
